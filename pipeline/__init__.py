@@ -1,0 +1,35 @@
+"""Watershed's definitions: one value says what both layers compute.
+
+    batch(view) ⊕ speed(view) = f(log[0, position))
+
+Everything public is named here; other modules of this package are the layers' own.
+"""
+
+from pipeline.aggregates import Count, CountNonNull, First, Last, Max, Mean, Min, StdDev, Sum, Variance
+from pipeline.constraints import Between, Clip, Default, Length, Nullable, OneOf, Pattern, Scale
+from pipeline.definition import Derived, Source, View, tumbling
+
+__all__ = [
+    "Between",
+    "Clip",
+    "Count",
+    "CountNonNull",
+    "Default",
+    "Derived",
+    "First",
+    "Last",
+    "Length",
+    "Max",
+    "Mean",
+    "Min",
+    "Nullable",
+    "OneOf",
+    "Pattern",
+    "Scale",
+    "Source",
+    "StdDev",
+    "Sum",
+    "Variance",
+    "View",
+    "tumbling",
+]

@@ -1,0 +1,61 @@
+"""Count and CountNonNull: n ∈ ℕ under addition."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.aggregates.base import Aggregate, Ints, Rows, State, StateField
+from pipeline.arrays import codes, valid
+from pipeline.errors import DefinitionError
+from pipeline.kernels.reduce import count_by_group, sum_ints_by_group
+from pipeline.types import ColumnType
+
+N = StateField("n", pa.int64(), "bigint")
+INT = ColumnType("int")
+
+
+def add_counts(counts: pa.Array, group: Ints, groups: int) -> pa.Array:
+    """The sums of int64 counts by group."""
+    wide = sum_ints_by_group(codes(counts, INT), np.ones(len(group), np.bool_), group, groups)
+    return pa.array(wide[:, 0].view(np.int64))
+
+
+@dataclass(frozen=True)
+class CountNonNull(Aggregate):
+    """How many records have a value in the column: SQL's count(column), never null."""
+
+    def check(self, type: ColumnType | None, what: str) -> None:
+        if type is None:
+            raise DefinitionError(f"{what} names no column; give one, or use Count()")
+
+    def fields(self, type: ColumnType | None) -> tuple[StateField, ...]:
+        return (N,)
+
+    def value(self, type: ColumnType | None) -> StateField:
+        return N
+
+    def lift(self, type: ColumnType | None, rows: Rows, group: Ints, groups: int) -> State:
+        mask = np.ones(len(rows), np.bool_) if rows.column is None else valid(rows.column)
+        return (pa.array(count_by_group(mask, group, groups)),)
+
+    def merge(self, type: ColumnType | None, states: State, group: Ints, groups: int) -> State:
+        return (add_counts(states[0], group, groups),)
+
+    def present(self, type: ColumnType | None, state: State) -> pa.Array:
+        return state[0]
+
+    def sql(self, type: ColumnType | None, fields: Mapping[str, str]) -> str:
+        return f"sum({fields['n']})::bigint"
+
+
+@dataclass(frozen=True)
+class Count(CountNonNull):
+    """How many records the group has: SQL's count(*), never null."""
+
+    column: None = None
+
+    def check(self, type: ColumnType | None, what: str) -> None:
+        if self.column is not None:
+            raise DefinitionError(f"{what}: Count() takes no column; use CountNonNull({self.column!r})")

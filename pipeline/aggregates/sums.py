@@ -1,0 +1,182 @@
+"""Sum, Mean, Variance, StdDev: power sums of unscaled integers.
+
+    n = Σ 1, s1 = Σ x, s2 = Σ x²   over the non-null x, in integers of 128 (s1) and 256 (s2) bits: no overflow below 2**63 rows
+
+    sum = s1 / 10^s      mean = s1 / (n 10^s)      variance = (n s2 - s1²) / (n (n - 1) 10^2s)      stddev = sqrt(variance)
+
+where s is the column's scale. Mean, variance and stddev are rounded once, from the exact value, half away from zero, to s + 6
+decimals; Python and SQL compute the same integers. Empty groups are null, as in SQL; variance and stddev (sample) need n >= 2.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from math import isqrt
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.aggregates.base import Aggregate, Ints, Rows, State, StateField, need_column
+from pipeline.aggregates.counts import N, add_counts
+from pipeline.arrays import codes, from_limbs, limbs, valid
+from pipeline.kernels.reduce import count_by_group, sum_ints_by_group, sum_limbs_by_group, sum_squares_by_group
+from pipeline.types import ColumnType
+
+WIDE, WIDER = pa.decimal128(38, 0), pa.decimal256(76, 0)
+EXACT = Context(prec=90)  # wider than any state; decimal's default of 28 digits would round
+S1 = StateField("s1", WIDE, "numeric")
+S2 = StateField("s2", WIDER, "numeric")
+MORE_DIGITS = 6
+ROUND_DIV = """CREATE OR REPLACE FUNCTION serving.round_div(numerator numeric, denominator numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURNS NULL ON NULL INPUT AS
+$$ SELECT sign(numerator) * div(2 * abs(numerator) + denominator, 2 * denominator) $$"""
+ISQRT = """CREATE OR REPLACE FUNCTION serving.isqrt(n numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURNS NULL ON NULL INPUT AS
+$$ SELECT CASE WHEN r * r > n THEN r - 1 WHEN (r + 1) * (r + 1) <= n THEN r + 1 ELSE r END FROM (SELECT trunc(sqrt(n)) AS r) AS root $$"""
+
+
+def round_div(numerator: int, denominator: int) -> int:
+    """numerator / denominator (> 0), rounded half away from zero."""
+    magnitude = (2 * abs(numerator) + denominator) // (2 * denominator)
+    return magnitude if numerator >= 0 else -magnitude
+
+
+def at_scale(unscaled: int | None, scale: int) -> Decimal | None:
+    """unscaled / 10^scale with exactly `scale` decimals."""
+    return None if unscaled is None else Decimal(unscaled).scaleb(-scale, EXACT)
+
+
+def unit(scale: int) -> str:
+    """10^-scale as an exact numeric literal: multiplying an integer by it sets the display scale."""
+    return "1" if scale == 0 else f"0.{'0' * (scale - 1)}1"
+
+
+@dataclass(frozen=True)
+class Sum(Aggregate):
+    """The exact sum of an int or Decimal column, at the column's scale; null when the group has no value."""
+
+    def check(self, type: ColumnType | None, what: str) -> None:
+        why = "a float sum depends on order: declare Annotated[Decimal, Scale(n)], or derive with Scale"
+        need_column(type, what, ("int", "decimal"), why)
+
+    def fields(self, type: ColumnType | None) -> tuple[StateField, ...]:
+        return (N, S1)
+
+    def value(self, type: ColumnType | None) -> StateField:
+        assert type is not None
+        return StateField("value", pa.decimal128(38, type.scale), "numeric")
+
+    def lift(self, type: ColumnType | None, rows: Rows, group: Ints, groups: int) -> State:
+        assert type is not None and rows.column is not None
+        mask, values = valid(rows.column), codes(rows.column, type)
+        n = pa.array(count_by_group(mask, group, groups))
+        return (n, from_limbs(sum_ints_by_group(values, mask, group, groups), WIDE))
+
+    def merge(self, type: ColumnType | None, states: State, group: Ints, groups: int) -> State:
+        everyone = np.ones(len(group), np.bool_)
+        return (add_counts(states[0], group, groups), from_limbs(sum_limbs_by_group(limbs(states[1]), everyone, group, groups), WIDE))
+
+    def present(self, type: ColumnType | None, state: State) -> pa.Array:
+        assert type is not None
+        empty = np.asarray(state[0].to_numpy()) == 0
+        return from_limbs(limbs(state[1]), pa.decimal128(38, type.scale), empty)
+
+    def sql(self, type: ColumnType | None, fields: Mapping[str, str]) -> str:
+        assert type is not None
+        return f"CASE WHEN sum({fields['n']}) > 0 THEN sum({fields['s1']}) * {unit(type.scale)} END"
+
+
+@dataclass(frozen=True)
+class Mean(Sum):
+    """The mean of an int or Decimal column, rounded once to the column's scale + 6; null when the group has no value."""
+
+    def value(self, type: ColumnType | None) -> StateField:
+        assert type is not None
+        return StateField("value", pa.decimal128(38, type.scale + MORE_DIGITS), "numeric")
+
+    def present(self, type: ColumnType | None, state: State) -> pa.Array:
+        assert type is not None
+        scale = type.scale + MORE_DIGITS
+        rows = zip(state[0].to_pylist(), state[1].to_pylist(), strict=True)
+        means = [round_div(int(s1) * 10**MORE_DIGITS, n) if n else None for n, s1 in rows]
+        return pa.array([at_scale(m, scale) for m in means], pa.decimal128(38, scale))
+
+    def sql(self, type: ColumnType | None, fields: Mapping[str, str]) -> str:
+        assert type is not None
+        n, s1 = f"sum({fields['n']})", f"sum({fields['s1']})"
+        return f"serving.round_div({s1} * {10**MORE_DIGITS}, nullif({n}, 0)) * {unit(type.scale + MORE_DIGITS)}"
+
+    def sql_support(self) -> tuple[str, ...]:
+        return (ROUND_DIV,)
+
+
+@dataclass(frozen=True)
+class Variance(Sum):
+    """The sample variance (n - 1), rounded once to the column's scale + 6; null below two values."""
+
+    def fields(self, type: ColumnType | None) -> tuple[StateField, ...]:
+        return (N, S1, S2)
+
+    def value(self, type: ColumnType | None) -> StateField:
+        assert type is not None
+        return StateField("value", pa.decimal256(76, type.scale + MORE_DIGITS), "numeric")
+
+    def lift(self, type: ColumnType | None, rows: Rows, group: Ints, groups: int) -> State:
+        assert type is not None and rows.column is not None
+        mask, values = valid(rows.column), codes(rows.column, type)
+        return (*super().lift(type, rows, group, groups), from_limbs(sum_squares_by_group(values, mask, group, groups), WIDER))
+
+    def merge(self, type: ColumnType | None, states: State, group: Ints, groups: int) -> State:
+        everyone = np.ones(len(group), np.bool_)
+        s2 = from_limbs(sum_limbs_by_group(limbs(states[2]), everyone, group, groups), WIDER)
+        return (*super().merge(type, states[:2], group, groups), s2)
+
+    def present(self, type: ColumnType | None, state: State) -> pa.Array:
+        value = self.value(type)
+        rows = zip(*(field.to_pylist() for field in state), strict=True)
+        found = [self._unscaled(type, n, int(s1), int(s2)) if n > 1 else None for n, s1, s2 in rows]
+        return pa.array([at_scale(v, value.arrow.scale) for v in found], value.arrow)
+
+    @staticmethod
+    def _unscaled(type: ColumnType | None, n: int, s1: int, s2: int) -> int:
+        assert type is not None
+        up, down = _powers(MORE_DIGITS - type.scale)
+        return round_div((n * s2 - s1 * s1) * up, n * (n - 1) * down)
+
+    def sql(self, type: ColumnType | None, fields: Mapping[str, str]) -> str:
+        assert type is not None
+        up, down = _powers(MORE_DIGITS - type.scale)
+        n, s1, s2 = (f"sum({fields[f]})" for f in ("n", "s1", "s2"))
+        top = f"({n} * {s2} - {s1} * {s1}) * {up}"
+        return f"serving.round_div({top}, nullif({n} * ({n} - 1), 0) * {down}) * {unit(type.scale + MORE_DIGITS)}"
+
+    def sql_support(self) -> tuple[str, ...]:
+        return (ROUND_DIV,)
+
+
+@dataclass(frozen=True)
+class StdDev(Variance):
+    """The sample standard deviation, the root of the exact variance rounded once to the column's scale + 6; null below two values."""
+
+    def value(self, type: ColumnType | None) -> StateField:
+        assert type is not None
+        return StateField("value", pa.decimal128(38, type.scale + MORE_DIGITS), "numeric")
+
+    @staticmethod
+    def _unscaled(type: ColumnType | None, n: int, s1: int, s2: int) -> int:
+        # round(sqrt(x)) half up = (isqrt(floor(4 x)) + 1) // 2, with x = variance * 10^2(s + 6): the scale cancels to 10^12
+        return (isqrt(4 * (n * s2 - s1 * s1) * 10 ** (2 * MORE_DIGITS) // (n * (n - 1))) + 1) // 2
+
+    def sql(self, type: ColumnType | None, fields: Mapping[str, str]) -> str:
+        assert type is not None
+        n, s1, s2 = (f"sum({fields[f]})" for f in ("n", "s1", "s2"))
+        four = f"div(4 * ({n} * {s2} - {s1} * {s1}) * {10 ** (2 * MORE_DIGITS)}, nullif({n} * ({n} - 1), 0))"
+        return f"div(serving.isqrt({four}) + 1, 2) * {unit(type.scale + MORE_DIGITS)}"
+
+    def sql_support(self) -> tuple[str, ...]:
+        return (ISQRT,)
+
+
+def _powers(exponent: int) -> tuple[int, int]:
+    """(up, down) with up / down = 10^exponent, both whole."""
+    return (10**exponent, 1) if exponent >= 0 else (1, 10**-exponent)

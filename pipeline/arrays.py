@@ -1,0 +1,80 @@
+"""Between Arrow arrays and the NumPy arrays that kernels take: the same bits, no copy where none is needed.
+
+    from_ints128(ints128(a)) == a         unscaled(decimal128(u, s)) == u
+"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.types import DECIMAL_DIGITS, ColumnType
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Limbs = np.ndarray[Any, np.dtype[np.uint64]]  # shape (n, k): little-endian two's complement integers of 64 * k bits
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+def valid(array: pa.Array) -> Mask:
+    """True where the array is not null."""
+    if array.null_count == 0:
+        return np.ones(len(array), np.bool_)
+    return np.asarray(array.is_valid().to_numpy(zero_copy_only=False), np.bool_)
+
+
+def limbs(array: pa.Array) -> Limbs:
+    """The (n, width/64) limbs of a decimal array; nulls hold whatever the buffer holds."""
+    words = array.type.byte_width // 8
+    whole = np.frombuffer(array.buffers()[1], np.uint64).reshape(-1, words) if len(array) else np.empty((0, words), np.uint64)
+    return whole[array.offset : array.offset + len(array)]
+
+
+def from_limbs(values: Limbs, type: pa.DataType, mask: Mask | None = None) -> pa.Array:
+    """A decimal array from its limbs; `mask` is True where the result is null."""
+    values = np.ascontiguousarray(values, np.uint64)
+    validity = None if mask is None or not mask.any() else pa.py_buffer(np.packbits(~mask, bitorder="little").tobytes())
+    return pa.Array.from_buffers(type, len(values), [validity, pa.py_buffer(values)])
+
+
+def decimals(unscaled: Ints, scale: int, mask: Mask | None = None) -> pa.Array:
+    """decimal128(18, scale) from unscaled int64."""
+    wide = np.empty((len(unscaled), 2), np.uint64)
+    wide[:, 0] = unscaled.view(np.uint64)
+    wide[:, 1] = (unscaled >> 63).view(np.uint64)
+    return from_limbs(wide, pa.decimal128(DECIMAL_DIGITS, scale), mask)
+
+
+def codes(array: pa.Array, type: ColumnType) -> Ints:
+    """int64 that order and compare as the values do (int, decimal, bool, datetime in us, date in days); nulls hold 0.
+
+    Not for float and str: those have no such int64 of their own.
+    """
+    if type.kind == "decimal":
+        found = limbs(array)[:, 0].view(np.int64)
+        return np.where(valid(array), found, 0) if array.null_count else np.ascontiguousarray(found)
+    if type.kind == "date":
+        array = array.cast(pa.int32())
+    if type.kind != "float" and type.kind != "str":
+        array = array.cast(pa.int64())
+        return np.asarray((pc.fill_null(array, 0) if array.null_count else array).to_numpy(zero_copy_only=False), np.int64)
+    raise TypeError(f"a column of type {type} has no integer codes")
+
+
+def chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """One contiguous array."""
+    if isinstance(column, pa.ChunkedArray):
+        return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    return column
+
+
+def text_buffers(array: pa.Array) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """(offsets int64 of length n + 1, bytes uint8) of a string or binary array; a null is empty."""
+    array = array.cast(pa.large_binary()) if not pa.types.is_large_binary(array.type) else array
+    if array.null_count:
+        array = pc.fill_null(array, b"")
+    _, offsets, data = array.buffers()
+    if offsets is None or len(array) == 0:
+        return np.zeros(1, np.int64), np.empty(0, np.uint8)
+    first = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    return first, np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)

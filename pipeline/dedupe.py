@@ -1,0 +1,71 @@
+"""Deduplication, a rule over the log of one partition alone.
+
+    duplicate(o)  <=>  some valid o' < o has the same identity and T(o) - T(o') <= horizon
+    T(o) = max(0, the timestamps >= 0 of all records up to o)
+
+T never falls, so the latest o' decides; the table keeps that one per identity, as a 128-bit hash. Entries that can never match
+again (T - T(o') > horizon) are dropped when the table would grow.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.groups import Hashes, HashTable, Ints, capacity_for
+from pipeline.kernels.tables import mark_duplicates, put
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True)
+class IdentitySnapshot:
+    """What a partition remembers at `position`: identities (n, 2) uint64 with their latest T (n,) int64, and T itself."""
+
+    position: int
+    watermark_ms: int
+    hashes: Hashes
+    seen_ms: Ints
+
+
+class Identities:
+    """The identities of one partition that could still match. Not thread-safe; one owner."""
+
+    def __init__(self, horizon_ms: int, snapshot: IdentitySnapshot | None = None) -> None:
+        self.horizon_ms = horizon_ms
+        self.watermark_ms = 0
+        self._table = HashTable()
+        if snapshot is not None:
+            self.watermark_ms = snapshot.watermark_ms
+            self._table.put(snapshot.hashes, snapshot.seen_ms)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def advance(self, timestamps_ms: Ints) -> Ints:
+        """T of each record, in log order, for all records (valid or not); moves T."""
+        times: Ints = np.maximum.accumulate(np.concatenate((np.array([self.watermark_ms], np.int64), timestamps_ms)))[1:]
+        if len(times):
+            self.watermark_ms = int(times[-1])
+        return times
+
+    def mark(self, hashes: Hashes, times: Ints) -> Mask:
+        """Which of the valid records (log order; `times` from advance) are duplicates; registers them all."""
+        self._make_room(len(hashes), int(times[0]) if len(times) else self.watermark_ms)
+        table = self._table
+        duplicate, added = mark_duplicates(table.keys, table.values, hashes, times, self.horizon_ms)
+        table.filled += added
+        return duplicate
+
+    def snapshot(self, position: int) -> IdentitySnapshot:
+        """What the partition remembers, as of `position`, sorted by hash: equal memories give equal snapshots."""
+        hashes, seen = self._table.entries(self.watermark_ms - self.horizon_ms)
+        order = np.lexsort((hashes[:, 1], hashes[:, 0]))
+        return IdentitySnapshot(position, self.watermark_ms, hashes[order], seen[order])
+
+    def _make_room(self, more: int, now_ms: int) -> None:
+        if capacity_for(len(self._table) + more) <= len(self._table.keys):
+            return
+        hashes, seen = self._table.entries(now_ms - self.horizon_ms)
+        self._table = HashTable(len(hashes) + more)
+        self._table.filled += put(self._table.keys, self._table.values, hashes, seen)

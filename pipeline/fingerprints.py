@@ -1,0 +1,56 @@
+"""Fingerprints: what a definition computes, as a hash.
+
+    fingerprint(a) == fingerprint(b)  =>  f_a == f_b on every log
+
+So everything that can change a bit of the answer is in it: the definition, the version of our kernels and of pyarrow. Names of
+Python classes are not.
+"""
+
+import hashlib
+
+import pyarrow as pa
+
+from pipeline import kernels
+from pipeline.definition import Source, View
+from pipeline.record import Column
+
+FORMAT = 1  # bump when decoding, validation or deduplication changes its meaning
+
+
+def _hash(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _column(column: Column) -> str:
+    return f"{column.name}: {column.type}{' | None' if column.nullable else ''} {column.constraints!r} {column.remedy!r}"
+
+
+def describe_source(source: Source) -> list[str]:
+    """The canonical form of a source, line by line."""
+    return [
+        f"watershed source {FORMAT}, kernels {kernels.VERSION}, pyarrow {pa.__version__}",
+        f"topic {source.topic}",
+        *(_column(column) for column in source.columns),
+        f"key {source.key}; event_time {source.event_time}; identity {source.identity}; horizon_ms {source.horizon_ms}",
+    ]
+
+
+def describe_view(view: View) -> list[str]:
+    """The canonical form of a view, line by line; its source's fingerprint first."""
+    return [
+        f"watershed view {FORMAT}, source {source_fingerprint(view.source)}",
+        f"name {view.name}; key {view.key}; window_us {view.window.size_us}",
+        *(f"derive {name} = {d.tree} as {d.column_type}" for name, d in view.derive.items()),
+        f"where {view.where_tree}",
+        *(f"aggregate {name} = {aggregate.canonical()}" for name, aggregate in view.aggregates.items()),
+    ]
+
+
+def source_fingerprint(source: Source) -> str:
+    """16 hex digits; equal for sources that accept, reject and deduplicate alike."""
+    return _hash(describe_source(source))
+
+
+def view_fingerprint(view: View) -> str:
+    """16 hex digits; equal for views that give the same states and values."""
+    return _hash(describe_view(view))

@@ -1,0 +1,122 @@
+"""From accepted records to states, and from states to states: derive -> filter -> fold, per view.
+
+    fold(a ++ b) = fold(a) ⊕ fold(b)        combine([x, y]) = x ⊕ y, group by group
+
+One row per (key, window); groups stand in the order of their first rows, which carries no meaning: compare after sorting.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.aggregates.base import Rows
+from pipeline.arrays import chunk, codes, valid
+from pipeline.definition import View
+from pipeline.evaluate import as_condition, derive, enter
+from pipeline.groups import Hashes, group, hash_rows
+from pipeline.handover import ViewCounts
+from pipeline.ingest import OFFSET, PARTITION
+from pipeline.states import WINDOW_TYPE, group_columns, members, state_of, state_schema
+from pipeline.types import ColumnType
+
+TIME = ColumnType("datetime")
+INT = ColumnType("int")
+
+
+@dataclass(frozen=True)
+class Folded:
+    """The states of one batch, what became of its records, and which of them (row numbers) the view rejected, with reasons."""
+
+    states: pa.Table
+    counts: ViewCounts
+    rejected: np.ndarray[Any, np.dtype[np.int64]]
+    reasons: list[str]
+
+
+def fold(view: View, accepted: pa.RecordBatch) -> Folded:
+    """Fold a batch of accepted records (clean_schema); pure."""
+    rows = accepted.num_rows
+    if rows == 0:
+        return Folded(state_schema(view).empty_table(), ViewCounts(), np.empty(0, np.int64), [])
+    columns = {name: accepted.column(name) for name in accepted.schema.names}
+    failed, reason = np.zeros(rows, np.bool_), np.full(rows, -1, np.int64)
+    reasons: list[str] = []
+    keep = _derive_and_filter(view, columns, failed, reason, reasons, rows)
+    kept = np.flatnonzero(keep & ~failed)
+    take = pa.array(kept)
+    used = {name: columns[name].take(take) for name in _used(view)}
+    states = _lift(view, used) if len(kept) else state_schema(view).empty_table()
+    rejected = np.flatnonzero(failed)
+    counts = ViewCounts(len(kept), int((~keep & ~failed).sum()), len(rejected))
+    return Folded(states, counts, rejected, [reasons[i] for i in reason[rejected]])
+
+
+def _used(view: View) -> set[str]:
+    return {*view.key, view.source.event_time, PARTITION, OFFSET, *(a.column for a in view.aggregates.values() if a.column)}
+
+
+def _derive_and_filter(view: View, columns: dict[str, pa.Array], failed: Any, reason: Any, reasons: list[str], rows: int) -> Any:
+    """Add the derived columns; mark failures with their first reason; return who passes `where`."""
+
+    def blame(mask: Any, text: str) -> None:
+        reason[mask & ~failed] = len(reasons)
+        reasons.append(text)
+        failed[mask] = True
+
+    seen = {c.name: enter(columns[c.name], c.type) for c in view.source.columns} if view.derive or view.where_tree else {}
+    own = dict(seen)
+    for name, derived in view.derive.items():
+        columns[name], lost = derive(derived.tree, derived.column_type, own, rows)
+        blame(lost, f"{name}: {derived.tree} cannot be computed as {derived.column_type}")
+        seen[name] = enter(columns[name], derived.column_type)
+    keep = np.ones(rows, np.bool_)
+    if view.where_tree is not None:
+        keep, lost = as_condition(view.where_tree, seen, rows)
+        blame(lost, f"where: {view.where_tree} cannot be computed")
+    for name in view.key:
+        if columns[name].null_count:
+            blame(~valid(columns[name]) & keep, f"{name}: a derived key is null")
+    return keep
+
+
+def _lift(view: View, columns: dict[str, pa.Array]) -> pa.Table:
+    times = codes(columns[view.source.event_time], TIME)
+    windows = pa.array(times // view.window.size_us * view.window.size_us).cast(WINDOW_TYPE)
+    keys = [(columns[name], view.types[name]) for name in view.key] + [(windows, TIME)]
+    number, first = group(hash_rows(keys))
+    partition, offset = codes(columns[PARTITION], INT), codes(columns[OFFSET], INT)
+    chosen = pa.array(first)
+    arrays = [array.take(chosen) for array, _ in keys]
+    for _, aggregate, type in members(view):
+        rows = Rows(columns[aggregate.column] if aggregate.column else None, times, partition, offset)
+        arrays += aggregate.lift(type, rows, number, len(first))
+    return pa.Table.from_arrays(arrays, schema=state_schema(view))
+
+
+def group_hashes(view: View, states: pa.Table) -> Hashes:
+    """uint64 (n, 2): the hash of each row's group."""
+    types = [*(view.types[name] for name in view.key), TIME]
+    return hash_rows([(chunk(states.column(c)), t) for c, t in zip(group_columns(view), types, strict=True)])
+
+
+def combine(view: View, tables: Sequence[pa.Table]) -> pa.Table:
+    """The ⊕ of tables of states, one row per group."""
+    states = pa.concat_tables([t for t in tables if t.num_rows] or [state_schema(view).empty_table()]).combine_chunks()
+    if states.num_rows == 0:
+        return states
+    number, first = group(group_hashes(view, states))
+    if len(first) == states.num_rows:
+        return states
+    chosen = pa.array(first)
+    arrays = [chunk(states.column(c)).take(chosen) for c in group_columns(view)]
+    for name, aggregate, type in members(view):
+        arrays += aggregate.merge(type, state_of(states, name, aggregate, type), number, len(first))
+    return pa.Table.from_arrays(arrays, schema=state_schema(view))
+
+
+def sort_states(view: View, table: pa.Table) -> pa.Table:
+    """In the order of key and window: equal sets of groups become equal tables."""
+    return table.sort_by([(name, "ascending") for name in group_columns(view)])

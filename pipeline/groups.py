@@ -1,0 +1,76 @@
+"""Groups of rows, and a table from group to number, by 128-bit hashes of the key columns.
+
+    group(i) == group(j)  <=>  the key columns of rows i and j are equal
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.arrays import codes, text_buffers
+from pipeline.kernels.hashing import hash_bytes, hash_ints
+from pipeline.kernels.tables import entries_since, find, group_rows, put
+from pipeline.types import ColumnType
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+
+
+def hash_rows(columns: Sequence[tuple[pa.Array, ColumnType]]) -> Hashes:
+    """uint64 (n, 2): the hash of each row over columns without nulls (text, or anything with integer codes)."""
+    rows = len(columns[0][0])
+    hashes: Hashes = np.zeros((rows, 2), np.uint64)
+    for array, type in columns:
+        if type.kind == "str":
+            offsets, data = text_buffers(array)
+            hashes = hash_bytes(offsets, data, hashes)
+        else:
+            hashes = hash_ints(codes(array, type), hashes)
+    return hashes
+
+
+def capacity_for(entries: int) -> int:
+    """The power of two that keeps a table at most half full."""
+    return max(16, 1 << (2 * entries - 1).bit_length())
+
+
+def group(hashes: Hashes) -> tuple[Ints, Ints]:
+    """(group of each row, first row of each group): groups are numbered in the order of their first rows."""
+    capacity = capacity_for(len(hashes))
+    return group_rows(np.zeros((capacity, 2), np.uint64), np.empty(capacity, np.int64), hashes)
+
+
+class HashTable:
+    """hash -> int64, growing as needed."""
+
+    def __init__(self, entries: int = 0) -> None:
+        capacity = capacity_for(entries)
+        self.keys: Hashes = np.zeros((capacity, 2), np.uint64)
+        self.values: Ints = np.empty(capacity, np.int64)
+        self.filled = 0
+
+    def __len__(self) -> int:
+        return self.filled
+
+    def reserve(self, more: int) -> None:
+        """Make room for `more` new entries."""
+        capacity = capacity_for(self.filled + more)
+        if capacity > len(self.keys):
+            hashes, values = self.entries()
+            self.keys, self.values = np.zeros((capacity, 2), np.uint64), np.empty(capacity, np.int64)
+            put(self.keys, self.values, hashes, values)
+
+    def find(self, hashes: Hashes) -> Ints:
+        """Each hash's value, -1 where absent."""
+        return find(self.keys, self.values, hashes)
+
+    def put(self, hashes: Hashes, values: Ints) -> None:
+        """Set values; distinct hashes."""
+        self.reserve(len(hashes))
+        self.filled += put(self.keys, self.values, hashes, values)
+
+    def entries(self, least: int = -(2**63)) -> tuple[Hashes, Ints]:
+        """All (hash, value) with value >= least, in no particular order."""
+        return entries_since(self.keys, self.values, least)

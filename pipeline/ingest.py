@@ -1,0 +1,121 @@
+"""One partition's records, in log order, through decode -> validate -> deduplicate.
+
+    records = accepted + duplicates + rejected + tombstones, for every block; accepted depends on the log alone, not on its blocks
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.decode import decode
+from pipeline.dedupe import Identities, IdentitySnapshot
+from pipeline.definition import Source
+from pipeline.groups import hash_rows
+from pipeline.handover import Counts, Witness
+from pipeline.log import Block, last_hash
+from pipeline.validate import check
+
+PARTITION, OFFSET, TIMESTAMP = "_partition", "_offset", "_timestamp_ms"
+POSITION_FIELDS = [pa.field(name, pa.int64(), nullable=False) for name in (PARTITION, OFFSET, TIMESTAMP)]
+REJECTED_SCHEMA = pa.schema(
+    [
+        pa.field("partition", pa.int64(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("timestamp_ms", pa.int64(), nullable=False),
+        pa.field("view", pa.string()),  # null: rejected for every view, before deduplication
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("key", pa.binary()),
+        pa.field("value", pa.binary()),
+    ]
+)
+
+
+def clean_schema(source: Source) -> pa.Schema:
+    """Accepted records: the declared columns, then _partition, _offset and _timestamp_ms (int64)."""
+    declared = [pa.field(c.name, c.type.arrow, nullable=c.nullable) for c in source.columns]
+    return pa.schema(declared + POSITION_FIELDS)
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What became of one block: `accepted` (clean_schema), `rejected` (REJECTED_SCHEMA), in offset order, and the counts."""
+
+    accepted: pa.RecordBatch
+    rejected: pa.RecordBatch
+    counts: Counts
+    start: int
+    end: int
+    witness: Witness | None
+
+
+class Ingest:
+    """The state of one partition of a source between blocks: its identities and T. Feed it blocks that tile the log."""
+
+    def __init__(self, source: Source, partition: int, snapshot: IdentitySnapshot | None = None) -> None:
+        self.source = source
+        self.partition = partition
+        self.identities = Identities(source.horizon_ms, snapshot)
+        self._schema = clean_schema(source)
+        self._identity = next(c for c in source.columns if c.name == source.identity)
+
+    def feed(self, block: Block) -> Ingested:
+        """Take the next block; the usual mistake is to feed one twice after a failed commit: then start again from a snapshot."""
+        raw = block.batch
+        timestamps = np.asarray(raw.column("timestamp_ms").to_numpy(), np.int64)
+        times = self.identities.advance(timestamps)
+        decoded = decode(self.source, raw.column("value"))
+        columns, reason, reasons = self._validate(decoded.columns, decoded.breaches, len(decoded.rows))
+        kept = np.flatnonzero(reason < 0)
+        valid_rows = decoded.rows[kept]
+        take = pa.array(kept)
+        columns = [column.take(take) for column in columns]
+        by_name = dict(zip(decoded.columns, columns, strict=True))
+        hashes = hash_rows([(by_name[self._identity.name], self._identity.type)])
+        duplicate = self.identities.mark(hashes, times[valid_rows])
+        accepted = self._accepted(columns, valid_rows, block, timestamps, ~duplicate)
+        bad = np.flatnonzero(reason >= 0)
+        rows = np.concatenate((decoded.rejected, decoded.rows[bad]))
+        texts = decoded.reasons + [reasons[i] for i in reason[bad]]
+        rejected = rejected_batch(self.partition, raw, rows, texts, None)
+        counts = Counts(accepted.num_rows, int(duplicate.sum()), len(rows), decoded.tombstones)
+        assert counts.records == raw.num_rows, f"a record of {self.source.topic} [{block.start}, {block.end}) was lost"
+        digest = last_hash(raw)
+        witness = Witness(int(block.offsets[-1]), digest.hex()) if digest is not None else None
+        return Ingested(accepted, rejected, counts, block.start, block.end, witness)
+
+    def _validate(self, columns: dict[str, pa.Array], breaches: dict[str, Any], rows: int) -> tuple[list[pa.Array], Any, list[str]]:
+        reason = np.full(rows, -1, np.int64)
+        reasons: list[str] = []
+        out = []
+        for column in self.source.columns:
+            checked = check(column, columns[column.name], breaches.get(column.name))
+            fresh = (reason < 0) & (checked.reason >= 0)
+            reason[fresh] = checked.reason[fresh] + len(reasons)
+            reasons += checked.reasons
+            out.append(checked.values)
+        return out, reason, reasons
+
+    def _accepted(self, columns: list[pa.Array], rows: Any, block: Block, timestamps: Any, keep: Any) -> pa.RecordBatch:
+        partition = pa.array(np.full(len(rows), self.partition, np.int64))
+        arrays = [*columns, partition, pa.array(block.offsets[rows]), pa.array(timestamps[rows])]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        return batch if keep.all() else batch.filter(pa.array(keep))
+
+
+def rejected_batch(partition: int, raw: pa.RecordBatch, rows: Any, reasons: list[str], view: str | None) -> pa.RecordBatch:
+    """REJECTED_SCHEMA for rows of a raw batch (RAW_SCHEMA), in offset order."""
+    order = np.argsort(rows, kind="stable")
+    take = raw.take(pa.array(rows[order]))
+    count = len(rows)
+    arrays = [
+        pa.array(np.full(count, partition, np.int64)),
+        take.column("offset"),
+        take.column("timestamp_ms"),
+        pa.array([view] * count, pa.string()),
+        pa.array([reasons[i] for i in order], pa.string()),
+        take.column("key"),
+        take.column("value"),
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=REJECTED_SCHEMA)

@@ -1,0 +1,113 @@
+"""Open-addressing tables from 128-bit hashes to int64: linear probing over powers of two, at most half full.
+
+    slot(h) = the first slot from h.low mod capacity on that holds h or is free
+
+A free slot holds the hash (0, 0); a row whose hash is (0, 0) is looked up as (0, 1).
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+Array = np.ndarray[Any, Any]
+ZERO, ONE = np.uint64(0), np.uint64(1)
+
+
+@njit(inline="always")
+def _slot(keys, low, high):  # type: ignore[no-untyped-def]
+    mask = np.uint64(len(keys) - 1)
+    at = low & mask
+    while not (keys[at, 0] == low and keys[at, 1] == high) and not (keys[at, 0] == ZERO and keys[at, 1] == ZERO):
+        at = (at + ONE) & mask
+    return at
+
+
+@njit(inline="always")
+def _split(hashes, i):  # type: ignore[no-untyped-def]
+    low, high = hashes[i, 0], hashes[i, 1]
+    if low == ZERO and high == ZERO:
+        high = ONE
+    return low, high
+
+
+@njit(cache=True, nogil=True)
+def group_rows(keys: Array, values: Array, hashes: Array) -> tuple[Array, Array]:
+    """Number rows by hash: (group int64 (n,), first row of each group int64). `keys`/`values` must be empty, capacity >= 2 n."""
+    n = len(hashes)
+    group = np.empty(n, np.int64)
+    first = np.empty(n, np.int64)
+    groups = 0
+    for i in range(n):
+        low, high = _split(hashes, i)
+        at = _slot(keys, low, high)
+        if keys[at, 0] == ZERO and keys[at, 1] == ZERO:
+            keys[at, 0], keys[at, 1] = low, high
+            values[at] = groups
+            first[groups] = i
+            groups += 1
+        group[i] = values[at]
+    return group, first[:groups]
+
+
+@njit(cache=True, nogil=True)
+def find(keys: Array, values: Array, hashes: Array) -> Array:
+    """int64 (n,): the value of each hash, -1 where it is absent."""
+    out = np.empty(len(hashes), np.int64)
+    for i in range(len(hashes)):
+        low, high = _split(hashes, i)
+        at = _slot(keys, low, high)
+        out[i] = -1 if keys[at, 0] == ZERO and keys[at, 1] == ZERO else values[at]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def put(keys: Array, values: Array, hashes: Array, new: Array) -> int:
+    """Set the value of each hash; how many were absent. The caller keeps capacity >= 2 * (filled + n)."""
+    added = 0
+    for i in range(len(hashes)):
+        low, high = _split(hashes, i)
+        at = _slot(keys, low, high)
+        if keys[at, 0] == ZERO and keys[at, 1] == ZERO:
+            keys[at, 0], keys[at, 1] = low, high
+            added += 1
+        values[at] = new[i]
+    return added
+
+
+@njit(cache=True, nogil=True)
+def mark_duplicates(keys: Array, values: Array, hashes: Array, times: Array, horizon: int) -> tuple[Array, int]:
+    """In row order: duplicate[i] = an earlier row or entry has this hash and times[i] - its latest time <= horizon.
+
+    Every row then becomes its hash's latest. Returns (bool (n,), entries added). times int64, not decreasing.
+    """
+    duplicate = np.zeros(len(hashes), np.bool_)
+    added = 0
+    for i in range(len(hashes)):
+        low, high = _split(hashes, i)
+        at = _slot(keys, low, high)
+        if keys[at, 0] == ZERO and keys[at, 1] == ZERO:
+            keys[at, 0], keys[at, 1] = low, high
+            added += 1
+        else:
+            duplicate[i] = times[i] - values[at] <= horizon
+        values[at] = times[i]
+    return duplicate, added
+
+
+@njit(cache=True, nogil=True)
+def entries_since(keys: Array, values: Array, least: int) -> tuple[Array, Array]:
+    """The hashes and values of all entries with value >= least."""
+    count = 0
+    for at in range(len(keys)):
+        if not (keys[at, 0] == ZERO and keys[at, 1] == ZERO) and values[at] >= least:
+            count += 1
+    hashes = np.empty((count, 2), np.uint64)
+    kept = np.empty(count, np.int64)
+    count = 0
+    for at in range(len(keys)):
+        if not (keys[at, 0] == ZERO and keys[at, 1] == ZERO) and values[at] >= least:
+            hashes[count, 0], hashes[count, 1] = keys[at, 0], keys[at, 1]
+            kept[count] = values[at]
+            count += 1
+    return hashes, kept

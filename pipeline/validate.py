@@ -1,0 +1,131 @@
+"""Constraints over columns: what each remedy makes of the values that break them.
+
+    kept = decoded - rejected        every kept value keeps its column's constraints, or stands where its remedy put it
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.arrays import Ints, Mask, codes, valid
+from pipeline.constraints import Between, Clip, Constraint, Default, Length, Nullable, OneOf, Pattern, keeps
+from pipeline.record import Column
+from pipeline.types import ColumnType
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One column after its remedy: the values, and for each row the reason it must be rejected for (index into `reasons`, or -1)."""
+
+    values: pa.Array
+    reason: Ints
+    reasons: list[str]
+
+
+def check(column: Column, values: pa.Array, breach: Mask | None) -> Checked:
+    """Apply a column's constraints and remedy; `breach` marks decimals that broke Scale (their value is null)."""
+    rows = len(values)
+    no = np.zeros(rows, np.bool_)
+    breach = no if breach is None else breach
+    null = ~valid(values) & ~breach
+    broken = [(c, _breaks(c, column.type, values) & ~null & ~breach) for c in column.constraints]
+    broken = [(c, mask) for c, mask in broken if mask.any()]
+    bad = breach.copy()
+    for _, mask in broken:
+        bad |= mask
+    mended = no
+    match column.remedy:
+        case Nullable():
+            values, mended = _replace(values, bad, None), bad
+        case Default(value):
+            values, mended = _replace(values, bad | null, value), bad
+            null = no
+        case Clip() if bad.any():
+            values, mended = _clip(column, values, broken, bad & ~breach)
+    reason = np.full(rows, -1, np.int64)
+    reasons: list[str] = []
+    if not column.nullable and null.any():
+        _blame(reason, null, f"{column.name}: null, or missing, where it is not allowed", reasons)
+    if breach.any():
+        _blame(reason, breach & ~mended, f"{column.name}: more decimals than Scale({column.type.scale})", reasons)
+    for constraint, mask in broken:
+        _blame(reason, mask & ~mended, f"{column.name}: breaks {constraint}", reasons)
+    return Checked(values, reason, reasons)
+
+
+def _blame(reason: Ints, mask: Mask, text: str, reasons: list[str]) -> None:
+    reason[mask & (reason < 0)] = len(reasons)
+    reasons.append(text)
+
+
+def _replace(values: pa.Array, where: Mask, by: Any) -> pa.Array:
+    return pc.if_else(pa.array(where), pa.scalar(by, values.type), values) if where.any() else values
+
+
+def _breaks(constraint: Constraint, type: ColumnType, values: pa.Array) -> Mask:
+    """True where a non-null value breaks the constraint; whatever where it is null."""
+    match constraint:
+        case Between(low, high):
+            return _outside(values, type, low, high)
+        case Pattern(regex):
+            match_whole = re.compile(regex, re.ASCII).fullmatch
+            return _by_distinct(values, lambda texts: [match_whole(t) is None for t in texts])
+        case Length(low, high):
+            length = np.asarray(pc.fill_null(pc.utf8_length(values), low).to_numpy(zero_copy_only=False))
+            return (length < low) | (length > (high if high is not None else 2**31))
+        case OneOf(options):
+            if type.kind == "str":
+                return ~np.asarray(pc.is_in(values, pa.array(options, values.type)).to_numpy(zero_copy_only=False), np.bool_)
+            allowed = codes(pa.array(list(options), type.arrow), type)
+            return ~np.isin(codes(values, type), allowed)
+    return np.zeros(len(values), np.bool_)  # Scale shows as a breach
+
+
+def _by_distinct(values: pa.Array, judge: Any) -> Mask:
+    """Judge each distinct text once."""
+    encoded = values.dictionary_encode()
+    verdict = np.array([*judge(encoded.dictionary.to_pylist()), False], np.bool_)
+    index = pc.fill_null(encoded.indices, len(verdict) - 1)
+    return verdict[np.asarray(index.to_numpy(zero_copy_only=False))]
+
+
+def _outside(values: pa.Array, type: ColumnType, low: Any, high: Any) -> Mask:
+    if type.kind in ("str", "float"):
+        below = pc.less(values, pa.scalar(low, values.type)) if low is not None else None
+        above = pc.greater(values, pa.scalar(high, values.type)) if high is not None else None
+        found = [np.asarray(pc.fill_null(m, False).to_numpy(zero_copy_only=False), np.bool_) for m in (below, above) if m is not None]
+        return found[0] if len(found) == 1 else found[0] | found[1]
+    have = codes(values, type)
+    ends = [None if end is None else int(codes(pa.array([end], type.arrow), type)[0]) for end in (low, high)]
+    outside = np.zeros(len(have), np.bool_)
+    if ends[0] is not None:
+        outside |= have < ends[0]
+    if ends[1] is not None:
+        outside |= have > ends[1]
+    return outside
+
+
+def _clip(column: Column, values: pa.Array, broken: Iterable[tuple[Constraint, Mask]], bad: Mask) -> tuple[pa.Array, Mask]:
+    """Put the nearest bound where Between alone is broken, and where that bound keeps the other constraints."""
+    between = next(c for c in column.constraints if isinstance(c, Between))
+    others = tuple(c for c in column.constraints if c is not between)
+    mended = np.zeros(len(values), np.bool_)
+    elsewhere = np.zeros(len(values), np.bool_)
+    for constraint, mask in broken:
+        if constraint is not between:
+            elsewhere |= mask
+    for bound, low, high in ((between.low, between.low, None), (between.high, None, between.high)):
+        if bound is None or not keeps(bound, others):
+            continue
+        outside = _outside(values, column.type, low, high) & bad & ~elsewhere
+        values = _replace(values, outside, bound)
+        mended |= outside
+    return values, mended
+
+
+__all__ = ["Checked", "check"]
