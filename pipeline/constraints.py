@@ -58,7 +58,11 @@ class Between(Constraint):
     def __post_init__(self) -> None:
         if self.low is None and self.high is None:
             raise DefinitionError("Between() without a bound allows everything; give low, high or both")
-        if self.low is not None and self.high is not None and not self.low <= self.high:
+        try:
+            ordered = self.low is None or self.high is None or self.low <= self.high
+        except (TypeError, ArithmeticError):  # a date beside a number, a naive time beside one with a zone, Decimal("NaN")
+            raise DefinitionError(f"Between({self.low!r}, {self.high!r}): the bounds do not compare; give two of one type") from None
+        if not ordered:
             raise DefinitionError(f"Between({self.low!r}, {self.high!r}) allows nothing; low must not be above high")
 
     def check(self, column: str, type: ColumnType) -> None:
@@ -77,7 +81,7 @@ class Pattern(Constraint):
     def __post_init__(self) -> None:
         try:
             re.compile(self.regex, re.ASCII)
-        except re.error as error:
+        except (re.error, TypeError) as error:
             raise DefinitionError(f"Pattern({self.regex!r}) is no regular expression: {error}") from None
 
     def check(self, column: str, type: ColumnType) -> None:
@@ -92,6 +96,8 @@ class Length(Constraint):
     max: int | None = None
 
     def __post_init__(self) -> None:
+        if type(self.min) is not int or (self.max is not None and type(self.max) is not int):
+            raise DefinitionError(f"Length({self.min!r}, {self.max!r}): allowed are whole numbers, and None for no upper end")
         if self.min < 0 or (self.max is not None and self.max < self.min):
             raise DefinitionError(f"Length({self.min}, {self.max}) allows nothing; needed is 0 <= min <= max")
 

@@ -58,7 +58,7 @@ class Derived:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tree", parse(self.expression, "Derived"))
-        if not isinstance(self.type, Scale) and self.type not in PYTHON_TYPES:
+        if not isinstance(self.type, Scale) and not (isinstance(self.type, type) and self.type in PYTHON_TYPES):
             allowed = ", ".join(t.__name__ for t in PYTHON_TYPES)
             raise DefinitionError(f"Derived({self.expression}) has type {self.type!r}; allowed are Scale(n), {allowed}")
 
@@ -76,7 +76,7 @@ class Derived:
         return hash(self._same())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
     """One topic of events and what makes a record of it valid; one Source per topic.
 
@@ -116,6 +116,15 @@ class Source:
     def horizon_ms(self) -> int:
         """The horizon in whole milliseconds, the unit of Kafka's record timestamps."""
         return self.identity_horizon // timedelta(milliseconds=1)
+
+    def _same(self) -> tuple[Any, ...]:  # the record's columns, not its class: cloudpickle may make that anew
+        return (self.topic, self.columns, self.key, self.event_time, self.identity, self.horizon_ms)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Source) and self._same() == other._same()
+
+    def __hash__(self) -> int:
+        return hash(self._same())
 
 
 @dataclass(frozen=True, eq=False)

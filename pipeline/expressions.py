@@ -9,6 +9,7 @@ metadata lists the calls in pre-order.
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from math import isfinite
 from typing import Any
 
 import pyarrow as pa
@@ -152,7 +153,7 @@ def _check_function(name: str, what: str) -> None:
 
 def _literal(scalar: pa.Scalar, what: str) -> Literal:
     type, value = str(scalar.type), scalar.as_py()
-    if type not in LITERALS or value is None or value != value:
+    if type not in LITERALS or value is None or (isinstance(value, float) and not isfinite(value)):
         raise DefinitionError(
             f"{what} holds the constant {value!r} of type {type}; allowed are int, finite float, str, bool, date and"
             f" datetime with zone UTC in microseconds (decimal columns enter expressions as floats)"

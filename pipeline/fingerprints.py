@@ -7,12 +7,16 @@ Python classes are not.
 """
 
 import hashlib
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline import kernels
+from pipeline.arrays import codes
+from pipeline.constraints import Between, Constraint, Default, OneOf, Remedy
 from pipeline.definition import Source, View
 from pipeline.record import Column
+from pipeline.types import ColumnType
 
 FORMAT = 1  # bump when decoding, validation or deduplication changes its meaning
 
@@ -22,7 +26,28 @@ def _hash(parts: list[str]) -> str:
 
 
 def _column(column: Column) -> str:
-    return f"{column.name}: {column.type}{' | None' if column.nullable else ''} {column.constraints!r} {column.remedy!r}"
+    marks = [_mark(mark, column.type) for mark in (*column.constraints, column.remedy)]
+    return f"{column.name}: {column.type}{' | None' if column.nullable else ''} {'; '.join(marks)}"
+
+
+def _mark(mark: Constraint | Remedy | None, type: ColumnType) -> str:
+    match mark:
+        case Between(low, high):
+            return f"Between({_exactly(low, type)}, {_exactly(high, type)})"
+        case OneOf(options):
+            return f"OneOf({', '.join(_exactly(option, type) for option in options)})"
+        case Default(value):
+            return f"Default({_exactly(value, type)})"
+    return repr(mark)
+
+
+def _exactly(value: Any, type: ColumnType) -> str:
+    """The value as the column holds it: 1, 1.0 and Decimal("1.00") are one bound."""
+    if value is None or type.kind == "str":
+        return repr(value)
+    if type.kind == "float":
+        return (float(value) + 0.0).hex()
+    return str(codes(pa.array([value], type.arrow), type)[0])
 
 
 def describe_source(source: Source) -> list[str]:

@@ -1,4 +1,4 @@
-"""Reading ranges of a Kafka log with kafka-python: the one module of pipeline that imports kafka.
+"""Reading ranges of a Kafka log.
 
 Invariant: position(read) = end when a read ends, whatever the polls brought; an empty poll means nothing. Ends are last
 stable offsets taken from Fetch responses, on every broker alike: ListOffsets is wrong on the embedded one.
@@ -6,29 +6,33 @@ stable offsets taken from Fetch responses, on every broker alike: ListOffsets is
 
 from __future__ import annotations
 
-import socket
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-import kafka
-from kafka import IsolationLevel, KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition
-from kafka import errors as kafka_errors
-from kafka.admin import ConfigResource
-from kafka.cluster import ClusterMetadata, collect_hosts
-from kafka.consumer.fetcher import Fetcher
-from kafka.consumer.subscription_state import SubscriptionState
-from kafka.net.compat import KafkaNetClient
-from kafka.net.manager import KafkaConnectionManager
-from kafka.protocol.consumer import FetchRequest
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from pipeline.errors import LogError
+from pipeline.kafka_client import (
+    ADDRESS_HELP,
+    CONSUMER_CONFIG,
+    ConfigResource,
+    IsolationLevel,
+    KafkaAdminClient,
+    KafkaConsumer,
+    OffsetSpec,
+    TopicPartition,
+    explained,
+    kafka_errors,
+    last_stable_offsets,
+    open_client,
+    positions,
+)
 from pipeline.log import (
     MAX_BYTES,
     MAX_RECORDS,
-    AccessDenied,
     Block,
     LogTruncated,
     MissingTopic,
@@ -40,216 +44,12 @@ from pipeline.log import (
 )
 
 T = TypeVar("T")
-ADDRESS_HELP = "check the setting kafka in luigi.cfg, or WATERSHED_KAFKA"
-# One fetch per partition is in flight at a time, so these bound the memory of a reader (before decompression).
-FETCH_MAX_BYTES = 50 * 1024 * 1024
-PARTITION_FETCH_MAX_BYTES = 4 * 1024 * 1024
 POLL_MS = 20  # a poll that passes control records only waits this out before its position can be seen
-WITNESS_SPAN = 64
-CONSUMER_CONFIG: Mapping[str, Any] = {
-    "isolation_level": "read_committed",
-    "auto_offset_reset": "none",  # any word but earliest and latest would do: raise, never jump
-    "enable_auto_commit": False,
-    "check_crcs": True,
-    "fetch_max_bytes": FETCH_MAX_BYTES,
-    "max_partition_fetch_bytes": PARTITION_FETCH_MAX_BYTES,
-    "enable_incremental_fetch_sessions": False,  # full answers name every partition's last stable offset
-    "reconnect_backoff_max_ms": 1000,
-    "retry_backoff_ms": 20,
-    "metrics_enabled": False,
-    # receive_buffer_bytes is ignored by 3.0.12, and SO_RCVBUF would end the kernel's own tuning: left alone.
-    "socket_options": [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)],
-}
-
-
-# --- private parts of kafka-python, as of 3.0.12: nothing outside this section touches them -------------------------
-
-KAFKA_PYTHON_FROM, KAFKA_PYTHON_BELOW = (3, 0, 12), (4,)
-_PARTS = (
-    (Fetcher, "_handle_fetch_response"),
-    (Fetcher, "_handle_fetch_error"),
-    (SubscriptionState, "all_consumed_offsets"),
-    (KafkaConnectionManager, "send"),
-    (KafkaConnectionManager, "run"),
-    (KafkaNetClient, "cluster"),
-    (ClusterMetadata, "set_topics"),
-    (ClusterMetadata, "topic_id"),
-    (ClusterMetadata, "leader_for_partition"),
-)
-
-
-def check_kafka_python() -> None:
-    """Raise LogError unless the installed kafka-python has the parts that this section builds on."""
-    version = tuple(int(part) for part in kafka.__version__.split(".")[:3] if part.isdigit())
-    missing = [f"{owner.__name__}.{name}" for owner, name in _PARTS if not hasattr(owner, name)]
-    if missing or not KAFKA_PYTHON_FROM <= version < KAFKA_PYTHON_BELOW:
-        lacks = f" and lacks {', '.join(missing)}" if missing else ""
-        raise LogError(
-            f"kafka-python {kafka.__version__} is installed{lacks}; 3.0.12 or a later 3.x is needed "
-            f"(before it, partitions stall silently): run pip install 'kafka-python>=3.0.12,<4'"
-        )
-
-
-class _Client(KafkaNetClient):  # type: ignore[misc]  # kafka-python has no types
-    """The network client, asking for `topics` from its first metadata request on, and never creating one.
-
-    Without this, kafka-python ignores allow_auto_create_topics: reading a missing topic would make it.
-    """
-
-    def __init__(self, topics: Sequence[str], **config: Any) -> None:
-        super().__init__(**config)
-        self.cluster.config["allow_auto_create_topics"] = False
-        if topics:
-            self.cluster.set_topics(topics)
-
-    def abandon(self) -> None:
-        """Close it with its thread, when the object that was to own it could not be made."""
-        self.close()
-        self._net.stop()
-
-
-def _last_stable_offsets(admin: KafkaAdminClient, topic: str, at: Mapping[int, tuple[int, int]]) -> dict[int, int]:
-    """Last stable offset per partition, from Fetch responses; `at`: partition -> (leader, an offset in its range).
-
-    Raises StaleMetadata, which is retriable, when an answer is missing or is an error that may pass.
-    """
-    ends: dict[int, int] = {}
-    for leader in {leader for leader, _ in at.values()}:
-        wanted = [
-            FetchRequest.FetchTopic.FetchPartition(
-                partition=partition,
-                current_leader_epoch=-1,
-                fetch_offset=offset,
-                last_fetched_epoch=-1,
-                log_start_offset=-1,
-                partition_max_bytes=1,
-            )
-            for partition, (node, offset) in at.items()
-            if node == leader
-        ]
-        request = FetchRequest(
-            max_wait_ms=1,  # the embedded broker answers nothing at all to 0
-            min_bytes=0,
-            max_bytes=1,
-            isolation_level=IsolationLevel.READ_COMMITTED,
-            session_id=0,
-            session_epoch=-1,
-            topics=[FetchRequest.FetchTopic(topic=topic, partitions=wanted)],
-            forgotten_topics_data=[],
-            rack_id="",
-            min_version=4,
-            max_version=12,
-        )
-        answer = admin._manager.run(admin._manager.send, request, leader)
-        for part in (part for one in answer.responses for part in one.partitions):
-            error = kafka_errors.for_code(part.error_code)
-            if error is kafka_errors.TopicAuthorizationFailedError:
-                raise error(topic)
-            if error is kafka_errors.NoError and part.last_stable_offset >= 0:
-                ends[part.partition_index] = part.last_stable_offset
-    if ends.keys() != at.keys():
-        raise kafka_errors.StaleMetadata(f"no last stable offset for {topic}, partitions {sorted(at.keys() - ends)}")
-    return ends
-
-
-def positions(consumer: KafkaConsumer) -> dict[TopicPartition, int]:
-    """The next offset of every assigned partition, behind control and aborted records already passed; asks nobody."""
-    return {at: int(known.offset) for at, known in consumer._subscription.all_consumed_offsets().items()}
-
-
-def watch_fetches(
-    consumer: KafkaConsumer, answered: Callable[[Any, Any], None], failed: Callable[[Any, Exception], None]
-) -> None:
-    """Call `answered(node_id, fetch_response)` and `failed(node_id, error)` for every fetch of `consumer`.
-
-    They run on the consumer's I/O thread, before poll sees the records: they must be short and must not raise.
-    """
-    fetcher = consumer._fetcher
-    take_answer, take_error = fetcher._handle_fetch_response, fetcher._handle_fetch_error
-
-    def on_answer(node_id: Any, fetch_offsets: Any, send_time: float, response: Any) -> None:
-        answered(node_id, response)
-        take_answer(node_id, fetch_offsets, send_time, response)
-
-    def on_error(node_id: Any, error: Exception) -> None:
-        failed(node_id, error)
-        take_error(node_id, error)
-
-    fetcher._handle_fetch_response, fetcher._handle_fetch_error = on_answer, on_error
-
-
-# --- connections and their errors ------------------------------------------------------------------------------------
-
-
-def open_client(
-    kind: Callable[..., T], bootstrap: str, *, topics: Sequence[str] = (), timeout_s: float, **config: Any
-) -> tuple[T, _Client]:
-    """A connected KafkaConsumer or KafkaAdminClient and its network client; raises Unreachable or AccessDenied.
-
-    It starts a thread: open it in the process that uses it (Luigi forks), and close it.
-    """
-    check_kafka_python()
-    clients: list[_Client] = []
-
-    def make_client(**settings: Any) -> _Client:
-        clients.append(_Client(topics, **settings))
-        return clients[-1]
-
-    try:
-        opened = kind(
-            bootstrap_servers=bootstrap,
-            bootstrap_timeout_ms=round(timeout_s * 1000),
-            kafka_client=make_client,
-            **config,
-        )
-    except (kafka_errors.KafkaError, OSError, ValueError, TypeError) as error:
-        for client in clients:
-            client.abandon()
-        raise explained(error, bootstrap) from error
-    return opened, clients[0]
-
-
-def explained(error: Exception, bootstrap: str, topic: str = "", partition: int | None = None) -> LogError:
-    """`error` as a LogError that says what, where and what to do next."""
-    here = f"Kafka at {bootstrap}"
-    what = f"topic {topic!r}" + ("" if partition is None else f", partition {partition}") if topic else "this request"
-    if isinstance(error, LogError):
-        return error
-    if isinstance(error, kafka_errors.SaslAuthenticationFailedError | kafka_errors.UnsupportedSaslMechanismError):
-        return AccessDenied(f"{here} refuses the credentials: correct the user, the password or the SASL mechanism")
-    if isinstance(error, kafka_errors.AuthorizationError):
-        return AccessDenied(f"{here} does not allow {what} to this user: ask its administrator for the right to it")
-    if isinstance(error, kafka_errors.UnknownTopicOrPartitionError):
-        return MissingTopic(f"{here} has no {what}: `watershed init` creates topics, or {ADDRESS_HELP}")
-    if isinstance(error, kafka_errors.InvalidTopicError):
-        return MissingTopic(f"{topic!r} cannot be a topic's name; allowed: letters, digits, '.', '_', '-', up to 249")
-    if isinstance(error, kafka_errors.UnsupportedCodecError):
-        return LogError(f"{what} is compressed, and its codec is not installed ({error}): pip install it")
-    if isinstance(error, kafka_errors.CorruptRecordError):
-        return LogError(f"{here} sent a damaged record of {what} ({error}): repair that broker's log first")
-    if isinstance(error, kafka_errors.RetriableError | OSError):
-        return Unreachable(f"{here} {_silence(bootstrap)}: {ADDRESS_HELP}; `watershed up` starts an embedded broker")
-    if isinstance(error, ValueError | TypeError):
-        return Unreachable(f"{bootstrap!r} is no address of Kafka (allowed: host:port[,host:port...]): {ADDRESS_HELP}")
-    return LogError(f"{here} could not answer for {what}: {error}")
-
-
-def _silence(bootstrap: str) -> str:
-    """Tells a port where nothing listens from one where something else, or a secured broker, does."""
-    for host, port, _ in collect_hosts(bootstrap):
-        try:
-            with socket.create_connection((host, port), timeout=0.5):
-                return "accepts connections but does not answer as a Kafka broker (another program, or TLS or SASL?)"
-        except OSError:
-            continue
-    return "cannot be reached (nothing accepts connections there)"
-
-
-# --- the log ---------------------------------------------------------------------------------------------------------
+WITNESS_SPAN = 64  # offsets: how far below a position its witness is looked for first
 
 
 class KafkaLog:
-    """`pipeline.log.Log` on Kafka. Connects when first asked, so it may be made before a fork, and used after it.
+    """`pipeline.log.Log` on Kafka. Connects when first asked, and again in a forked process.
 
     `bootstrap` is host:port[,host:port...]; `security` are kafka-python's security_protocol, sasl_* and ssl_* settings.
     A question that gets no answer is asked again for `timeout_s`; a read that gets no further for `stall_s` raises.
@@ -267,6 +67,7 @@ class KafkaLog:
         self._security = dict(security or {})
         self._timeout_s, self._stall_s = timeout_s, stall_s
         self._admin: KafkaAdminClient | None = None
+        self._pid = 0
         self._lock = threading.Lock()
 
     def partitions(self, topic: str) -> int:
@@ -359,8 +160,6 @@ class KafkaLog:
             for block in self.read(topic, partition, start, offset):
                 found = last_hash(block.batch) or found
             span *= 16
-        if offset <= first:
-            self._check_range(topic, partition, first, offset)
         return found
 
     def out_of_range(self, topic: str, partition: int, position: int) -> LogError:
@@ -409,7 +208,8 @@ class KafkaLog:
 
     def _connected(self) -> KafkaAdminClient:
         with self._lock:
-            if self._admin is None:
+            if self._admin is None or self._pid != os.getpid():  # a fork inherits the client without its thread
+                self._pid = os.getpid()
                 limit_ms = round(self._timeout_s * 1000)
                 self._admin, _ = open_client(
                     KafkaAdminClient,
@@ -450,7 +250,7 @@ class KafkaLog:
     def _ends(self, admin: KafkaAdminClient, topic: str, only: int | None = None) -> dict[int, int]:
         leaders = self._leaders(admin, topic, only)
         near = _listed(admin, topic, list(leaders), OffsetSpec.LATEST)
-        ends = _last_stable_offsets(admin, topic, {p: (leaders[p], near[p]) for p in leaders})
+        ends = last_stable_offsets(admin, topic, {p: (leaders[p], near[p]) for p in leaders})
         return {p: ends[p] for p in leaders}
 
 

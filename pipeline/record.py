@@ -20,6 +20,7 @@ from pipeline.types import ColumnType
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # no "__": it separates an aggregate from its state's fields
 NAME_LIMIT = 40  # a Postgres identifier holds 63 bytes: room for suffixes
+MISSING = type(dataclasses.MISSING)  # cloudpickle copies the instance, when it carries a record class by value
 PYTHON_TYPES = {int: "int", float: "float", str: "str", bool: "bool", datetime: "datetime", date: "date"}
 
 
@@ -82,7 +83,7 @@ def _column(record: str, field: "dataclasses.Field[Any]", hint: Any) -> Column:
             raise DefinitionError(f"{where} is declared {hint}; a union is allowed only with None, as in `int | None`")
         nullable = True
         hint, marks = _unwrap(members[0], marks)
-    if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING:
+    if not (isinstance(field.default, MISSING) and isinstance(field.default_factory, MISSING)):
         raise DefinitionError(f"{where} has a dataclass default, which events never see; use Annotated[..., Default(value)]")
     unknown = [m for m in marks if not isinstance(m, Constraint | Remedy)]
     if unknown:

@@ -4,9 +4,10 @@ Invariant: the type of a column decides its equality, order and bytes; no two va
 (-0.0 is stored as 0.0; NaN and infinities do not exist; a decimal is an integer of at most 18 digits at a fixed scale).
 """
 
+import sys
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ TIME_MIN = datetime(2, 1, 1, tzinfo=UTC)
 TIME_MAX = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
 TEXT = 'text COLLATE "C"'  # order by code point, as Arrow and Python do
 
+EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)  # decimal's default of 28 digits would round
 KINDS = {"int", "decimal", "float", "str", "bool", "datetime", "date"}
 
 
@@ -74,7 +76,7 @@ class ColumnType:
         if self.kind == "decimal":
             return isinstance(value, (int, Decimal)) and self._fits_decimal(Decimal(value))
         if self.kind == "float":
-            return isinstance(value, (int, float)) and value == value and abs(value) != float("inf")
+            return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max and float(value) == value
         if self.kind == "datetime":
             return isinstance(value, datetime) and value.tzinfo is not None and TIME_MIN <= value <= TIME_MAX
         if self.kind == "date":
@@ -84,7 +86,7 @@ class ColumnType:
     def _fits_decimal(self, value: Decimal) -> bool:
         if not value.is_finite() or value.adjusted() > DECIMAL_DIGITS:
             return False
-        scaled = value.scaleb(self.scale)
+        scaled = value.scaleb(self.scale, EXACT)
         return scaled == scaled.to_integral_value() and abs(scaled) < DECIMAL_LIMIT
 
     def __str__(self) -> str:

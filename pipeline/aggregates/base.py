@@ -7,6 +7,7 @@ pipeline.laws holds any aggregate to these. States are columns, one row per grou
 SQL of the same aggregate in Postgres, and both must present the same bits.
 """
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -99,8 +100,9 @@ class Aggregate(ABC):
         return self.merge(type, nothing, np.empty(0, np.int64), groups)
 
     def canonical(self) -> str:
-        """What goes into the fingerprint of a view: class and parameters."""
-        return f"{type(self).__module__}.{type(self).__qualname__}({self.column!r})"
+        """What goes into the fingerprint of a view: class and parameters, those that a subclass adds too."""
+        parameters = ", ".join(repr(getattr(self, f.name)) for f in dataclasses.fields(self))
+        return f"{type(self).__module__}.{type(self).__qualname__}({parameters})"
 
     def __str__(self) -> str:
         return f"{type(self).__name__}({self.column!r})" if self.column else f"{type(self).__name__}()"

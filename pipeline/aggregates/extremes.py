@@ -24,7 +24,7 @@ def _rank(array: pa.Array, type: ColumnType) -> Ints:
     """int64 that order as the values do."""
     if type.kind not in ("float", "str"):
         return codes(array, type)
-    return np.asarray(pc.rank(array, "ascending", null_placement="at_end", tiebreaker="dense").to_numpy(), np.int64)
+    return np.asarray(pc.rank(array, "ascending", tiebreaker="dense").to_numpy(), np.int64)
 
 
 def _take(array: pa.Array, best: Ints) -> pa.Array:

@@ -1,0 +1,84 @@
+"""Where things lie in the lake: one function per noun, paths relative to the lake, with `/`.
+
+Invariant: a path is a function of what the file holds (topic, fingerprint, range, cut), so writing it twice writes the same thing.
+"""
+
+from pipeline.dedupe import IdentitySnapshot
+from pipeline.lake import File, Lake, Manifest
+
+
+def master(topic: str, partition: int, start: int, end: int) -> str:
+    """The archived log [start, end), without an ending."""
+    return f"master/{topic}/partition={partition}/{start}-{end}"
+
+
+def clean(topic: str, fingerprint: str) -> str:
+    """The folder of a source's accepted records."""
+    return f"clean/{topic}/fingerprint={fingerprint}"
+
+
+def clean_manifest(topic: str, fingerprint: str, partition: int, start: int, end: int) -> str:
+    """The manifest of the accepted, rejected and identities of [start, end)."""
+    return f"clean/{topic}/fingerprint={fingerprint}/manifests/{partition}-{start}-{end}.json"
+
+
+def rejected(topic: str, fingerprint: str, name: str) -> str:
+    """A file of rejected records."""
+    return f"rejected/{topic}/fingerprint={fingerprint}/{name}.parquet"
+
+
+def view(name: str, fingerprint: str, cut: int) -> str:
+    """The folder of a view's states and values at a cut."""
+    return f"views/{name}/fingerprint={fingerprint}/cut={cut}"
+
+
+def view_manifest(name: str, fingerprint: str, cut: int) -> str:
+    """The manifest of a view at a cut."""
+    return f"{view(name, fingerprint, cut)}/manifest.json"
+
+
+def identities(topic: str, fingerprint: str, cut: int, partition: int) -> str:
+    """The identities that a partition remembers at a cut, without an ending."""
+    return f"identities/{topic}/fingerprint={fingerprint}/cut={cut}/partition={partition}"
+
+
+def cut_file(date: str) -> str:
+    """The copy of the cuts chosen for a night."""
+    return f"cuts/{date}.json"
+
+
+def identity_inputs(topic_id: str, partition: int, position: int) -> dict[str, object]:
+    """What a snapshot of identities is made from."""
+    return {"topic_id": topic_id, "partition": partition, "position": position}
+
+
+def write_identities(lake: Lake, path: str, inputs: dict[str, object], snapshot: IdentitySnapshot) -> File:
+    """Write a snapshot and its manifest (path.parquet, path.json)."""
+    import pyarrow as pa
+
+    data = pa.py_buffer(snapshot.hashes.tobytes())
+    hashes = pa.Array.from_buffers(pa.binary(16), len(snapshot.hashes), [None, data])
+    table = pa.table({"identity": hashes, "seen_ms": pa.array(snapshot.seen_ms)})
+    file = File(f"{path}.parquet", lake.write_table(f"{path}.parquet", table.schema, [table]))
+    lake.commit(f"{path}.json", Manifest("identities", inputs, (file,), {"watermark_ms": snapshot.watermark_ms}))
+    return file
+
+
+def read_identities(lake: Lake, path: str, inputs: dict[str, object]) -> IdentitySnapshot | None:
+    """The snapshot at the path, if it was made from just these inputs; else None."""
+    import numpy as np
+
+    from pipeline.arrays import chunk
+
+    manifest = lake.made_from(f"{path}.json", inputs)
+    if manifest is None:
+        return None
+    table = lake.read_table(manifest.files[0].path)
+    raw = chunk(table.column("identity"))
+    data = raw.buffers()[1]
+    words = np.frombuffer(data, np.uint64) if data is not None and data.size else np.empty(0, np.uint64)
+    hashes = words.reshape(-1, 2)[raw.offset : raw.offset + len(raw)]
+    position = inputs["position"]
+    assert isinstance(position, int)
+    seen = np.asarray(table.column("seen_ms").to_numpy(), np.int64)
+    return IdentitySnapshot(position, int(manifest.facts["watermark_ms"]), np.array(hashes), seen)

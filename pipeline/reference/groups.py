@@ -1,0 +1,212 @@
+"""The value of each aggregate for one group, kept while its rows arrive one by one, in any order.
+
+    value() after add(r1), add(r2), ...   = the aggregate's definition applied to {r1, r2, ...}
+
+A row is (event time, partition, offset, value); memory is per group, except for an aggregate of the user's own.
+"""
+
+from abc import ABC, abstractmethod
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from math import floor, isqrt
+from typing import Any
+
+from pipeline.aggregates import Aggregate, Count, CountNonNull, First, Last, Max, Mean, Min, StdDev, Sum, Variance
+from pipeline.errors import WatershedError
+from pipeline.reference.values import decimal_of, unscaled
+from pipeline.types import ColumnType
+
+Place = tuple[datetime, int, int]  # event time, partition, offset
+MORE_DIGITS = 6
+
+
+class Group(ABC):
+    """One aggregate of one group. `scale` is that of its column, 0 for other than decimals."""
+
+    def __init__(self, aggregate: Aggregate, scale: int) -> None:
+        self.aggregate = aggregate
+        self.scale = scale
+
+    @abstractmethod
+    def add(self, place: Place, value: Any) -> None:
+        """One more row; value None is null, and always for an aggregate without a column."""
+
+    @abstractmethod
+    def value(self) -> Any:
+        """What the user sees."""
+
+
+class Rows(Group):
+    """Count."""
+
+    def __init__(self, aggregate: Aggregate, scale: int) -> None:
+        super().__init__(aggregate, scale)
+        self.rows = 0
+
+    def add(self, place: Place, value: Any) -> None:
+        self.rows += 1
+
+    def value(self) -> int:
+        return self.rows
+
+
+class NonNull(Rows):
+    """CountNonNull."""
+
+    def add(self, place: Place, value: Any) -> None:
+        if value is not None:
+            self.rows += 1
+
+
+class Sums(Group):
+    """Sum, and what Mean, Variance and StdDev need: exact, in units of the column's scale."""
+
+    def __init__(self, aggregate: Aggregate, scale: int) -> None:
+        super().__init__(aggregate, scale)
+        self.n = self.sum = self.squares = 0
+
+    def add(self, place: Place, value: Any) -> None:
+        if value is not None:
+            x = unscaled(value, self.scale)
+            self.n += 1
+            self.sum += x
+            self.squares += x * x
+
+    def value(self) -> Decimal | None:
+        return decimal_of(self.sum, self.scale) if self.n else None
+
+    def variance(self) -> Fraction:
+        """Exact, in the column's own unit; needs two values."""
+        mean = Fraction(self.sum, self.n)
+        found: Fraction = (self.squares - self.n * mean * mean) / (self.n - 1)
+        return found / 100**self.scale
+
+
+class MeanOf(Sums):
+    """Mean."""
+
+    def value(self) -> Decimal | None:
+        return rounded(Fraction(self.sum, self.n * 10**self.scale), self.scale + MORE_DIGITS) if self.n else None
+
+
+class VarianceOf(Sums):
+    """Variance."""
+
+    def value(self) -> Decimal | None:
+        return rounded(self.variance(), self.scale + MORE_DIGITS) if self.n > 1 else None
+
+
+class StdDevOf(Sums):
+    """StdDev."""
+
+    def value(self) -> Decimal | None:
+        return rounded_root(self.variance(), self.scale + MORE_DIGITS) if self.n > 1 else None
+
+
+class Least(Group):
+    """Min."""
+
+    best: Any = None
+
+    def add(self, place: Place, value: Any) -> None:
+        if value is not None and (self.best is None or self.better(value)):
+            self.best = value
+
+    def better(self, value: Any) -> bool:
+        return bool(value < self.best)
+
+    def value(self) -> Any:
+        return self.best
+
+
+class Greatest(Least):
+    """Max."""
+
+    def better(self, value: Any) -> bool:
+        return bool(value > self.best)
+
+
+class Earliest(Group):
+    """First."""
+
+    best: tuple[Place, Any] | None = None
+
+    def add(self, place: Place, value: Any) -> None:
+        if value is not None and (self.best is None or self.better(place, self.best[0])):
+            self.best = (place, value)
+
+    def better(self, place: Place, best: Place) -> bool:
+        return place < best
+
+    def value(self) -> Any:
+        return self.best[1] if self.best else None
+
+
+class Latest(Earliest):
+    """Last."""
+
+    def better(self, place: Place, best: Place) -> bool:
+        return place > best
+
+
+class Own(Group):
+    """An aggregate of the user's own, by its method `reference`; holds every row."""
+
+    def __init__(self, aggregate: Aggregate, scale: int) -> None:
+        super().__init__(aggregate, scale)
+        self.values: list[tuple[datetime, int, int, Any]] = []
+
+    def add(self, place: Place, value: Any) -> None:
+        self.values.append((*place, value))
+
+    def value(self) -> Any:
+        return self.aggregate.reference(list(self.values))  # type: ignore[attr-defined]
+
+
+GROUPS: dict[type[Aggregate], type[Group]] = {
+    Count: Rows,
+    CountNonNull: NonNull,
+    Sum: Sums,
+    Mean: MeanOf,
+    Variance: VarianceOf,
+    StdDev: StdDevOf,
+    Min: Least,
+    Max: Greatest,
+    First: Earliest,
+    Last: Latest,
+}
+
+
+def group_class(aggregate: Aggregate, what: str) -> type[Group]:
+    """The Group that computes `aggregate`; WatershedError (beginning with `what`) when none can.
+
+    By exact class: a subclass of Mean is an aggregate of the user's own, and may mean anything.
+    """
+    if type(aggregate) in GROUPS:
+        return GROUPS[type(aggregate)]
+    if callable(getattr(aggregate, "reference", None)):
+        return Own
+    raise WatershedError(
+        f"{what}: {type(aggregate).__module__}.{type(aggregate).__qualname__} cannot be computed by the reference;"
+        f" give it a method reference(self, values: list[tuple[event_time, partition, offset, value]]) -> value,"
+        f" or audit without --reference"
+    )
+
+
+def new_group(kind: type[Group], aggregate: Aggregate, type: ColumnType | None) -> Group:
+    """An empty group."""
+    return kind(aggregate, type.scale if type else 0)
+
+
+def rounded(value: Fraction, scale: int) -> Decimal:
+    """Half away from zero."""
+    magnitude = floor(abs(value) * 10**scale + Fraction(1, 2))
+    return decimal_of(magnitude if value >= 0 else -magnitude, scale)
+
+
+def rounded_root(value: Fraction, scale: int) -> Decimal:
+    """The square root of value >= 0, rounded once, half up."""
+    square = value * 10 ** (2 * scale)
+    root = isqrt(floor(square))  # root <= sqrt(square) < root + 1
+    return decimal_of(root + 1 if square >= (root + Fraction(1, 2)) ** 2 else root, scale)

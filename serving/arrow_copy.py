@@ -1,0 +1,93 @@
+"""Arrow tables through COPY, as CSV that pyarrow writes and reads: no Python object per row.
+
+    copy_out(copy_in(table)) == table        to the bit, for every type a state or a value can have
+
+Null is an empty field without quotes, the empty text is `""`. decimal256 travels as text, for pyarrow's CSV reader does not know it.
+"""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import psycopg2.extensions
+import pyarrow as pa
+import pyarrow.csv as pacsv
+from sqlalchemy.engine import Connection
+
+CHUNK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 24  # a row must fit: a value has 5 MB at most
+WRITE = pacsv.WriteOptions(include_header=False, batch_size=1 << 16)
+
+
+def quote(name: str) -> str:
+    """A quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def cursor_of(connection: Connection) -> Any:
+    """The psycopg2 cursor of a connection's transaction: COPY is not in SQLAlchemy's language."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg2.extensions.connection)
+    return driver.cursor()
+
+
+def to_csv(table: pa.Table) -> pa.Buffer:
+    """The table as CSV without a header."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_decimal256(field.type):
+            table = table.set_column(i, field.name, table.column(i).cast(pa.string()))
+    sink = pa.BufferOutputStream()
+    pacsv.write_csv(table, sink, WRITE)
+    return sink.getvalue()
+
+
+def copy_in(connection: Connection, target: str, columns: Sequence[str], tables: Iterable[pa.Table]) -> None:
+    """COPY `columns` of each table into `target` (quoted, with its schema); a row that breaks a constraint raises."""
+    names = ", ".join(quote(name) for name in columns)
+    with cursor_of(connection) as cursor:
+        for table in tables:
+            if table.num_rows:
+                csv = io.BytesIO(to_csv(table.select(list(columns))))
+                cursor.copy_expert(f"COPY {target} ({names}) FROM STDIN (FORMAT csv)", csv, CHUNK_BYTES)
+
+
+def copy_out(connection: Connection, query: str, schema: pa.Schema) -> pa.Table:
+    """The rows of a query (its columns in the order of `schema`) in memory."""
+    buffer = io.BytesIO()
+    copy_to_file(connection, query, buffer)
+    size = buffer.tell()
+    buffer.seek(0)
+    return pa.Table.from_batches(read_csv(buffer, schema, block_bytes=size + 1) if size else [], schema)
+
+
+def copy_to_file(connection: Connection, query: str, file: IO[bytes]) -> None:
+    """The rows of a query as CSV, in bounded memory."""
+    with cursor_of(connection) as cursor:
+        cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv, FORCE_QUOTE *)", file, CHUNK_BYTES)
+
+
+def read_csv(
+    source: IO[bytes] | Path, schema: pa.Schema, *, block_bytes: int = BLOCK_BYTES
+) -> Iterator[pa.RecordBatch]:
+    """The rows of what copy_to_file wrote, as record batches of about `block_bytes`."""
+    if isinstance(source, Path) and source.stat().st_size == 0:
+        return
+    reader = pacsv.open_csv(
+        source,
+        pacsv.ReadOptions(column_names=schema.names, block_size=block_bytes, use_threads=False),
+        pacsv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+        pacsv.ConvertOptions(
+            column_types={f.name: pa.string() if pa.types.is_decimal256(f.type) else f.type for f in schema},
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            true_values=["t"],
+            false_values=["f"],
+        ),
+    )
+    with reader:
+        for batch in reader:
+            yield pa.record_batch(
+                [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)], schema
+            )

@@ -1,0 +1,56 @@
+"""Generations: a source's definition in force, one row per rebuild.
+
+at most one generation of a topic is active; a retired one never becomes active again, and whoever works on it is refused
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from pipeline.handover import Generation
+
+GENERATION = sa.text("""
+SELECT number, topic_id, starts, source_fingerprint, definition, status FROM ops.generations
+WHERE topic = :topic AND (status = :status OR number = :number)
+ORDER BY number DESC LIMIT 1
+""")
+VIEWS = sa.text(
+    "SELECT view, fingerprint, definition FROM ops.views WHERE topic = :topic AND generation = :number ORDER BY view"
+)
+STATUS = sa.text("SELECT status FROM ops.generations WHERE topic = :topic AND number = :number")
+
+
+def active_generation(connection: Connection, topic: str) -> Generation | None:
+    """The generation in force, or None for a topic that `watershed init` has not met."""
+    return _generation(connection, topic, status="active")
+
+
+def building_generation(connection: Connection, topic: str) -> Generation | None:
+    """The newest generation that a rebuild is making, or None."""
+    return _generation(connection, topic, status="building")
+
+
+def generation_of(connection: Connection, topic: str, number: int) -> Generation | None:
+    """One generation, whatever its status."""
+    return _generation(connection, topic, number=number)
+
+
+def status_of(connection: Connection, topic: str, number: int) -> str | None:
+    """building, active or retired; None when there is no such generation."""
+    return connection.execute(STATUS, {"topic": topic, "number": number}).scalar_one_or_none()
+
+
+def definitions_of(connection: Connection, generation: Generation) -> dict[str, str]:
+    """The recorded text of the definitions: '' -> the source's, view name -> the view's."""
+    row = connection.execute(GENERATION, {"topic": generation.topic, "status": None, "number": generation.number}).one()
+    key = {"topic": generation.topic, "number": generation.number}
+    return {"": row.definition} | {v.view: v.definition for v in connection.execute(VIEWS, key)}
+
+
+def _generation(
+    connection: Connection, topic: str, *, status: str | None = None, number: int | None = None
+) -> Generation | None:
+    row = connection.execute(GENERATION, {"topic": topic, "status": status, "number": number}).one_or_none()
+    if row is None:
+        return None
+    views = {v.view: v.fingerprint for v in connection.execute(VIEWS, {"topic": topic, "number": row.number})}
+    return Generation(topic, row.number, row.topic_id, tuple(row.starts), row.source_fingerprint, views)

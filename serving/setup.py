@@ -1,0 +1,252 @@
+"""What `watershed init` makes: schemas, tables, a generation per topic with batch 0, and the views that answer.
+
+    install(plans); install(plans) = install(plans)      and a changed plan changes nothing: it is refused
+    after install: a row of ops.positions per partition, batch 0 published and visible with cut = position = segment = start
+
+Everything happens in one transaction under an advisory lock, and takes no lock that a worker, a night or a reader waits for, unless
+the text of a view changed.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import unified_diff
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.schema import CreateTable
+
+from pipeline.definition import Source, View
+from pipeline.errors import Refused
+from pipeline.fingerprints import describe_source, describe_view, source_fingerprint, view_fingerprint
+from pipeline.handover import Generation, Vector
+from serving import tables
+from serving.arrow_copy import quote
+from serving.connection import patiently, transaction
+from serving.generations import active_generation, definitions_of
+from serving.merge import COMMON_VIEWS, merged_view, support
+from serving.published_views import replace_view
+
+SETUP_LOCK = 0x57415445525348  # "WATERSH": one init, rebuild or activation at a time
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One source as loaded, its views, and its topic as found: the broker's id, and the log's start per partition."""
+
+    source: Source
+    topic_id: str
+    starts: Vector
+    views: tuple[View, ...]
+
+    def __post_init__(self) -> None:
+        for view in self.views:
+            if view.source != self.source:
+                raise ValueError(f"view {view.name} has another source than topic {self.source.topic}")
+
+
+def install(engine: Engine, plans: Sequence[Plan]) -> list[Generation]:
+    """Make what is missing; the active generation of each plan. Refused, changing nothing, when a plan is not what was recorded."""
+    _check_names(plans)
+    return patiently(lambda: _install(engine, plans))
+
+
+def _install(engine: Engine, plans: Sequence[Plan]) -> list[Generation]:
+    with transaction(engine) as connection:
+        lock_setup(connection)
+        _make_schemas(connection)
+        found = []
+        for plan in plans:
+            generation = active_generation(connection, plan.source.topic)
+            if generation is None:
+                refuse_foreign_views(connection, plan)
+                generation = make_generation(connection, plan, free_number(connection, plan), plan.starts, "active")
+            else:
+                refuse_other_topic(generation, plan)
+                refuse_other_definition(connection, generation, plan.source, plan.views)
+            publish_views(connection, plan.views, generation.number)
+            found.append(generation)
+        for name, select in COMMON_VIEWS.items():
+            replace_view(
+                connection, name, select, f"Watershed: {name.replace('_', ' ')} of every partition at this instant"
+            )
+    return found
+
+
+def require(engine: Engine, source: Source, views: Sequence[View]) -> Generation:
+    """The active generation, if it was recorded for exactly these definitions; Refused else. Workers and nights begin with this."""
+    with transaction(engine) as connection:
+        generation = active_generation(connection, source.topic)
+        if generation is None:
+            raise Refused(f"topic {source.topic} is not set up in this database: run `watershed init`")
+        refuse_other_definition(connection, generation, source, views)
+        return generation
+
+
+def lock_setup(connection: Connection) -> None:
+    """Until the end of the transaction nobody else sets up."""
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": SETUP_LOCK})
+
+
+def make_generation(connection: Connection, plan: Plan, number: int, starts: Vector, status: str) -> Generation:
+    """A generation with its tables, its position rows, and batch 0."""
+    key = {"topic": plan.source.topic, "generation": number}
+    generation = Generation(
+        plan.source.topic,
+        number,
+        plan.topic_id,
+        tuple(starts),
+        source_fingerprint(plan.source),
+        {view.name: view_fingerprint(view) for view in plan.views},
+    )
+    connection.execute(
+        sa.insert(tables.generations).values(
+            topic=generation.topic,
+            number=number,
+            topic_id=plan.topic_id,
+            starts=list(starts),
+            source_fingerprint=generation.source_fingerprint,
+            definition="\n".join(describe_source(plan.source)),
+            status=status,
+        )
+    )
+    for view in plan.views:
+        text = "\n".join(describe_view(view))
+        connection.execute(
+            sa.insert(tables.views).values(**key, view=view.name, fingerprint=view_fingerprint(view), definition=text)
+        )
+        _make_tables(connection, view, number)
+    for partition, start in enumerate(starts):
+        connection.execute(
+            sa.insert(tables.positions).values(**key, partition=partition, position=start, segment=start)
+        )
+        connection.execute(sa.insert(tables.batch_counts).values(**key, number=0, partition=partition))
+        for view in plan.views:
+            connection.execute(
+                sa.insert(tables.batch_views).values(**key, number=0, view=view.name, partition=partition)
+            )
+    now = sa.func.now()
+    connection.execute(sa.insert(tables.cuts).values(**key, number=0, offsets=list(starts)))
+    connection.execute(
+        sa.insert(tables.batches).values(
+            **key, number=0, status="published", complete=True, staged_at=now, published_at=now
+        )
+    )
+    connection.execute(sa.insert(tables.visible).values(**key, number=0))
+    return generation
+
+
+def publish_views(connection: Connection, views: Iterable[View], generation: int) -> None:
+    """The merged views on one generation, and the functions they call."""
+    ordered = tuple(views)
+    for statement in support(ordered):
+        connection.exec_driver_sql(statement.replace("%", "%%"))
+    for view in ordered:
+        about = f"Watershed: topic {view.source.topic} by {', '.join(view.key)} and {view.window}, exact up to serving.freshness"
+        replace_view(connection, view.name, merged_view(view, generation), about)
+
+
+def _make_schemas(connection: Connection) -> None:
+    have = set(connection.scalars(sa.text("SELECT nspname FROM pg_namespace")))
+    for schema in tables.SCHEMAS:
+        if schema not in have:
+            connection.exec_driver_sql(f"CREATE SCHEMA {quote(schema)}")
+    tables.OPS.create_all(connection)
+
+
+def _make_tables(connection: Connection, view: View, generation: int) -> None:
+    for table in (tables.batch_table(view, generation), tables.speed_table(view, generation)):
+        connection.execute(CreateTable(table))
+        for index in table.indexes:
+            index.create(connection)
+
+
+def free_number(connection: Connection, plan: Plan) -> int:
+    """The next generation number of the topic, at which none of its views has tables, not even of another topic."""
+    numbers = sa.text("""
+        SELECT coalesce(max(number), 0) FROM (
+          SELECT number FROM ops.generations WHERE topic = :topic
+          UNION ALL SELECT generation FROM ops.views WHERE view = ANY(:views)) AS taken (number)""")
+    return (
+        int(
+            connection.execute(
+                numbers, {"topic": plan.source.topic, "views": [v.name for v in plan.views]}
+            ).scalar_one()
+        )
+        + 1
+    )
+
+
+def _check_names(plans: Sequence[Plan]) -> None:
+    owners: dict[str, str] = {}
+    for plan in plans:
+        for view in plan.views:
+            if view.name in COMMON_VIEWS:
+                raise Refused(
+                    f"a view cannot be named {view.name!r}: serving.{view.name} is Watershed's own; rename it"
+                )
+            if view.name in owners:
+                topics = f"topics {owners[view.name]} and {plan.source.topic}"
+                raise Refused(f"two views are named {view.name!r} ({topics}), and serving has room for one; rename one")
+            owners[view.name] = plan.source.topic
+
+
+def refuse_foreign_views(connection: Connection, plan: Plan) -> None:
+    """A view's name belongs to one topic at a time."""
+    statement = sa.text("""
+        SELECT v.view, v.topic FROM ops.views v JOIN ops.generations g ON g.topic = v.topic AND g.number = v.generation
+        WHERE g.status = 'active' AND v.topic <> :topic AND v.view = ANY(:views) ORDER BY v.view LIMIT 1""")
+    found = connection.execute(
+        statement, {"topic": plan.source.topic, "views": [v.name for v in plan.views]}
+    ).one_or_none()
+    if found is not None:
+        raise Refused(
+            f"serving.{found.view} answers for topic {found.topic}; to give it to topic {plan.source.topic}, first take it out of the"
+            f" views of {found.topic} and run `watershed init --rebuild`, or rename one of the two"
+        )
+
+
+def refuse_other_topic(generation: Generation, plan: Plan) -> None:
+    """Offsets mean the records of one topic with its partitions; of another they mean nothing."""
+    topic, repair = (
+        generation.topic,
+        "give the new topic a name of its own, or set up an empty database and lake for it",
+    )
+    if len(plan.starts) != generation.partitions:
+        raise Refused(
+            f"topic {topic} has {len(plan.starts)} partitions, and was set up with {generation.partitions}: with another number, keys"
+            f" move between partitions and their duplicates are not seen; {repair}"
+        )
+    if plan.topic_id != generation.topic_id:
+        raise Refused(
+            f"topic {topic} was deleted and created again: its id is {plan.topic_id}, and was {generation.topic_id} at set-up,"
+            f" so the offsets on record are not its own; {repair}"
+        )
+
+
+def refuse_other_definition(
+    connection: Connection, generation: Generation, source: Source, views: Sequence[View]
+) -> None:
+    """Refused, with the lines that differ, unless the definitions are the recorded ones."""
+    loaded = {view.name: view_fingerprint(view) for view in views}
+    if source_fingerprint(source) == generation.source_fingerprint and loaded == dict(generation.views):
+        return
+    recorded = definitions_of(connection, generation)
+    now = {"": "\n".join(describe_source(source))} | {view.name: "\n".join(describe_view(view)) for view in views}
+    changes = [f"view {name} is new" for name in sorted(now.keys() - recorded.keys())]
+    changes += [f"view {name} is gone" for name in sorted(recorded.keys() - now.keys())]
+    for name in sorted(recorded.keys() & now.keys()):
+        what = f"view {name}" if name else "the source"
+        changes += [f"{what}: {line}" for line in _differing(recorded[name], now[name], bool(name))]
+    raise Refused(
+        f"the definitions of topic {generation.topic} are not those on record (generation {generation.number}):\n  "
+        + "\n  ".join(changes)
+        + "\nput them back as they were, or record the change and refold the log with `watershed init --rebuild`"
+    )
+
+
+def _differing(before: str, after: str, is_view: bool) -> list[str]:
+    """The lines that differ; a view's heading repeats its source's fingerprint, which is said of the source already."""
+    lines = [line for line in unified_diff(before.split("\n"), after.split("\n"), lineterm="", n=0)]
+    changed = [f"{line[0]} {line[1:]}" for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    own = [line for line in changed if not (is_view and line[2:].startswith("watershed view"))]
+    return own or ([] if is_view else changed)

@@ -1,0 +1,129 @@
+"""`watershed status` and `watershed audit` as a person or a program sees them.
+
+Invariant: --json prints one JSON document on standard output and nothing else; progress goes to standard error.
+"""
+
+import json
+import random
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pipeline.errors import DefinitionError, did_you_mean
+from pipeline.kafka_log import KafkaLog
+from pipeline.lake import Lake
+from pipeline.settings import Settings
+from serving.audit import Audit, Report
+from serving.connection import engine
+from serving.reading import status as read_status
+
+
+def audit(names: tuple[str, ...], reference: bool, as_json: bool, seed: int | None) -> int:
+    """Audit the named views (all when none is named) and print what was found; 0 when exact, 1 when not."""
+    settings = Settings()
+    views = settings.load_views()
+    known = [v.name for v in views]
+    for name in names:
+        if name not in known:
+            raise DefinitionError(f"there is no view {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}")
+    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+    database = engine(settings.postgres_url(), application_name="watershed audit")
+    with _Bars() as bars:
+        run = Audit(database, KafkaLog(settings.kafka_servers()), Lake(settings.lake), seed, reference, bars.show)
+        reports = run.run([v for v in views if not names or v.name in names])
+    if as_json:
+        print(json.dumps({"reference": reference, "seed": seed, "views": [asdict(r) for r in reports]}, default=str, indent=1))
+    else:
+        _print(reports, reference, seed)
+    return 0 if all(r.exact for r in reports) else 1
+
+
+class _Bars:
+    """One bar per stage, on standard error."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}/{task.total:,}"), TimeElapsedColumn())
+        self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "_Bars":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def show(self, what: str, done: int, of: int) -> None:
+        """Move the bar named `what`."""
+        if what not in self.tasks:
+            self.tasks[what] = self.progress.add_task(what, total=of)
+        self.progress.update(self.tasks[what], completed=done, total=of)
+
+
+def _print(reports: list[Report], reference: bool, seed: int) -> None:
+    console = Console()
+    how = (
+        "the independent plain-Python reference, which shares no kernel"
+        if reference
+        else f"the layers' kernels at other block boundaries (seed {seed})"
+    )
+    table = Table(title=f"audit against the log, recomputed by {how}")
+    for name in ("view", "rows", "records", "positions", "differences"):
+        table.add_column(name, justify="left" if name in ("view", "positions") else "right")
+    for r in reports:
+        positions = ", ".join(f"{p}:{o:,}" for p, o in sorted(r.positions.items()))
+        table.add_row(r.view, f"{r.rows:,}", f"{r.records:,}", positions, f"{r.differences:,}")
+    console.print(table)
+    for r in reports:
+        for line in r.counts:
+            console.print(f"[red]{line}")
+        for example in r.examples:
+            console.print(f"[red]{r.view} {example['group']}")
+            console.print(f"  served     {example['served']}\n  recomputed {example['recomputed']}")
+    total = sum(r.differences + len(r.counts) for r in reports)
+    console.print(f"[bold {'green' if not total else 'red'}]{total:,} differences")
+
+
+def status(as_json: bool) -> None:
+    """Print positions, lag, cuts and workers."""
+    settings = Settings()
+    found = read_status(engine(settings.postgres_url(), application_name="watershed status"))
+    log = KafkaLog(settings.kafka_servers())
+    ends = {topic: log.end_offsets(topic) for topic in found.ledger}
+    rows = [{**asdict(p), "log_end": ends[p.topic][p.partition], "lag": ends[p.topic][p.partition] - p.position} for p in found.partitions]
+    if as_json:
+        cuts = {topic: [asdict(c) for c in ledger] for topic, ledger in found.ledger.items()}
+        json.dump({"partitions": rows, "cuts": cuts, "workers": dict(found.workers)}, sys.stdout, default=str, indent=1)
+        print()
+        return
+    console = Console()
+    console.print(_partitions(rows))
+    for topic, ledger in found.ledger.items():
+        cuts = Table(title=f"cuts of {topic}")
+        for name in ("number", "night", "offsets", "status", "chosen"):
+            cuts.add_column(name)
+        for c in ledger[-10:]:
+            cuts.add_row(str(c.number), str(c.date or "start"), str(list(c.offsets)), c.status, _ago(c.chosen_at))
+        console.print(cuts)
+        console.print(f"workers of {topic}: {', '.join(found.workers.get(topic, [])) or 'none: run `watershed speed`'}")
+
+
+def _partitions(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="partitions")
+    for name in ("partition", "cut", "position", "log end", "lag", "cut at", "position at", "worker"):
+        table.add_column(name, justify="right" if name in ("cut", "position", "log end", "lag") else "left")
+    for r in rows:
+        held = r["worker"] if r["lease_s"] is not None and r["lease_s"] > 0 else "-"
+        figures = (f"{r[name]:,}" for name in ("cut", "position", "log_end", "lag"))
+        table.add_row(f"{r['topic']}/{r['partition']}", *figures, _ago(r["cut_at"]), _ago(r["position_at"]), held)
+    return table
+
+
+def _ago(then: datetime) -> str:
+    seconds = (datetime.now(UTC) - then).total_seconds()
+    return f"{seconds:.0f} s ago" if seconds < 120 else f"{then:%Y-%m-%d %H:%M} UTC"

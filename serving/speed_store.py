@@ -1,0 +1,222 @@
+"""What a worker asks of Postgres: leases, states, and the commit that moves a position.
+
+    commit lands  <=>  the row still has my epoch, my owner, my start, my segment, and no chosen cut lies strictly inside [start, end)
+    position = chosen cut  =>  segment = position, in the same transaction
+
+The commit copies first and locks after: a client that stalls inside COPY holds no lock. After the lock come short statements only.
+Times are Postgres' own. Any exception leaves the outcome unknown: throw away everything in memory and reload.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.schema import CreateTable
+
+from pipeline.definition import View
+from pipeline.errors import StoreError
+from pipeline.handover import Claim, Commit, Committed, Cut, Fenced, Generation, LeaseRow, Outcome, Split
+from pipeline.states import group_columns, state_fields, state_schema
+from serving import leases
+from serving.arrow_copy import copy_in, copy_out, quote
+from serving.connection import transaction
+from serving.generations import active_generation
+from serving.ledger import read_cuts
+from serving.merge import relation
+from serving.tables import RECORD_COUNTS, VIEW_COUNTS, segment_views, segments, speed_table, state_columns, table_name
+
+# The first locking statement. `generations` is read by the statement's snapshot: retiring one also raises the epoch.
+ADVANCE = sa.text("""
+UPDATE ops.positions SET position = :end, position_at = clock_timestamp(), watermark_ms = greatest(watermark_ms, :watermark_ms),
+  witness_offset = coalesce(:witness_offset, witness_offset), witness_hash = coalesce(:witness_hash, witness_hash)
+WHERE topic = :topic AND generation = :generation AND partition = :partition
+  AND epoch = :epoch AND owner = :owner AND position = :start AND segment = :segment
+  AND EXISTS (SELECT FROM ops.generations g WHERE g.topic = :topic AND g.number = :generation AND g.status <> 'retired')
+""")
+CHOSEN_CUTS = sa.text("""
+SELECT DISTINCT c.offsets[:partition + 1] AS cut FROM ops.cuts c JOIN ops.batches b USING (topic, generation, number)
+WHERE c.topic = :topic AND c.generation = :generation AND b.status = 'chosen'
+  AND c.offsets[:partition + 1] > :start AND c.offsets[:partition + 1] <= :end
+ORDER BY cut
+""")
+OPEN_SEGMENT = sa.text("""
+UPDATE ops.positions SET segment = position WHERE topic = :topic AND generation = :generation AND partition = :partition
+""")
+
+
+class PostgresSpeedStore:
+    """pipeline.handover.SpeedStore on Postgres. `views` are the views of all topics it will be asked for, as `require` took them."""
+
+    def __init__(self, engine: Engine, views: Sequence[View]) -> None:
+        self._engine = engine
+        self._views: Mapping[str, View] = {view.name: view for view in views}
+
+    def active(self, topic: str) -> Generation | None:
+        with transaction(self._engine) as connection:
+            return active_generation(connection, topic)
+
+    def heartbeat(self, topic: str, worker: str, ttl_s: float) -> list[str]:
+        with transaction(self._engine) as connection:
+            return leases.heartbeat(connection, topic, worker, ttl_s)
+
+    def farewell(self, topic: str, worker: str) -> None:
+        with transaction(self._engine) as connection:
+            leases.farewell(connection, topic, worker)
+
+    def leases(self, generation: Generation) -> list[LeaseRow]:
+        """Every partition's lease, by partition; Refused when the generation is retired."""
+        with transaction(self._engine) as connection:
+            return leases.leases(connection, generation)
+
+    def take(self, generation: Generation, partition: int, worker: str, lease_s: float) -> Claim | None:
+        """Take a free or expired lease; None when somebody holds it, or is just changing it. Refused for a retired generation."""
+        with transaction(self._engine) as connection:
+            return leases.take(connection, generation, partition, worker, lease_s)
+
+    def renew(self, claims: Sequence[Claim], lease_s: float) -> set[UUID]:
+        if not claims:
+            return set()
+        with transaction(self._engine) as connection:
+            return leases.renew(connection, claims, lease_s)
+
+    def release(self, claim: Claim) -> None:
+        with transaction(self._engine) as connection:
+            leases.release(connection, claim)
+
+    def reload(self, claim: Claim) -> Claim | None:
+        with transaction(self._engine) as connection:
+            return leases.reload(connection, claim)
+
+    def load_states(self, claim: Claim, view: str) -> pa.Table:
+        """The states of the claim's segment: state_schema(view), in no order; empty when the segment has none."""
+        definition = self._view(view)
+        table = speed_table(definition, claim.generation)
+        columns = ", ".join(quote(name) for name in state_schema(definition).names)
+        query = f"SELECT {columns} FROM {relation('speed', table.name)}"  # noqa: S608 -- quoted names and two integers
+        query += f" WHERE partition = {int(claim.partition)} AND segment = {int(claim.segment)}"
+        with transaction(self._engine) as connection:
+            return copy_out(connection, query, state_schema(definition))
+
+    def snapshot_below(self, claim: Claim) -> Cut | None:
+        with transaction(self._engine) as connection:
+            below = [
+                cut
+                for cut in read_cuts(connection, claim.topic, claim.generation)
+                if cut.status == "published" and cut.offsets[claim.partition] <= claim.position
+            ]
+        return max(below, key=lambda cut: (cut.offsets[claim.partition], cut.number), default=None)
+
+    def commit(self, work: Commit) -> Outcome:
+        """Move the position to work.end with its states and counts, or change nothing; an exception: it is not known which."""
+        claim = work.claim
+        if work.end <= claim.position:
+            raise ValueError(f"a commit of [{claim.position}, {work.end}) moves nothing")
+        row = self._row_of(work)
+        with transaction(self._engine) as connection:
+            for view, table in work.states.items():
+                _copy_changed(connection, self._view(view), claim.generation, table)
+            if connection.execute(ADVANCE, row).rowcount != 1:
+                connection.rollback()
+                return Fenced()
+            cuts = [int(found.cut) for found in connection.execute(CHOSEN_CUTS, row)]
+            if cuts and cuts[0] < work.end:
+                connection.rollback()
+                return Split(at=cuts[0])
+            if cuts:  # then cuts == [end]
+                connection.execute(OPEN_SEGMENT, row)
+            _add_counts(connection, work)
+            for view in work.states:
+                _write_changed(connection, self._view(view), claim)
+        return Committed(
+            replace(
+                claim,
+                position=work.end,
+                segment=work.end if cuts else claim.segment,
+                witness=work.witness or claim.witness,
+            )
+        )
+
+    def _view(self, name: str) -> View:
+        if name not in self._views:
+            raise StoreError(f"view {name!r} is not among those this store was made for: {', '.join(self._views)}")
+        return self._views[name]
+
+    @staticmethod
+    def _row_of(work: Commit) -> dict[str, Any]:
+        claim, witness = work.claim, work.witness
+        return {
+            **leases.row_of(claim),
+            "epoch": claim.epoch,
+            "owner": claim.owner,
+            "start": claim.position,
+            "segment": claim.segment,
+            "end": work.end,
+            "watermark_ms": work.watermark_ms,
+            "witness_offset": witness.offset if witness else None,
+            "witness_hash": witness.hash if witness else None,
+        }
+
+
+@cache
+def _changed(view: View, generation: int) -> sa.Table:
+    """The connection's temporary table of one view's changed states; it outlives the transaction, its rows do not."""
+    name = table_name(view.name, generation)
+    return sa.Table(
+        name,
+        sa.MetaData(schema="pg_temp"),
+        *state_columns(view),
+        prefixes=["TEMPORARY"],
+        postgresql_on_commit="DELETE ROWS",
+    )
+
+
+@cache
+def _target(view: View, generation: int) -> sa.Table:
+    return speed_table(view, generation)
+
+
+def _columns(view: View) -> list[str]:
+    return [*group_columns(view), *state_fields(view)]
+
+
+def _copy_changed(connection: Connection, view: View, generation: int, states: pa.Table) -> None:
+    """Touches nothing that others see."""
+    table = _changed(view, generation)
+    connection.execute(CreateTable(table, if_not_exists=True))
+    copy_in(connection, relation("pg_temp", table.name), _columns(view), [states])
+
+
+def _write_changed(connection: Connection, view: View, claim: Claim) -> None:
+    """In key order, so that two commits never wait for each other in a circle."""
+    target, source = _target(view, claim.generation), _changed(view, claim.generation)
+    chosen = sa.select(sa.literal(claim.partition), sa.literal(claim.segment), *source.c)
+    statement = insert(target).from_select(
+        ["partition", "segment", *_columns(view)], chosen.order_by(*(source.c[name] for name in group_columns(view)))
+    )
+    states = {name: statement.excluded[name] for name in state_fields(view)}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=[c.name for c in target.primary_key], set_=states)
+    )
+
+
+def _add_counts(connection: Connection, work: Commit) -> None:
+    claim = work.claim
+    where = {**leases.row_of(claim), "start": claim.segment}
+    counts = {name: getattr(work.counts, name) for name in RECORD_COUNTS}
+    new = insert(segments).values(**where, end=work.end, **counts)
+    added = {name: segments.c[name] + new.excluded[name] for name in RECORD_COUNTS}
+    connection.execute(new.on_conflict_do_update(index_elements=list(where), set_={"end": new.excluded.end, **added}))
+    rows = [
+        {**where, "view": view, **{name: getattr(found, name) for name in VIEW_COUNTS}}
+        for view, found in sorted(work.view_counts.items())
+    ]
+    if rows:
+        many = insert(segment_views).values(rows)
+        summed = {name: segment_views.c[name] + many.excluded[name] for name in VIEW_COUNTS}
+        connection.execute(many.on_conflict_do_update(index_elements=[*where, "view"], set_=summed))

@@ -1,0 +1,13 @@
+"""`python -m speed_layer [--until-caught-up]` does what `watershed speed` does, errors included."""
+
+import sys
+
+from pipeline.errors import WatershedError
+from speed_layer.run import main
+
+if __name__ == "__main__":
+    try:
+        main("--until-caught-up" in sys.argv[1:])
+    except WatershedError as error:
+        print(f"watershed: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,65 @@
+"""The states of one view in one segment, in memory: what Postgres holds for the segment, plus what is not committed yet.
+
+    memory = committed rows ⊕ folds since        changed() = the groups whose state is not committed
+
+Rows are only appended; the newest row of a group is the one its hash points at. After any commit not known to have succeeded this
+object is thrown away.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.definition import View
+from pipeline.fold import combine, group_hashes
+from pipeline.groups import Hashes, HashTable
+from pipeline.states import state_schema
+
+GARBAGE = 65_536  # superseded rows that are tolerated before memory is compacted
+CHUNKS = 64
+
+
+class SegmentStates:
+    """One row per group, found by the hash of its key and window."""
+
+    def __init__(self, view: View, committed: pa.Table | None = None) -> None:
+        self.view = view
+        self._rows = state_schema(view).empty_table()
+        self._hashes: Hashes = np.empty((0, 2), np.uint64)
+        self._newest = HashTable()
+        self._committed = 0  # rows below it are in Postgres, or superseded
+        if committed is not None and committed.num_rows:
+            self._append(committed)
+            self._committed = self._rows.num_rows
+
+    def __len__(self) -> int:
+        return len(self._newest)
+
+    def merge(self, delta: pa.Table) -> None:
+        """Merge a table of states (one row per group) into the memory."""
+        if delta.num_rows == 0:
+            return
+        found = self._newest.find(group_hashes(self.view, delta))
+        known = found[found >= 0]
+        self._append(combine(self.view, [self._rows.take(pa.array(known)), delta]) if len(known) else delta)
+
+    def changed(self) -> pa.Table:
+        """The newest rows of the groups that changed since the last commit."""
+        rows = np.arange(self._committed, self._rows.num_rows)
+        return self._rows.take(pa.array(rows[self._newest.find(self._hashes[self._committed :]) == rows]))
+
+    def mark_committed(self) -> None:
+        """Postgres holds all of it now."""
+        self._committed = self._rows.num_rows
+        if self._rows.num_rows > 2 * len(self) + GARBAGE:
+            rows = np.arange(self._rows.num_rows)
+            live = self._rows.take(pa.array(rows[self._newest.find(self._hashes) == rows]))
+            self.__init__(self.view, live)  # type: ignore[misc]
+
+    def _append(self, rows: pa.Table) -> None:
+        hashes = group_hashes(self.view, rows)
+        start = self._rows.num_rows
+        self._newest.put(hashes, np.arange(start, start + len(hashes)))
+        self._rows = pa.concat_tables([self._rows, rows])
+        self._hashes = np.concatenate((self._hashes, hashes))
+        if self._rows.columns[0].num_chunks > CHUNKS:
+            self._rows = self._rows.combine_chunks()

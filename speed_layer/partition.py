@@ -1,0 +1,195 @@
+"""One partition in a worker's hands: load, fold, commit, and forget.
+
+    memory = (row, states of row.segment, identities of log[0, position)) + work on [row.position, read)
+
+A commit that lands moves the row; one that is refused, or whose outcome is unknown, empties everything: the next step is load().
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from pipeline import layout
+from pipeline.dedupe import IdentitySnapshot
+from pipeline.definition import Source, View
+from pipeline.errors import Refused
+from pipeline.fingerprints import source_fingerprint
+from pipeline.fold import fold
+from pipeline.handover import (
+    Claim,
+    Commit,
+    Committed,
+    Counts,
+    CrashPoints,
+    Generation,
+    NoCrash,
+    SpeedStore,
+    Split,
+    ViewCounts,
+    Witness,
+)
+from pipeline.ingest import Ingest
+from pipeline.lake import Lake
+from pipeline.log import Block, Log, LogTruncated
+from speed_layer.memory import SegmentStates
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a worker works with; all of it given, so that tests and the simulation can give others."""
+
+    source: Source
+    views: Sequence[View]
+    generation: Generation
+    store: SpeedStore
+    log: Log
+    lake: Lake
+    crash: CrashPoints = field(default_factory=NoCrash)
+
+
+def split_block(block: Block, at: int) -> tuple[Block, Block]:
+    """The block's [start, at) and [at, end); start < at < end."""
+    below = int((block.offsets < at).sum())
+    return Block(block.batch.slice(0, below), block.start, at), Block(block.batch.slice(below), at, block.end)
+
+
+class PartitionWork:
+    """See the module. `read` is the next offset it wants; None while it must be loaded."""
+
+    def __init__(self, parts: Parts, claim: Claim) -> None:
+        self.parts = parts
+        self.claim = claim
+        self.read: int | None = None
+        self.limit: int | None = None  # a chosen cut that the next commit must end at
+        self.oldest_s = 0.0  # monotonic time at which the oldest uncommitted block was taken
+
+    # ---- load
+    def load(self) -> bool:
+        """Read the row again and load what belongs to it; False when the lease is gone."""
+        claim = self.parts.store.reload(self.claim)
+        if claim is None:
+            return False
+        self._check_witness(claim)
+        self.claim = claim
+        self.states = {v.name: SegmentStates(v, self.parts.store.load_states(claim, v.name)) for v in self.parts.views}
+        self.ingest = self._load_identities(claim)
+        self._nothing_pending()
+        self.read = claim.position
+        return True
+
+    def forget(self) -> None:
+        """Throw everything away."""
+        self.read = None
+        self.states = {}
+
+    def _load_identities(self, claim: Claim) -> Ingest:
+        """The identities of log[0, position): the newest snapshot at or below it, and the log from there."""
+        parts, topic, partition = self.parts, claim.topic, claim.partition
+        cut = parts.store.snapshot_below(claim)
+        if cut is None:
+            raise Refused(
+                f"topic {topic}, partition {partition}: no published batch lies at or below position {claim.position}, so the"
+                f" identities below it are unknown; run a night, or `watershed init --rebuild`"
+            )
+        start = cut.offsets[partition]
+        snapshot: IdentitySnapshot | None = None
+        if cut.number:
+            path = layout.identities(topic, source_fingerprint(parts.source), cut.number, partition)
+            snapshot = layout.read_identities(parts.lake, path, layout.identity_inputs(parts.generation.topic_id, partition, start))
+            if snapshot is None:
+                raise Refused(
+                    f"topic {topic}, partition {partition}: the identities at cut {cut.number} ({path}.json) are missing from the"
+                    f" lake {parts.lake.root.split('?')[0]} or belong to another cut; check the setting `lake`, or run"
+                    f" `watershed init --rebuild`"
+                )
+        ingest = Ingest(parts.source, partition, snapshot)
+        if start < claim.position:
+            for block in parts.log.read(topic, partition, start, claim.position):
+                ingest.feed(block)
+        return ingest
+
+    def _check_witness(self, claim: Claim) -> None:
+        witness = claim.witness
+        if witness is None:
+            return
+        found = self.parts.log.witness(claim.topic, claim.partition, witness.offset + 1)
+        if found is not None and found.hex() != witness.hash:
+            raise LogTruncated(
+                f"topic {claim.topic}, partition {claim.partition}: the record at offset {witness.offset} is not the one that was"
+                f" committed; the log was truncated and has grown again; `watershed init --rebuild` starts over from the master dataset"
+            )
+
+    # ---- fold
+    def feed(self, block: Block) -> Block | None:
+        """Take the next block; what lies beyond a cut that must be committed first comes back."""
+        assert self.read == block.start, f"block starts at {block.start}, wanted {self.read}"
+        rest = None
+        if self.limit is not None and block.start < self.limit < block.end:
+            block, rest = split_block(block, self.limit)
+        if not self.dirty:
+            self.oldest_s = time.monotonic()
+        done = self.ingest.feed(block)
+        self.counts += done.counts
+        self.witness = done.witness or self.witness
+        for view in self.parts.views:
+            folded = fold(view, done.accepted)
+            self.states[view.name].merge(folded.states)
+            self.view_counts[view.name] += folded.counts
+        self.read = block.end
+        self.newest_ms = max(self.newest_ms, int(block.batch.column("timestamp_ms")[-1].as_py()) if len(block) else -1)
+        return rest
+
+    @property
+    def dirty(self) -> bool:
+        """Whether there is work that is not committed."""
+        return self.read is not None and self.read > self.claim.position
+
+    @property
+    def full(self) -> bool:
+        """Whether the next commit must come before more is read."""
+        return self.limit is not None and self.read == self.limit
+
+    def _nothing_pending(self) -> None:
+        self.counts = Counts()
+        self.view_counts = {v.name: ViewCounts() for v in self.parts.views}
+        self.witness: Witness | None = None
+        self.newest_ms = -1
+
+    # ---- commit
+    def commit(self) -> bool:
+        """Commit the work in hand; False when it was refused and everything is forgotten (load() next).
+
+        Whatever the store raises leaves the outcome unknown: the memory is forgotten before it is raised.
+        """
+        assert self.read is not None
+        states: dict[str, pa.Table] = {name: memory.changed() for name, memory in self.states.items()}
+        watermark = self.ingest.identities.watermark_ms
+        work = Commit(self.claim, self.read, self.counts, states, dict(self.view_counts), watermark, self.witness)
+        self.parts.crash.reach("speed.before_commit")
+        try:
+            outcome = self.parts.store.commit(work)
+        except BaseException:
+            self.forget()
+            raise
+        self.parts.crash.reach("speed.after_commit")
+        if isinstance(outcome, Committed):
+            self._landed(outcome.claim)
+            return True
+        self.limit = outcome.at if isinstance(outcome, Split) else None
+        self.forget()
+        return False
+
+    def _landed(self, claim: Claim) -> None:
+        if claim.segment != self.claim.segment:
+            self.states = {v.name: SegmentStates(v) for v in self.parts.views}
+        else:
+            for memory in self.states.values():
+                memory.mark_committed()
+        if self.limit is not None and claim.position >= self.limit:
+            self.limit = None
+        self.claim = replace(claim, witness=claim.witness or self.witness)
+        self._nothing_pending()
+
+

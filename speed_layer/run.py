@@ -1,0 +1,115 @@
+"""`watershed speed`, and `python -m speed_layer`: a worker on the real parts, with signals and a display.
+
+SIGTERM and SIGINT set `stop`; the worker then drains, commits, lets go of its leases and returns; exit code 0.
+"""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+import structlog
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from pipeline.handover import Generation
+from pipeline.kafka_log import KafkaLog
+from pipeline.lake import Lake
+from pipeline.log import Unreachable
+from pipeline.settings import Settings, by_source
+from serving.connection import StoreUnavailable, engine
+from serving.setup import require
+from serving.speed_store import PostgresSpeedStore
+from speed_layer.consumer import LiveConsumer
+from speed_layer.worker import Worker
+
+GROUP = "watershed"
+SHOW_EVERY_S = 1.0
+LOG_EVERY_S = 10.0
+
+
+def main(until_caught_up: bool = False) -> None:
+    """Run one worker until it is told to stop; with `until_caught_up`, until what is in the log now is committed."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=sys.stderr))
+    settings = Settings()
+    views = settings.load_views()
+    database = engine(settings.postgres_url(), application_name="watershed speed")
+    sources = [(of[0].source, of, require(database, of[0].source, of)) for of in by_source(views).values()]
+    log = KafkaLog(settings.kafka_servers())
+    store = PostgresSpeedStore(database, views)
+    reader = LiveConsumer(settings.kafka_servers(), group_id=GROUP)
+    worker = Worker(sources, store, log, reader, Lake(settings.lake), (StoreUnavailable, Unreachable))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop.set())
+    until = _caught_up(log, store, [g for _, _, g in sources]) if until_caught_up else None
+    with _Shown(worker):
+        worker.run(until)
+    log.close()
+
+
+def _caught_up(log: KafkaLog, store: PostgresSpeedStore, generations: list[Generation]) -> Callable[[], bool]:
+    """Whether every partition's position, whoever moves it, has reached the log's end as of now."""
+    ends = {g.topic: log.end_offsets(g.topic) for g in generations}
+    return lambda: all(row.position >= ends[g.topic][row.partition] for g in generations for row in store.leases(g))
+
+
+class _Shown:
+    """The worker's figures: a live table on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.done = threading.Event()
+        self.console = Console(stderr=True)
+        self.thread = threading.Thread(target=self._show, name="display", daemon=True)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.thread.join(timeout=5)
+
+    def _show(self) -> None:
+        if self.console.is_terminal:
+            with Live(self._table(), console=self.console, refresh_per_second=4) as live:
+                while not self.done.wait(SHOW_EVERY_S / 2):
+                    live.update(self._table())
+                live.update(self._table())
+        else:
+            while not self.done.wait(LOG_EVERY_S):
+                self._line()
+            self._line()
+
+    def _line(self) -> None:
+        stats = self.worker.stats
+        structlog.get_logger("speed").info(
+            "speed",
+            partitions=len(stats.positions),
+            lag=stats.lag,
+            rate_per_s=round(stats.rate_per_s),
+            commit_ms=round(stats.commit_ms, 1),
+            latency_ms=round(stats.latency_ms),
+            accepted=stats.totals.accepted,
+            duplicates=stats.totals.duplicates,
+            rejected=stats.totals.rejected,
+            tombstones=stats.totals.tombstones,
+        )
+
+    def _table(self) -> Table:
+        stats, worker = self.worker.stats, self.worker
+        table = Table(title=f"speed layer, worker {worker.name}", caption=worker.trouble or None)
+        for name in ("partition", "position", "log end", "lag"):
+            table.add_column(name, justify="left" if name == "partition" else "right")
+        for (topic, partition), position in sorted(stats.positions.items()):
+            end = stats.log_ends.get((topic, partition), position)
+            table.add_row(f"{topic}/{partition}", f"{position:,}", f"{end:,}", f"{max(0, end - position):,}")
+        totals = stats.totals
+        table.add_section()
+        table.add_row("rate", f"{stats.rate_per_s:,.0f} records/s", "commit", f"{stats.commit_ms:.1f} ms")
+        table.add_row("latency", f"{stats.latency_ms:,.0f} ms", "commits", f"{stats.commits:,}")
+        table.add_row("accepted", f"{totals.accepted:,}", "duplicates", f"{totals.duplicates:,}")
+        table.add_row("rejected", f"{totals.rejected:,}", "tombstones", f"{totals.tombstones:,}")
+        return table
+
+

@@ -1,0 +1,163 @@
+"""Archive and clean one range of one partition.
+
+    master[start, end) = the log, as received        records(master) = accepted + duplicates + rejected + tombstones
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import layout
+from pipeline.dedupe import IdentitySnapshot
+from pipeline.handover import Counts
+from pipeline.ingest import REJECTED_SCHEMA, Ingest, clean_schema
+from pipeline.lake import File, Manifest
+from pipeline.log import EMPTY_BATCH, RAW_SCHEMA, Block, LogTruncated, record_hash
+from tasks.night import Night, Range, Report, counts_of, silent
+
+BLOCK_ROWS = 50_000
+FLUSH_ROWS = 500_000  # accepted rows held before they are written: bounds memory, not the night
+FLUSH_BYTES = 64 * 1024 * 1024  # the same for rejected records, which can be large
+DATE = "date"
+
+
+def archive(night: Night, number: int, partition: int, report: Report = silent) -> Manifest:
+    """Copy log_p[start, end) into the master dataset, one Parquet file as received; done when the position reached the end."""
+    r = night.range(number, partition)
+    path = layout.master(night.source.topic, partition, r.start, r.end)
+    files: tuple[File, ...] = ()
+    night.crash.reach("archive.start")
+    if r.end > r.start:
+        check_not_regrown(night, number, r)
+        rows = night.lake.write_table(f"{path}.parquet", RAW_SCHEMA, _raw(night, r, report))
+        files = (File(f"{path}.parquet", rows),)
+    manifest = Manifest("master", night.archive_inputs(r), files)
+    night.lake.commit(f"{path}.json", manifest)
+    return manifest
+
+
+def check_not_regrown(night: Night, number: int, r: Range) -> None:
+    """Compare the last archived record below the range with the log: a truncated and regrown log holds another there."""
+    below = [night.range(n, r.partition) for n in sorted(c.number for c in night.store.ledger(night.generation)) if 0 < n < number]
+    kept = next((m for m in map(night.archived, reversed(below)) if m and m.files and m.files[-1].rows), None)
+    if kept is None:
+        return
+    row = night.lake.last_row(kept.files[-1].path, ["offset", "timestamp_ms", "key", "value"])
+    found = night.log.witness(night.source.topic, r.partition, r.start)
+    if found is not None and found != record_hash(row["offset"], row["timestamp_ms"], row["key"], row["value"]):
+        raise LogTruncated(
+            f"topic {night.source.topic}, partition {r.partition}: the record at offset {row['offset']} is not the one archived"
+            f" before; the log was truncated and has grown again; `watershed init --rebuild` starts over from the master dataset"
+        )
+
+
+def _raw(night: Night, r: Range, report: Report) -> Iterator[pa.RecordBatch]:
+    for block in night.log.read(night.source.topic, r.partition, r.start, r.end, max_records=BLOCK_ROWS):
+        report(f"archived up to offset {block.end} of {r.end}", (block.end - r.start) / (r.end - r.start))
+        yield block.batch
+
+
+def clean(night: Night, number: int, partition: int, report: Report = silent) -> Manifest:
+    """Decode, validate and deduplicate the range that cut `number` added, knowing the identities below it."""
+    r = night.range(number, partition)
+    before = night.before(number)
+    ingest = Ingest(night.source, partition, _identities_at(night, before.number, partition, r.start))
+    sink = _CleanFiles(night, r)
+    counts = Counts()
+    for block in master_blocks(night, r):
+        done = ingest.feed(block)
+        counts += done.counts
+        sink.add(done.accepted, done.rejected)
+        report(f"cleaned up to offset {block.end} of {r.end}", (block.end - r.start) / max(1, r.end - r.start))
+    files = sink.close()
+    path = layout.identities(night.source.topic, night.source_fingerprint, number, partition)
+    inputs = layout.identity_inputs(night.generation.topic_id, partition, r.end)
+    layout.write_identities(night.lake, path, inputs, ingest.identities.snapshot(r.end))
+    below = Counts() if before.number == 0 else counts_of(_clean_manifest(night, before.number, partition).facts["total"])
+    facts = {"counts": asdict(counts), "total": asdict(below + counts), "rejected": sink.rejected_files}
+    manifest = Manifest("clean", night.clean_inputs(r), files, facts)
+    night.lake.commit(night.clean_path(r), manifest)
+    return manifest
+
+
+def _clean_manifest(night: Night, number: int, partition: int) -> Manifest:
+    return night.need(night.cleaned(number, partition), f"clean range of cut {number}, partition {partition},")
+
+
+def _identities_at(night: Night, number: int, partition: int, position: int) -> IdentitySnapshot | None:
+    if number == 0:
+        return None  # batch 0: the log's start, where nothing is known yet
+    path = layout.identities(night.source.topic, night.source_fingerprint, number, partition)
+    found = layout.read_identities(night.lake, path, layout.identity_inputs(night.generation.topic_id, partition, position))
+    if found is None:
+        night.need(None, f"the identities at cut {number}, partition {partition},")
+    return found
+
+
+def master_blocks(night: Night, r: Range, rows: int = BLOCK_ROWS) -> Iterator[Block]:
+    """The archived range as blocks that tile it."""
+    manifest = night.need(night.archived(r), f"the archived range [{r.start}, {r.end}) of partition {r.partition}")
+    start = r.start
+    for file in manifest.files:
+        for batch in night.lake.read_batches(file.path, rows):
+            end = int(batch.column("offset")[-1].as_py()) + 1
+            yield Block(pa.RecordBatch.from_arrays(batch.columns, schema=RAW_SCHEMA), start, end)
+            start = end
+    if start < r.end:
+        yield Block(EMPTY_BATCH, start, r.end)
+
+
+class _CleanFiles:
+    """Accepted records go to one file per event date, rejected ones to one file for the range; memory is bounded by FLUSH_ROWS."""
+
+    def __init__(self, night: Night, r: Range) -> None:
+        self.night, self.r = night, r
+        self.schema = clean_schema(night.source)
+        self.held: list[pa.RecordBatch] = []
+        self.rejects: list[pa.RecordBatch] = []
+        self.files: list[File] = []
+        self.rejected_files: list[str] = []
+        self.flushes = 0
+
+    def add(self, accepted: pa.RecordBatch, rejected: pa.RecordBatch) -> None:
+        if accepted.num_rows:
+            self.held.append(accepted)
+        if rejected.num_rows:
+            self.rejects.append(rejected)
+        if sum(b.num_rows for b in self.held) >= FLUSH_ROWS:
+            self._flush()
+        if sum(b.nbytes for b in self.rejects) >= FLUSH_BYTES:
+            self._flush_rejects()
+
+    def _flush_rejects(self) -> None:
+        if not self.rejects:
+            return
+        name = f"{self.r.partition}-{self.r.start}-{self.r.end}-{len(self.rejected_files)}"
+        path = layout.rejected(self.night.source.topic, self.night.source_fingerprint, name)
+        self.night.lake.write_table(path, REJECTED_SCHEMA, self.rejects)
+        self.rejected_files.append(path)
+        self.rejects = []
+
+    def _flush(self) -> None:
+        if not self.held:
+            return
+        table = pa.Table.from_batches(self.held, self.schema).combine_chunks()
+        self.held = []
+        days = table.column(self.night.source.event_time).cast(pa.date32())
+        table = table.append_column(DATE, days).sort_by([(DATE, "ascending"), ("_offset", "ascending")])
+        runs = pc.run_end_encode(table.column(DATE).combine_chunks())
+        start = 0
+        for day, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+            folder = layout.clean(self.night.source.topic, self.night.source_fingerprint)
+            path = f"{folder}/date={day}/{self.r.partition}-{self.r.start}-{self.r.end}-{self.flushes}.parquet"
+            part = table.slice(start, end - start).drop_columns([DATE])
+            self.files.append(File(path, self.night.lake.write_table(path, self.schema, [part]), {DATE: str(day)}))
+            start = end
+        self.flushes += 1
+
+    def close(self) -> tuple[File, ...]:
+        self._flush()
+        self._flush_rejects()
+        return tuple(self.files)

@@ -1,0 +1,78 @@
+"""The real parts behind the Luigi tasks, opened once per process: Luigi's workers fork, and no connection survives that.
+
+Invariant: context() in a process never returns what another process opened.
+"""
+
+import os
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from sqlalchemy.engine import Engine
+
+from pipeline.definition import View
+from pipeline.errors import Refused
+from pipeline.fingerprints import view_fingerprint
+from pipeline.handover import CrashPoints, Generation, NoCrash
+from pipeline.kafka_log import KafkaLog
+from pipeline.lake import Lake
+from pipeline.settings import Settings, by_source
+from serving.connection import engine, transaction
+from serving.generations import building_generation
+from serving.night_store import PostgresNightStore
+from serving.setup import require
+from tasks.night import Night
+
+
+@dataclass
+class Context:
+    """Settings made real."""
+
+    settings: Settings
+    views: tuple[View, ...]
+    lake: Lake
+    log: KafkaLog
+    engine: Engine
+    store: PostgresNightStore
+    crash: CrashPoints = field(default_factory=NoCrash)
+    _nights: dict[tuple[str, int], Night] = field(default_factory=dict)
+
+    @property
+    def topics(self) -> list[str]:
+        """The sources' topics, in order of declaration."""
+        return list(by_source(self.views))
+
+    def night(self, topic: str, generation: int = 0) -> Night:
+        """The night of a source in a generation; 0 is the active one, which must match the definition."""
+        if (topic, generation) not in self._nights:
+            views = by_source(self.views)[topic]
+            found = self._generation(topic, generation, views)
+            self._nights[topic, generation] = Night(views[0].source, views, found, self.store, self.log, self.lake, self.crash)
+        return self._nights[topic, generation]
+
+
+    def _generation(self, topic: str, number: int, views: tuple[View, ...]) -> Generation:
+        """The active generation, or the one being built; Refused when the definition is another than the one recorded."""
+        with transaction(self.engine) as connection:
+            building = building_generation(connection, topic)
+        wanted = {v.name: view_fingerprint(v) for v in views}
+        if building is not None and building.number == number and dict(building.views) == wanted:
+            return building
+        active = require(self.engine, views[0].source, views)
+        if number not in (0, active.number):
+            raise Refused(f"generation {number} of topic {topic} is retired; generation {active.number} is in force: run the night again")
+        return active
+
+
+@lru_cache(maxsize=1)
+def _open(pid: int) -> Context:
+    settings = Settings()
+    views = settings.load_views()
+    lake = Lake(settings.lake)
+    log = KafkaLog(settings.kafka_servers())
+    database = engine(settings.postgres_url(), application_name="watershed night")
+    return Context(settings, views, lake, log, database, PostgresNightStore(database, views))
+
+
+def context() -> Context:
+    """The context of this process."""
+    return _open(os.getpid())

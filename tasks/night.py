@@ -1,0 +1,214 @@
+"""One source's night, without Luigi: what each step makes, and when it is complete.
+
+    archive(n, p) = log_p[cut(n-1), cut(n))        clean(n, p) = accepted(archive(n, p)), knowing the identities below
+    fold(v, n)    = fold(v, base) ⊕ Σ fold(clean(i, p)) for base < i <= n        publish(n): batch(visible) = fold(·, n)
+
+The ranges of all cuts of a generation tile the log; every step can be run again, by anybody, at any time, with the same result.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Protocol
+
+from pipeline import layout
+from pipeline.definition import Source, View
+from pipeline.errors import LakeError, Refused
+from pipeline.fingerprints import source_fingerprint, view_fingerprint
+from pipeline.handover import Counts, CrashPoints, Cut, Generation, NightStore, NoCrash, ViewCounts
+from pipeline.lake import Lake, Manifest
+from pipeline.log import Log
+
+Report = Callable[[str, float], None]  # (message, fraction done in [0, 1])
+
+
+def silent(message: str, fraction: float) -> None:
+    """A report for nobody."""
+
+
+class Store(NightStore, Protocol):
+    """What a night asks of Postgres beyond the hand-over itself."""
+
+    def base_of(self, generation: Generation, number: int) -> Cut | None: ...
+
+
+@dataclass(frozen=True)
+class Range:
+    """Offsets [start, end) of one partition, the part of the log that one cut added."""
+
+    partition: int
+    start: int
+    end: int
+
+
+@dataclass
+class Night:
+    """The steps of one source in one generation. Everything it touches is an argument."""
+
+    source: Source
+    views: Sequence[View]
+    generation: Generation
+    store: Store
+    log: Log
+    lake: Lake
+    crash: CrashPoints = field(default_factory=NoCrash)
+
+    def __post_init__(self) -> None:
+        self.source_fingerprint = source_fingerprint(self.source)
+        self.view_fingerprints = {v.name: view_fingerprint(v) for v in self.views}
+
+    # ---- cuts
+    def choose(self, day: date) -> Cut:
+        """The cut of the night `day`: the one in Postgres, or one chosen now."""
+        have = self.store.cut_of(self.generation, day)
+        if have is not None:
+            return have
+        self.check_topic()
+        return self.store.choose(self.generation, day, tuple(self.log.end_offsets(self.source.topic)))
+
+    def check_topic(self) -> None:
+        """Refuse a topic that is not the one this generation was made for."""
+        found = self.log.describe(self.source.topic)
+        if found.topic_id != self.generation.topic_id:
+            raise Refused(
+                f"topic {self.source.topic} was deleted and made anew (id {found.topic_id!r}, was {self.generation.topic_id!r}):"
+                f" its offsets mean other records now; `watershed init --rebuild` starts over from the master dataset"
+            )
+        if found.partitions != self.generation.partitions:
+            raise Refused(
+                f"topic {self.source.topic} has {found.partitions} partitions, and {self.generation.partitions} when it was set up:"
+                f" a key may now be in two partitions; `watershed init --rebuild` takes the new ones in"
+            )
+        if found.compacted:
+            raise Refused(
+                f"topic {self.source.topic} is compacted, so its log cannot be read again as it was; set cleanup.policy=delete"
+            )
+
+    def cut(self, number: int) -> Cut:
+        """The cut of that number."""
+        return next(c for c in self.store.ledger(self.generation) if c.number == number)
+
+    def before(self, number: int) -> Cut:
+        """The cut before it in the ledger."""
+        return max((c for c in self.store.ledger(self.generation) if c.number < number), key=lambda c: c.number)
+
+    def range(self, number: int, partition: int) -> Range:
+        """What cut `number` added to the partition."""
+        start, end = self.before(number).offsets[partition], self.cut(number).offsets[partition]
+        if end < start:
+            raise Refused(
+                f"cut {number} of {self.source.topic} ends at {end} in partition {partition}, below the cut before it ({start});"
+                f" the log was truncated; `watershed status` shows the cuts"
+            )
+        return Range(partition, start, end)
+
+    # ---- what is there
+    def archive_inputs(self, r: Range) -> dict[str, Any]:
+        """What an archived range is made from."""
+        return {"topic": self.source.topic, "topic_id": self.generation.topic_id, "partition": r.partition, "start": r.start, "end": r.end}
+
+    def archived(self, r: Range) -> Manifest | None:
+        """The manifest of an archived range, if complete."""
+        return self.lake.made_from(f"{layout.master(self.source.topic, r.partition, r.start, r.end)}.json", self.archive_inputs(r))
+
+    def clean_inputs(self, r: Range) -> dict[str, Any]:
+        """What a clean range is made from."""
+        return {**self.archive_inputs(r), "log_start": self.generation.starts[r.partition], "source_fingerprint": self.source_fingerprint}
+
+    def clean_path(self, r: Range) -> str:
+        """Where the manifest of a clean range is."""
+        return layout.clean_manifest(self.source.topic, self.source_fingerprint, r.partition, r.start, r.end)
+
+    def cleaned(self, number: int, partition: int) -> Manifest | None:
+        """The manifest of the clean range that cut `number` added, if complete: its identities too."""
+        r = self.range(number, partition)
+        path = layout.identities(self.source.topic, self.source_fingerprint, number, partition)
+        inputs = layout.identity_inputs(self.generation.topic_id, partition, r.end)
+        if self.lake.made_from(f"{path}.json", inputs) is None:
+            return None
+        return self.lake.made_from(self.clean_path(r), self.clean_inputs(r))
+
+    def fold_inputs(self, view: View, cut: Cut) -> dict[str, Any]:
+        """What a view at a cut is made from: the definition, and the log [starts, cut). The base is a shortcut, not an input."""
+        return {
+            "topic": self.source.topic,
+            "topic_id": self.generation.topic_id,
+            "view_fingerprint": self.view_fingerprints[view.name],
+            "starts": list(self.generation.starts),
+            "cut": list(cut.offsets),
+        }
+
+    def fold_path(self, view: View, number: int) -> str:
+        """Where the manifest of a view at a cut is."""
+        return layout.view_manifest(view.name, self.view_fingerprints[view.name], number)
+
+    def folded(self, view: View, number: int) -> Manifest | None:
+        """The manifest of a view at a cut, if complete."""
+        return self.lake.made_from(self.fold_path(view, number), self.fold_inputs(view, self.cut(number)))
+
+    def staged(self, number: int) -> bool:
+        """Whether the rows that would be staged now are staged."""
+        cut = self.cut(number)
+        return self.published(number) or (cut.complete and cut.staged_from == self.staging_digest(number))
+
+    def published(self, number: int) -> bool:
+        """Whether the batch is visible, was, or is covered by a later one."""
+        cut = self.cut(number)
+        if cut.status in ("withdrawn", "purged"):
+            raise Refused(
+                f"batch {number} of {self.source.topic} (night {cut.date}) is {cut.status};"
+                f" run the night of another date: it takes in everything up to now"
+            )
+        return cut.status in ("published", "covered")
+
+    def covered(self, number: int) -> bool:
+        """Whether a later batch is visible already, so that there is nothing to fold."""
+        cut = self.cut(number)
+        return any(c.status == "published" and cut.at_most(c.offsets) for c in self.store.ledger(self.generation) if c.number != number)
+
+    def staging_digest(self, number: int) -> str | None:
+        """A digest of the folds that batch `number` is staged from; None when one is missing."""
+        found = [self.folded(view, number) for view in self.views]
+        return "-".join(m.digest for m in found if m) if all(found) else None
+
+    def base(self, number: int) -> Cut:
+        """The newest published cut below `number` and nowhere above it: what its fold goes on from."""
+        found = self.store.base_of(self.generation, number)
+        if found is None:
+            raise Refused(f"batch {number} of {self.source.topic} is below everything that is kept; a later night covers it")
+        return found
+
+    # ---- publish
+    def stage(self, number: int, report: Report = silent) -> None:
+        """Put the batch's rows into Postgres, invisible until published."""
+        from tasks.staging import stage
+
+        stage(self, number, report)
+
+    def publish(self, number: int) -> str:
+        """Make it visible, in one transaction."""
+        self.crash.reach("night.before_publish")
+        outcome = self.store.publish(self.generation, number)
+        self.crash.reach("night.after_publish")
+        return outcome
+
+    def need(self, manifest: Manifest | None, what: str) -> Manifest:
+        """The manifest, or a LakeError: a step ran before what it needs."""
+        if manifest is None:
+            raise LakeError(f"{what} of {self.source.topic} is not complete; run the night again: it goes on where it was")
+        return manifest
+
+
+def counts_of(facts: Any) -> Counts:
+    """Counts from a manifest's facts."""
+    return Counts(**facts)
+
+
+def view_counts_of(facts: Any) -> list[ViewCounts]:
+    """A view's counts, one per partition, from a manifest's facts."""
+    return [ViewCounts(**one) for one in facts]
+
+
+def numbers_between(ledger: Sequence[Cut], base: int, number: int) -> Iterator[int]:
+    """The cuts (base, number] whose ranges tile [base, number)."""
+    yield from sorted(c.number for c in ledger if base < c.number <= number)

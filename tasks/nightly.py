@@ -1,0 +1,209 @@
+"""Luigi's view of a night: thin tasks over tasks.night, one per target.
+
+    Nightly(date) -> ChooseCut(date) -> Publish <- Stage <- FoldView <- Clean <- Archive        per source
+
+complete() asks the manifest or the row, never a flag of Luigi's. `date` names the night and nothing else: it selects no events.
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+import luigi
+
+from pipeline import layout
+from pipeline.errors import DefinitionError
+from pipeline.handover import Cut
+from tasks.context import context
+from tasks.night import Night
+
+
+class Step(luigi.Task):  # type: ignore[misc]
+    """A task that reports to Luigi's UI: message, progress and a link to what it made."""
+
+    retry_count = 1
+
+    def report(self, message: str, fraction: float) -> None:
+        """Show where the task is."""
+        self.set_status_message(message)
+        self.set_progress_percentage(round(100 * fraction))
+
+    def made(self, path: str) -> None:
+        """Link to the target."""
+        self.set_tracking_url(context().lake.uri(path))
+        self.set_progress_percentage(100)
+
+
+class OfCut(Step):
+    """A step of one source's cut."""
+
+    topic = luigi.Parameter()
+    generation = luigi.IntParameter()
+    number = luigi.IntParameter(description="the cut's number, as `watershed status` lists them")
+
+    @property
+    def night(self) -> Night:
+        """The source's night, opened in this process."""
+        return context().night(self.topic, self.generation)
+
+
+class Archive(OfCut):
+    """Copy one partition's range into the master dataset."""
+
+    partition = luigi.IntParameter()
+
+    def complete(self) -> bool:
+        return self.night.archived(self.night.range(self.number, self.partition)) is not None
+
+    def run(self) -> None:
+        from tasks.archive import archive
+
+        manifest = archive(self.night, self.number, self.partition, self.report)
+        self.made(manifest.files[0].path if manifest.files else "master")
+
+
+class Clean(OfCut):
+    """Decode, validate and deduplicate one partition's range."""
+
+    partition = luigi.IntParameter()
+
+    def requires(self) -> Iterator[luigi.Task]:
+        yield Archive(self.topic, self.generation, self.number, self.partition)
+        before = self.night.before(self.number).number
+        if before:
+            yield Clean(self.topic, self.generation, before, self.partition)
+
+    def complete(self) -> bool:
+        return self.night.cleaned(self.number, self.partition) is not None
+
+    def run(self) -> None:
+        from tasks.archive import clean
+
+        clean(self.night, self.number, self.partition, self.report)
+        self.made(self.night.clean_path(self.night.range(self.number, self.partition)))
+
+
+class FoldView(OfCut):
+    """Make one view at the cut."""
+
+    view = luigi.Parameter()
+    full = luigi.BoolParameter(significant=False, description="refold everything; the rows are the same")
+
+    def requires(self) -> Iterator[luigi.Task]:
+        for partition in range(self.night.generation.partitions):
+            yield Clean(self.topic, self.generation, self.number, partition)
+
+    def complete(self) -> bool:
+        return self.night.folded(self._view(), self.number) is not None
+
+    def run(self) -> None:
+        from tasks.folding import fold_view
+
+        fold_view(self.night, self._view(), self.number, self.full, self.report)
+        self.made(self.night.fold_path(self._view(), self.number))
+
+    def _view(self) -> Any:
+        for view in self.night.views:
+            if view.name == self.view:
+                return view
+        raise DefinitionError(f"there is no view {self.view!r} on {self.topic}; there are {[v.name for v in self.night.views]}")
+
+
+class Stage(OfCut):
+    """Put the batch's rows into Postgres, invisible."""
+
+    full = luigi.BoolParameter(significant=False)
+
+    def requires(self) -> Iterator[luigi.Task]:
+        for view in self.night.views:
+            yield FoldView(self.topic, self.generation, self.number, view.name, self.full)
+
+    def complete(self) -> bool:
+        return self.night.staged(self.number)
+
+    def run(self) -> None:
+        self.night.stage(self.number, self.report)
+        self.made(self.night.fold_path(self.night.views[0], self.number))
+
+
+class Publish(OfCut):
+    """Make the batch the visible one, for all views of the source at once."""
+
+    full = luigi.BoolParameter(significant=False)
+
+    def requires(self) -> Iterator[luigi.Task]:
+        if not self.night.covered(self.number):
+            yield Stage(self.topic, self.generation, self.number, self.full)
+
+    def complete(self) -> bool:
+        return self.night.published(self.number)
+
+    def run(self) -> None:
+        self.set_status_message(f"{self.topic}, cut {self.number}: {self.night.publish(self.number)}")
+        self.made(self.night.fold_path(self.night.views[0], self.number))
+
+
+class ChooseCut(Step):
+    """Choose the cut of every source for a night, in Postgres, and copy it to cuts/<date>.json."""
+
+    date = luigi.DateParameter()
+
+    def complete(self) -> bool:
+        lake, wanted = context().lake, self._chosen()
+        path = layout.cut_file(str(self.date))
+        return None not in wanted.values() and lake.exists(path) and json.loads(lake.read_bytes(path)) == self._document(wanted)
+
+    def run(self) -> None:
+        chosen = {topic: context().night(topic).choose(self.date) for topic in context().topics}
+        path = layout.cut_file(str(self.date))
+        context().crash.reach("cut.before_file")
+        context().lake.write_bytes(path, json.dumps(self._document(chosen), indent=1, sort_keys=True).encode())
+        self.set_status_message("; ".join(f"{t}: cut {c.number} at {list(c.offsets)}" for t, c in chosen.items()))
+        self.made(path)
+
+    def _chosen(self) -> dict[str, Cut | None]:
+        return {topic: (night := context().night(topic)).store.cut_of(night.generation, self.date) for topic in context().topics}
+
+    def _document(self, cuts: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "date": str(self.date),
+            "cuts": {t: {"generation": c.generation, "number": c.number, "offsets": list(c.offsets)} for t, c in cuts.items()},
+        }
+
+
+class Nightly(Step):
+    """One night over every source: choose the cut, archive, clean, fold, stage, publish. Safe to run again, and to kill."""
+
+    date = luigi.DateParameter(description="the name of the night; it selects no events")
+    full = luigi.BoolParameter(significant=False, description="refold every view from the clean data set")
+
+    def complete(self) -> bool:
+        return self.date in self._published([self.date])
+
+    @classmethod
+    def bulk_complete(cls, parameter_tuples: Any) -> list[Any]:
+        """For Range tools, which never see directory targets: which of the dates are published."""
+        dates = list(parameter_tuples)
+        done = cls._published([d[0] if isinstance(d, tuple) else d for d in dates])
+        return [d for d in dates if (d[0] if isinstance(d, tuple) else d) in done]
+
+    def run(self) -> Iterator[Any]:
+        yield ChooseCut(self.date)
+        cuts = [self._cut(topic) for topic in context().topics]
+        yield [Publish(c.topic, c.generation, c.number, self.full) for c in cuts]
+        self.report(f"published {', '.join(f'{c.topic} at {list(c.offsets)}' for c in cuts)}", 1.0)
+        self.made(layout.cut_file(str(self.date)))
+
+    def _cut(self, topic: str) -> Cut:
+        night = context().night(topic)
+        return night.choose(self.date)
+
+    @classmethod
+    def _published(cls, dates: list[date]) -> set[date]:
+        done = set(dates)
+        for topic in context().topics:
+            night = context().night(topic)
+            of_date = {c.date: c.number for c in night.store.ledger(night.generation)}
+            done &= {d for d in dates if d in of_date and night.published(of_date[d])}
+        return done

@@ -1,0 +1,43 @@
+"""Staging: the rows of a batch go into Postgres, invisible until publish moves the pointer.
+
+    staged(n) = every group touched since the newest published batch below n    (all groups, if the fold went on from another base)
+"""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from pipeline.definition import View
+from pipeline.handover import Staged
+from pipeline.lake import Manifest
+from tasks.folding import WINDOW_DATE, read_states
+from tasks.night import Night, Report, counts_of, view_counts_of
+
+
+def stage(night: Night, number: int, report: Report) -> None:
+    """Stage batch `number` from its views' manifests."""
+    base = night.base(number).number
+    manifests = {v.name: night.need(night.folded(v, number), f"view {v.name} at cut {number}") for v in night.views}
+    digest = night.staging_digest(number)
+    assert digest is not None
+    counts = [
+        counts_of(night.need(night.cleaned(number, p), f"the clean range of cut {number}, partition {p},").facts["total"])
+        for p in range(night.generation.partitions)
+    ]
+    staged = Staged(
+        counts=counts,
+        view_counts={name: view_counts_of(m.facts["view_counts"]) for name, m in manifests.items()},
+        rows={v.name: _rows(night, v, manifests[v.name], base, report) for v in night.views},
+        staged_from=digest,
+    )
+    night.crash.reach("night.before_stage")
+    night.store.stage(night.generation, number, staged)
+    night.crash.reach("night.after_stage")
+
+
+def _rows(night: Night, view: View, manifest: Manifest, base: int, report: Report) -> Iterator[pa.Table]:
+    wanted = set(manifest.facts["touched"]) if manifest.facts["base"] == base else {f.partition[WINDOW_DATE] for f in manifest.files}
+    files = [f for f in manifest.files if f.partition[WINDOW_DATE] in wanted]
+    for done, file in enumerate(files):
+        report(f"staging {view.name}, {file.partition[WINDOW_DATE]}", done / len(files))
+        yield read_states(night.lake, view, file)

@@ -1,0 +1,117 @@
+"""Servers for the tests: real ones, one of each for the whole run, on free ports, in temporary folders.
+
+Invariant: tests share servers and nothing else. A test gets a database of its own (`postgres_url`) and topic names of
+its own (`topic_name`), so any order and any subset gives the same result. A test that crashes a server starts its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox.embedded_broker import EmbeddedBroker
+from sandbox.kafka import RealKafka, missing_programs
+from sandbox.postgres import EmbeddedPostgres, SystemPostgres, system_binaries
+from sandbox.processes import ServerError
+
+
+def skip_or_fail(reason: str) -> None:
+    """Without a server its tests are skipped, with the reason; under CI=true that is a failure."""
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(f"CI=true and {reason}", pytrace=False)
+    print(f"skipped: {reason}")
+    pytest.skip(reason)
+
+
+def need_real_kafka() -> None:
+    """For tests that start a RealKafka of their own: skip (or fail under CI=true) without Java and Maven."""
+    missing = missing_programs()
+    if missing:
+        skip_or_fail(f"the real Kafka needs {' and '.join(missing)}: apt-get install default-jre-headless maven")
+
+
+def need_real_postgres() -> None:
+    """For tests that start a SystemPostgres of their own: skip (or fail under CI=true) without its binaries."""
+    try:
+        system_binaries()
+    except ServerError as error:
+        skip_or_fail(str(error))
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """A temporary folder that every user can traverse: pytest's own is closed to the user that Postgres runs as."""
+    folder = Path(tempfile.mkdtemp(prefix="watershed-tests-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def crash_folder(server_folder: Path) -> Path:
+    """A folder for a server that one test starts, crashes and stops by itself."""
+    folder = server_folder / f"crash-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_kafka_server(server_folder: Path) -> Iterator[RealKafka]:
+    """The shared Kafka; do not stop it, others use it."""
+    need_real_kafka()
+    with RealKafka(server_folder / "kafka") as kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="session")
+def real_kafka(real_kafka_server: RealKafka) -> str:
+    """The bootstrap address of the shared Apache Kafka. Topics are not made by themselves."""
+    return real_kafka_server.bootstrap
+
+
+@pytest.fixture(scope="session")
+def real_postgres(server_folder: Path) -> Iterator[SystemPostgres]:
+    """The shared Postgres of this machine; tests want `postgres_url`."""
+    need_real_postgres()
+    with SystemPostgres(server_folder / "postgres") as postgres:
+        yield postgres
+
+
+@pytest.fixture
+def postgres_url(real_postgres: SystemPostgres) -> Iterator[str]:
+    """The URL of an empty database of the real Postgres, this test's own."""
+    with real_postgres.database(f"test_{uuid.uuid4().hex}") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def embedded_kafka(server_folder: Path) -> Iterator[str]:
+    """The bootstrap address of the embedded broker (see sandbox/embedded_broker.py for what it cannot do)."""
+    with EmbeddedBroker(server_folder / "broker") as broker:
+        yield broker.bootstrap
+
+
+@pytest.fixture(scope="session")
+def embedded_postgres(server_folder: Path) -> Iterator[EmbeddedPostgres]:
+    """The shared embedded Postgres; tests want `embedded_postgres_url`."""
+    with EmbeddedPostgres(server_folder / "embedded-postgres") as postgres:
+        yield postgres
+
+
+@pytest.fixture
+def embedded_postgres_url(embedded_postgres: EmbeddedPostgres) -> Iterator[str]:
+    """The URL of an empty database of the embedded Postgres, this test's own."""
+    with embedded_postgres.database(f"test_{uuid.uuid4().hex}") as url:
+        yield url
+
+
+@pytest.fixture
+def topic_name() -> str:
+    """A topic name that no other test uses."""
+    return f"test.{uuid.uuid4().hex}"

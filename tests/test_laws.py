@@ -1,0 +1,457 @@
+"""Every aggregate is an exact commutative monoid, over every column type it takes; and the laws catch those that are not.
+
+    present(lift(rows)) = the value that Python's whole numbers and fractions give, to the last digit
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
+from fractions import Fraction
+from itertools import product
+from math import isqrt
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import example, given, settings
+
+from pipeline import Count, CountNonNull, First, Last, Max, Mean, Min, Scale, StdDev, Sum, Variance
+from pipeline.aggregates.base import Aggregate, Ints, Rows, State, StateField
+from pipeline.errors import DefinitionError
+from pipeline.laws import LawBroken, boundaries, check, column_type, hold, same_bits
+
+SCALES = (0, 2, 6, 7, 12)
+DECIMALS = tuple(Scale(s) for s in SCALES)
+ALL = (int, Scale(2), float, str, bool, datetime, date)
+ORDERED = tuple(t for t in ALL if t is not bool)
+EXACT = (int, *DECIMALS)
+ACCEPTED: dict[type[Aggregate], tuple[Any, ...]] = {
+    CountNonNull: ALL,
+    Sum: EXACT,
+    Mean: EXACT,
+    Variance: EXACT,
+    StdDev: EXACT,
+    Min: ORDERED,
+    Max: ORDERED,
+    First: ALL,
+    Last: ALL,
+}
+PAIRS = [(Count(), None)] + [(kind("x"), of) for kind, types in ACCEPTED.items() for of in types]
+REFUSED = [(kind("x"), of) for kind, types in ACCEPTED.items() for of in ALL if of not in types]
+GREATEST = 10**18 - 1
+
+
+def name(value: Any) -> str:
+    return value.__name__ if isinstance(value, type) else str(value)
+
+
+def rows_of(of: Any, values: list[Any], times: list[int] | None = None) -> Rows:
+    """One row per value, at offsets 0, 1, 2 ... of partition 0, all at one time unless told."""
+    type = column_type(of)
+    column = None if type is None else pa.array(values, type.arrow)
+    count = len(values)
+    at = np.zeros(count, np.int64) if times is None else np.array(times, np.int64)
+    return Rows(column, at, np.zeros(count, np.int64), np.arange(count, dtype=np.int64))
+
+
+def value_of(aggregate: Aggregate, of: Any, values: list[Any]) -> Any:
+    """What the aggregate presents for one group of values."""
+    type = column_type(of)
+    state = aggregate.lift(type, rows_of(of, values), np.zeros(len(values), np.int64), 1)
+    return aggregate.present(type, state)[0].as_py()
+
+
+@pytest.mark.parametrize(("aggregate", "of"), PAIRS, ids=name)
+def test_every_aggregate_keeps_the_laws_on_drawn_rows(aggregate: Aggregate, of: Any) -> None:
+    hold(aggregate, of, examples=30)
+
+
+@pytest.mark.parametrize(("aggregate", "of"), PAIRS, ids=name)
+def test_every_aggregate_keeps_the_laws_on_all_boundary_values_at_once(aggregate: Aggregate, of: Any) -> None:
+    values = [None, *boundaries(of), None, *reversed(boundaries(of))]
+    count = len(values)
+    for groups, splits in product((1, 3, 40), ((), (1,), (count // 2,), tuple(range(0, count, 3)))):
+        group = np.arange(count, dtype=np.int64) * 7 % groups
+        check(aggregate, of, rows_of(of, values), group=group, groups=groups + 1, splits=splits)
+
+
+@pytest.mark.parametrize(("aggregate", "of"), PAIRS, ids=name)
+def test_every_aggregate_keeps_the_laws_without_rows_and_without_values(aggregate: Aggregate, of: Any) -> None:
+    check(aggregate, of, rows_of(of, []), groups=3)
+    check(aggregate, of, rows_of(of, [None] * 9), group=[0, 0, 0, 2, 2, 2, 2, 2, 2], groups=4)
+
+
+@pytest.mark.parametrize(("aggregate", "of"), REFUSED, ids=name)
+def test_an_aggregate_refuses_the_types_it_has_no_exact_meaning_for(aggregate: Aggregate, of: Any) -> None:
+    with pytest.raises(DefinitionError, match="allowed are"):
+        check(aggregate, of, rows_of(of, []))
+
+
+# --- what is presented, against Python's own whole numbers and fractions ---------------------------------------------
+
+
+def fraction_sum(values: list[Decimal], scale: int) -> Decimal | None:
+    return _decimal(sum(map(Fraction, values)), scale) if values else None
+
+
+def fraction_mean(values: list[Decimal], scale: int) -> Decimal | None:
+    return _decimal(sum(map(Fraction, values)) / len(values), scale + 6) if values else None
+
+
+def fraction_variance(values: list[Decimal], scale: int) -> Decimal | None:
+    return _decimal(_variance(values), scale + 6) if len(values) > 1 else None
+
+
+def fraction_stddev(values: list[Decimal], scale: int) -> Decimal | None:
+    """The root to 200 digits, rounded once; a root that ends in a half there would be rational, and then it is exact."""
+    if len(values) < 2:
+        return None
+    variance, places = _variance(values), scale + 6
+    exact = Fraction(isqrt(variance.numerator * variance.denominator), variance.denominator)
+    if exact * exact == variance:
+        return _decimal(exact, places)
+    wide = Context(prec=200)
+    root = wide.sqrt(wide.divide(Decimal(variance.numerator), Decimal(variance.denominator)))
+    return root.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP, wide)
+
+
+def _variance(values: list[Decimal]) -> Fraction:
+    """The textbook's: the mean of squared distances from the mean (not the power sums that the kernels use)."""
+    exact = [Fraction(v) for v in values]
+    mean = sum(exact) / len(exact)
+    return sum(((v - mean) ** 2 for v in exact), Fraction(0)) / (len(exact) - 1)
+
+
+def _decimal(value: Fraction, places: int) -> Decimal:
+    """Rounded half away from zero."""
+    scaled = abs(value) * 10**places
+    whole = scaled.numerator // scaled.denominator
+    whole += scaled - whole >= Fraction(1, 2)
+    digits = tuple(map(int, str(whole)))
+    return Decimal((int(value < 0 and whole > 0), digits, -places))
+
+
+NUMBERS = st.one_of(
+    st.integers(-GREATEST, GREATEST),
+    st.sampled_from((GREATEST, -GREATEST, 2**53 + 1, 0, 1, -1)),
+    st.integers(-20, 20),
+)
+PRESENTED = {Sum: fraction_sum, Mean: fraction_mean, Variance: fraction_variance, StdDev: fraction_stddev}
+
+
+@pytest.mark.parametrize("kind", PRESENTED, ids=name)
+@settings(max_examples=150, deadline=None, database=None)
+@given(scale=st.sampled_from(SCALES), unscaled=st.lists(st.none() | NUMBERS, max_size=20))
+@example(scale=2, unscaled=[GREATEST] * 20)
+@example(scale=12, unscaled=[GREATEST, -GREATEST])
+@example(scale=0, unscaled=[0, 1])  # variance 0.5, its root irrational
+@example(scale=7, unscaled=[1, 2])  # the square of the unit is finer than scale + 6
+@example(scale=12, unscaled=[0, 1])
+@example(scale=6, unscaled=[0, 2])
+@example(scale=0, unscaled=[1] * 64 + [0] * 64 + [None])
+def test_exact_numbers_are_presented_as_fractions_give_them(
+    kind: type[Aggregate], scale: int, unscaled: list[int | None]
+) -> None:
+    values = [None if u is None else Decimal(u).scaleb(-scale, Context(prec=40)) for u in unscaled]
+    got = value_of(kind("x"), Scale(scale), values)
+    want = PRESENTED[kind]([v for v in values if v is not None], scale)
+    assert got == want
+    assert got is None or got.as_tuple().exponent == want.as_tuple().exponent  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", PRESENTED, ids=name)
+@settings(max_examples=100, deadline=None, database=None)
+@given(values=st.lists(st.none() | st.integers(-(2**63), 2**63 - 1) | st.integers(-9, 9), max_size=20))
+@example(values=[-(2**63)] * 19)
+@example(values=[2**63 - 1] * 19)
+@example(values=[-(2**63), 2**63 - 1])
+def test_whole_numbers_are_presented_as_fractions_give_them(kind: type[Aggregate], values: list[int | None]) -> None:
+    assert value_of(kind("x"), int, values) == PRESENTED[kind]([Decimal(v) for v in values if v is not None], 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "of", "values", "want"),
+    [
+        (Mean, Scale(0), ["1", "2"], "1.500000"),
+        (Mean, Scale(0), ["-1", "-1", "0"], "-0.666667"),
+        (Mean, Scale(0), ["1", *["0"] * 2_000_000], "0.000000"),
+        (Mean, Scale(0), ["1", *["0"] * 1_999_999], "0.000001"),  # 5e-7: a half, away from zero
+        (Mean, Scale(0), ["-1", *["0"] * 1_999_999], "-0.000001"),
+        (Mean, Scale(2), ["0.01", None, "0.02"], "0.01500000"),
+        (Sum, Scale(2), ["0.10", "0.20"], "0.30"),
+        (Sum, Scale(2), [], None),
+        (Sum, Scale(2), [None], None),
+        (Variance, Scale(0), ["1"], None),
+        (Variance, Scale(0), ["1", "2"], "0.500000"),
+        (Variance, Scale(0), ["1", "2", "4"], "2.333333"),
+        (StdDev, Scale(0), ["1", "3"], "1.414214"),
+        (StdDev, Scale(0), ["5", "5"], "0.000000"),
+        (StdDev, Scale(1), ["0.0", "0.6", "1.2"], "0.6000000"),
+    ],
+)
+def test_known_values(kind: type[Aggregate], of: Any, values: list[str | None], want: str | None) -> None:
+    got = value_of(kind("x"), of, [None if v is None else Decimal(v) for v in values])
+    assert (None if got is None else str(got)) == want
+
+
+def test_a_mean_is_rounded_half_away_from_zero_and_not_half_even() -> None:
+    half = Fraction(1, 2_000_000)
+    assert _decimal(half, 6) == Decimal("0.000001")
+    assert Decimal("5E-7").quantize(Decimal("0.000001"), ROUND_HALF_EVEN) == 0
+
+
+def test_counts_are_never_null_and_count_nulls_as_sql_does() -> None:
+    assert value_of(CountNonNull("x"), str, []) == 0
+    assert value_of(CountNonNull("x"), str, [None, "", None, "a"]) == 2
+    assert value_of(Count(), None, [None] * 3) == 3
+
+
+@pytest.mark.parametrize("of", ORDERED, ids=name)
+def test_min_and_max_are_pythons_min_and_max(of: Any) -> None:
+    values = boundaries(of)
+    for shuffled in (values, values[::-1], [None, *values[1:], values[0], None]):
+        assert value_of(Min("x"), of, shuffled) == min(values)
+        assert value_of(Max("x"), of, shuffled) == max(values)
+    assert value_of(Min("x"), of, [None]) is None
+
+
+def test_text_is_ordered_by_code_point() -> None:
+    words = ["z", "Z", "ä", "\uffff", "\U0001f327", "", "zz"]
+    assert value_of(Max("x"), str, words) == "\U0001f327"  # UTF-16 would put U+FFFF above it
+    assert value_of(Min("x"), str, words[:5]) == "Z"
+
+
+def test_first_and_last_break_ties_by_time_then_partition_then_offset_and_skip_nulls() -> None:
+    text = column_type(str)
+    column = pa.array(["a", "b", None, "d", "e"])
+    order = [(5, 0, 9), (5, 1, 3), (1, 0, 0), (5, 0, 8), (5, 1, 4)]
+    at, partition, offset = (np.array(c, np.int64) for c in zip(*order, strict=True))
+    rows, group = Rows(column, at, partition, offset), np.zeros(5, np.int64)
+    first, last = First("x"), Last("x")
+    assert first.present(text, first.lift(text, rows, group, 1))[0].as_py() == "d"
+    assert last.present(text, last.lift(text, rows, group, 1))[0].as_py() == "e"
+    assert [a[0].as_py() for a in last.lift(text, rows, group, 1)][1:] == [1, 4, "e"]
+
+
+# --- aggregates that break a law ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FloatSum(Aggregate):
+    """The usual one: adds doubles."""
+
+    def check(self, type: Any, what: str) -> None:
+        return
+
+    def fields(self, type: Any) -> tuple[StateField, ...]:
+        return (StateField("sum", pa.float64(), "double precision"),)
+
+    def value(self, type: Any) -> StateField:
+        return self.fields(type)[0]
+
+    def lift(self, type: Any, rows: Rows, group: Ints, groups: int) -> State:
+        return self._add(pc.fill_null(rows.column, 0.0), group, groups)
+
+    def merge(self, type: Any, states: State, group: Ints, groups: int) -> State:
+        return self._add(states[0], group, groups)
+
+    def _add(self, values: pa.Array, group: Ints, groups: int) -> State:
+        out = np.zeros(groups)
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.add.at(out, group, values.to_numpy(zero_copy_only=False))
+        return (pa.array(out),)
+
+    def present(self, type: Any, state: State) -> pa.Array:
+        return state[0]
+
+    def sql(self, type: Any, fields: Mapping[str, str]) -> str:
+        return f"sum({fields['sum']})"
+
+
+@dataclass(frozen=True)
+class FirstByArrival(First):
+    """Breaks ties by the order in which rows stand in the batch."""
+
+    def _choose(self, states: State, group: Ints, groups: int) -> State:
+        rows = len(group)
+        arrival = pa.array(np.arange(rows, dtype=np.int64))
+        best = First._choose(self, (states[0], pa.array(np.zeros(rows, np.int64)), arrival, states[3]), group, groups)
+        chosen = best[2]
+        return tuple(column.take(chosen) for column in states)
+
+
+@dataclass(frozen=True)
+class MeanOfMeans(FloatSum):
+    """The mean of a batch as its state."""
+
+    def _add(self, values: pa.Array, group: Ints, groups: int) -> State:
+        total, count = np.zeros(groups), np.zeros(groups)
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.add.at(total, group, np.nan_to_num(values.to_numpy(zero_copy_only=False), posinf=0, neginf=0))
+            np.add.at(count, group, 1)
+            return (pa.array(total / np.maximum(count, 1)),)
+
+
+@dataclass(frozen=True)
+class CountFromOne(CountNonNull):
+    """Its zero is not the identity."""
+
+    def merge(self, type: Any, states: State, group: Ints, groups: int) -> State:
+        return (pc.add(super().merge(type, states, group, groups)[0], 1),)
+
+
+@dataclass(frozen=True)
+class LeftMost(CountNonNull):
+    """⊕ keeps its left side: associative, but not commutative."""
+
+    def merge(self, type: Any, states: State, group: Ints, groups: int) -> State:
+        out = np.zeros(groups, np.int64)
+        for g, n in zip(group.tolist(), states[0].to_pylist(), strict=True):
+            out[g] = out[g] or n
+        return (pa.array(out),)
+
+
+@dataclass(frozen=True)
+class CountOfAll(CountNonNull):
+    """Forgets the groups."""
+
+    def lift(self, type: Any, rows: Rows, group: Ints, groups: int) -> State:
+        return (pa.array(np.bincount(group, minlength=groups) * 0 + len(rows) * (np.bincount(group, minlength=groups) > 0)),)
+
+
+@dataclass(frozen=True)
+class SliceBlind(Sum):
+    """Reads a buffer from its start, whatever the array's offset."""
+
+    def lift(self, type: Any, rows: Rows, group: Ints, groups: int) -> State:
+        assert rows.column is not None
+        buffer = rows.column.buffers()[1]
+        whole = np.frombuffer(buffer, np.int64) if buffer is not None else np.empty(0, np.int64)
+        column = pa.array(whole[: len(rows)], mask=~np.asarray(rows.column.is_valid().to_numpy(zero_copy_only=False)))
+        return super().lift(type, Rows(column, rows.event_time_us, rows.partition, rows.offset), group, groups)
+
+
+@dataclass(frozen=True)
+class OtherType(CountNonNull):
+    """Declares bigint and gives another type."""
+
+    def present(self, type: Any, state: State) -> pa.Array:
+        return state[0].cast(pa.int32())
+
+
+@dataclass(frozen=True)
+class CountsItsCalls(CountNonNull):
+    """Presents something that is not in the state."""
+
+    calls = [0]  # noqa: RUF012  (the fault planted here)
+
+    def present(self, type: Any, state: State) -> pa.Array:
+        self.calls[0] += 1
+        return pa.array(np.full(len(state[0]), self.calls[0]))
+
+
+@dataclass(frozen=True)
+class Hidden(CountNonNull):
+    """Has a parameter that its canonical form leaves out, so that the fingerprint of a view would not show a change."""
+
+    least: int = 17
+
+    def canonical(self) -> str:
+        return f"Hidden({self.column!r})"
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "of", "law"),
+    [
+        (FloatSum("x"), float, "commutativity|associativity|concatenation"),
+        (FirstByArrival("x"), int, "commutativity"),
+        (MeanOfMeans("x"), float, "identity"),
+        (CountFromOne("x"), int, "identity|zero|declared"),
+        (LeftMost("x"), int, "commutativity|concatenation"),
+        (CountOfAll("x"), int, "separation|concatenation|zero"),
+        (SliceBlind("x"), int, "concatenation"),
+        (OtherType("x"), int, "declared"),
+        (CountsItsCalls("x"), int, "presentation"),
+        (Hidden("x"), int, "definition"),
+    ],
+    ids=name,
+)
+def test_an_aggregate_that_breaks_a_law_is_caught(aggregate: Aggregate, of: Any, law: str) -> None:
+    with pytest.raises(LawBroken, match=f"breaks ({law})") as caught:
+        hold(aggregate, of, examples=300)
+    assert caught.value.law in law.split("|")
+    assert str(aggregate) in str(caught.value)
+
+
+def test_a_broken_law_shows_the_states_on_both_sides() -> None:
+    rows = rows_of(float, [0.1, 0.2, 0.3])
+    with pytest.raises(LawBroken) as caught:
+        check(FloatSum("x"), float, rows, groups=1, splits=(1, 2))
+    text = str(caught.value)
+    assert "FloatSum('x') over float breaks" in text
+    assert "left side = (sum=[0.6])" in text or "right side = (sum=[0.6])" in text
+    assert "0.6000000000000001" in text
+
+
+def test_hold_runs_without_complaint_over_a_lawful_aggregate_of_ones_own() -> None:
+    @dataclass(frozen=True)
+    class Own(Max):
+        pass
+
+    Own.__qualname__ = "Own"
+    globals()["Own"] = Own
+    hold(Own("x"), str, examples=20)
+
+
+@pytest.mark.parametrize(
+    ("problem", "changes"),
+    [
+        ("needs int64", {"rows": rows_of(str, ["a"])}),
+        ("are not in", {"group": [3], "groups": 2}),
+        ("lengths", {"group": [0, 0]}),
+        ("splits", {"splits": (2,)}),
+    ],
+)
+def test_check_says_what_is_wrong_with_its_own_input(problem: str, changes: dict[str, Any]) -> None:
+    given_rows = changes.pop("rows", rows_of(int, [1]))
+    with pytest.raises(ValueError, match=problem):
+        check(Sum("x"), int, given_rows, **changes)
+
+
+def test_check_refuses_two_rows_at_one_offset() -> None:
+    rows = rows_of(int, [1, 2])
+    twice = Rows(rows.column, rows.event_time_us, rows.partition, np.zeros(2, np.int64))
+    with pytest.raises(ValueError, match="same partition and offset"):
+        check(Sum("x"), int, twice)
+
+
+def test_same_bits_sees_what_arrows_equality_does_not() -> None:
+    zero, minus = pa.array([0.0]), pa.array([-0.0])
+    nan = pa.array([float("nan")])
+    assert zero.equals(minus)
+    assert not same_bits(zero, minus)
+    assert not nan.equals(nan)
+    assert same_bits(nan, nan)
+    assert not same_bits(pa.array([1, None]), pa.array([1, 0]))
+    assert not same_bits(pa.array([1]), pa.array([1], pa.int32()))
+    assert same_bits(pa.array([9, None, 1]).slice(1), pa.array([None, 1]))
+
+
+def test_same_bits_looks_into_lists_and_structs() -> None:
+    assert same_bits(pa.array([[0.0], None, []]), pa.array([[0.0], None, []]))
+    assert not same_bits(pa.array([[0.0]]), pa.array([[-0.0]]))
+    assert not same_bits(pa.array([[1], [2]]), pa.array([[1, 2], []]))
+    assert not same_bits(pa.array([{"a": 0.0}]), pa.array([{"a": -0.0}]))
+
+
+def test_without_hypothesis_hold_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(DefinitionError, match="pip install hypothesis"):
+        hold(Count())
+    check(Count(), None, rows_of(None, [None] * 3))  # needs none
