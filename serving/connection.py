@@ -117,6 +117,7 @@ def transaction(engine: Engine, *, isolation: str | None = None) -> Iterator[Con
         with engine.connect() as connection:
             if isolation is not None:
                 connection = connection.execution_options(isolation_level=isolation)
+            connection.begin()  # not left to the first statement: COPY goes past SQLAlchemy
             yield connection
             connection.commit()
     except (sa.exc.DBAPIError, psycopg2.Error) as error:

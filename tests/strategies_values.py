@@ -64,7 +64,7 @@ def spellings(value: Any) -> list[str]:
     if isinstance(value, bool):
         return ["true" if value else "false"]
     if isinstance(value, int):
-        return [str(value), f"{value}.000", f"{value}0e-1", f"{value}e0", f"{value}E+00"]
+        return [str(value), f"{value}.000", f"{value * 10}e-1", f"{value}e0", f"{value}E+00"]
     if isinstance(value, float):
         return [repr(value), f"{value:.20e}" if abs(value) > 1e-300 else repr(value), f"{value!r}"]
     if isinstance(value, Decimal):
@@ -101,7 +101,7 @@ def _time_spellings(value: datetime) -> list[str]:
         found.append(f'"{west.strftime("%Y").zfill(4)}{west.strftime("-%m-%dT%H:%M:%S")}{fraction}-2359"')
     if value.microsecond % 1000 == 0:
         ms = (value - EPOCH) // timedelta(milliseconds=1)
-        found += [str(ms), f"{ms}.0", f"{ms}0E-1"]
+        found += [str(ms), f"{ms}.0", f"{ms * 10}E-1"]
     return found
 
 

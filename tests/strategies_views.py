@@ -206,12 +206,13 @@ MAKERS: dict[str, list[Any]] = {
     "int": [
         *[_binary("int", ARITHMETIC)] * 4,
         _unary("int", [pc.negate_checked, pc.abs_checked]),
-        _unary("str", [pc.utf8_length]),
+        *[_unary("str", [pc.utf8_length])] * 2,
         *(_cast("float", pa.int64()), _cast("bool", pa.int64()), _choice("int"), _coalesce("int")),
     ],
     "float": [
         *[_binary("float", ARITHMETIC)] * 4,
-        _unary("float", [pc.negate_checked, pc.abs_checked, pc.floor, pc.ceil, pc.trunc, pc.sqrt, pc.sqrt_checked]),
+        _unary("float", [pc.negate_checked, pc.abs_checked, pc.sqrt, pc.sqrt_checked]),
+        _unary("float", [pc.floor, pc.ceil, pc.trunc]),
         *(_cast("int", pa.float64()), _cast("bool", pa.float64()), _choice("float"), _coalesce("float")),
     ],
     "bool": [
@@ -222,7 +223,7 @@ MAKERS: dict[str, list[Any]] = {
         _unary("bool", [pc.invert]),
         _unary("float", [pc.is_nan, pc.is_finite]),
         *(_is_in(kind) for kind in ("int", "str", "datetime", "date")),
-        *(_matches, _is_valid, _choice("bool"), _coalesce("bool")),
+        *(_matches, _matches, _is_valid, _choice("bool"), _coalesce("bool")),
     ],
     "str": [_choice("str"), _coalesce("str")],
     "datetime": [_choice("datetime"), _coalesce("datetime")],

@@ -393,6 +393,6 @@ def test_a_wrong_password_and_a_forbidden_topic_are_refused_at_once_and_told_apa
         with pytest.raises(AccessDenied, match=f"does not allow topic '{topic}' to this user"):
             KafkaLog(secured, security={**plain, "sasl_plain_password": "right"}).partitions(topic)
         assert time.monotonic() - started < 5
-        with pytest.raises(Unreachable, match="does not answer as a Kafka broker .*SASL"):
+        with pytest.raises(Unreachable, match=r"does not answer as a Kafka broker .*SASL"):
             KafkaLog(secured, timeout_s=2).partitions(topic)
         admin_log.close()

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
+from decimal import Decimal
 
 import pyarrow as pa
 import pytest
@@ -32,7 +33,7 @@ from tests.contract.world import (
 )
 
 D1, D2, D3 = date(2013, 1, 1), date(2013, 1, 2), date(2013, 1, 3)
-LOGS = [[event(p, o, account="ab"[o % 2], amount=f"{o}.25", note=f"{p}/{o}") for o in range(20)] for p in range(2)]
+LOGS = [[event(p, o, account="ab"[o % 2], amount=Decimal(f"{o}.25"), note=f"{p}/{o}") for o in range(20)] for p in range(2)]
 
 
 class World:

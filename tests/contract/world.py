@@ -97,12 +97,11 @@ class Event:
     values: dict[str, Any]
 
 
-def event(partition: int, offset: int, account: str = "a", amount: str | None = "1.00", hour: int = 0, **more: Any) -> Event:
+def event(partition: int, offset: int, account: str = "a", *, hour: int = 0, **more: Any) -> Event:
     """An event with nulls for what is not given."""
     at = datetime(2013, 1, 1, tzinfo=UTC) + timedelta(hours=hour)
     nulls: dict[str, Any] = dict.fromkeys(COLUMNS)
-    found = nulls | {"account": account, "region": 1, "paid_at": at, "amount": None if amount is None else Decimal(amount)}
-    return Event(partition, offset, found | {"id": f"{partition}-{offset}"} | more)
+    return Event(partition, offset, nulls | {"id": f"{partition}-{offset}", "account": account, "region": 1, "paid_at": at} | more)
 
 
 def group_of(view: View, one: Event) -> tuple[Any, ...]:
