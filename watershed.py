@@ -4,6 +4,7 @@ Invariant: what a user can mend ends as one message on standard error and exit c
 """
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -38,9 +39,12 @@ def speed(
     until_caught_up: Annotated[bool, typer.Option(help="Stop when all that was in the log at the start is committed.")] = False,
 ) -> None:
     """Run a worker of the speed layer. Run as many as you like; SIGTERM drains, commits and stops."""
+    from speed_layer.signals import listen
+
+    stop = listen()
     from speed_layer.run import main
 
-    main(until_caught_up)
+    main(until_caught_up, stop)
 
 
 @app.command()
@@ -73,11 +77,15 @@ def audit(
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    out: Annotated[Path | None, typer.Option(help="A new folder for its output; out/demo-<time> by default.")] = None,
+    seed: Annotated[int, typer.Option(help="What goes wrong in the events, and when.")] = 2013,
+    quick: Annotated[bool, typer.Option("--quick", hidden=True, help="Six weeks of weather instead of a year.")] = False,
+) -> None:
     """Real weather through both layers, in under two minutes: history, nights, live events, and the audit."""
     from sandbox.demo import demo as run
 
-    run()
+    raise typer.Exit(run(out, seed, quick))
 
 
 @app.command()

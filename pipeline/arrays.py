@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.types import DECIMAL_DIGITS, ColumnType
 
@@ -26,15 +25,16 @@ def valid(array: pa.Array) -> Mask:
 def limbs(array: pa.Array) -> Limbs:
     """The (n, width/64) limbs of a decimal array; nulls hold whatever the buffer holds."""
     words = array.type.byte_width // 8
-    whole = np.frombuffer(array.buffers()[1], np.uint64).reshape(-1, words) if len(array) else np.empty((0, words), np.uint64)
+    data: Any = array.buffers()[1]
+    whole = np.frombuffer(data, np.uint64).reshape(-1, words) if len(array) else np.empty((0, words), np.uint64)
     return whole[array.offset : array.offset + len(array)]
 
 
 def from_limbs(values: Limbs, type: pa.DataType, mask: Mask | None = None) -> pa.Array:
     """A decimal array from its limbs; `mask` is True where the result is null."""
-    values = np.ascontiguousarray(values, np.uint64)
+    words: Any = np.ascontiguousarray(values, np.uint64)
     validity = None if mask is None or not mask.any() else pa.py_buffer(np.packbits(~mask, bitorder="little").tobytes())
-    return pa.Array.from_buffers(type, len(values), [validity, pa.py_buffer(values)])
+    return pa.Array.from_buffers(type, len(values), [validity, pa.py_buffer(words)])
 
 
 def decimals(unscaled: Ints, scale: int, mask: Mask | None = None) -> pa.Array:
@@ -57,14 +57,15 @@ def codes(array: pa.Array, type: ColumnType) -> Ints:
         array = array.cast(pa.int32())
     if type.kind != "float" and type.kind != "str":
         array = array.cast(pa.int64())
-        return np.asarray((pc.fill_null(array, 0) if array.null_count else array).to_numpy(zero_copy_only=False), np.int64)
+        return np.asarray((array.fill_null(0) if array.null_count else array).to_numpy(zero_copy_only=False), np.int64)
     raise TypeError(f"a column of type {type} has no integer codes")
 
 
 def chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """One contiguous array."""
     if isinstance(column, pa.ChunkedArray):
-        return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        found: pa.Array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)  # type: ignore[assignment]
+        return found
     return column
 
 
@@ -72,8 +73,9 @@ def text_buffers(array: pa.Array) -> tuple[np.ndarray[Any, Any], np.ndarray[Any,
     """(offsets int64 of length n + 1, bytes uint8) of a string or binary array; a null is empty."""
     array = array.cast(pa.large_binary()) if not pa.types.is_large_binary(array.type) else array
     if array.null_count:
-        array = pc.fill_null(array, b"")
-    _, offsets, data = array.buffers()
+        array = array.fill_null(b"")
+    buffers: Any = array.buffers()
+    _, offsets, data = buffers
     if offsets is None or len(array) == 0:
         return np.zeros(1, np.int64), np.empty(0, np.uint8)
     first = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]

@@ -19,7 +19,7 @@ from pipeline.definition import Source
 from pipeline.parsing import BREACH, LITERAL_LIMIT, Breach, Broken, Literal, parser
 
 DEPTH_LIMIT = 64
-STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
 @dataclass(frozen=True)

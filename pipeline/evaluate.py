@@ -15,7 +15,7 @@ from pipeline.arrays import Ints, Mask, chunk, codes, decimals, valid
 from pipeline.expressions import Call, Field, Literal, Node
 from pipeline.types import DECIMAL_LIMIT, TIME_MAX, TIME_MIN, ColumnType
 
-ARROW = {
+ARROW: dict[str, pa.DataType] = {
     "int64": pa.int64(),
     "double": pa.float64(),
     "string": pa.string(),
@@ -92,14 +92,14 @@ def as_condition(node: Node, columns: dict[str, pa.Array], rows: int) -> tuple[M
     values, failed = evaluate(node, columns, rows)
     if values.type == pa.null():
         return np.zeros(rows, np.bool_), failed
-    return np.asarray(pc.fill_null(values, False).to_numpy(zero_copy_only=False), np.bool_), failed
+    return np.asarray(values.fill_null(False).to_numpy(zero_copy_only=False), np.bool_), failed
 
 
 def derive(node: Node, to: ColumnType, columns: dict[str, pa.Array], rows: int) -> tuple[pa.Array, Mask]:
     """(values of type `to`, failed): the expression, rounded to the derived column's type."""
     values, failed = evaluate(node, columns, rows)
     if values.type == pa.null():
-        return pa.nulls(rows, to.arrow), failed
+        return pa.array([None] * rows, to.arrow), failed
     result, lost = _convert(values, to)
     return result, failed | lost
 

@@ -91,7 +91,8 @@ def parse(expression: pc.Expression, what: str) -> Node:
     if not isinstance(expression, pc.Expression):
         raise DefinitionError(f"{what} is {expression!r}; allowed is a pyarrow.compute expression, as pc.field('x') > 0")
     try:
-        _, (buffer,) = expression.__reduce__()
+        reduced: Any = expression.__reduce__()
+        _, (buffer,) = reduced
     except pa.ArrowNotImplementedError:
         raise DefinitionError(f"{what} names a column by position; allowed are names, as pc.field('x')") from None
     batch = pa.ipc.open_file(pa.BufferReader(buffer)).get_batch(0)

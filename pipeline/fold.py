@@ -46,7 +46,7 @@ def fold(view: View, accepted: pa.RecordBatch) -> Folded:
     reasons: list[str] = []
     keep = _derive_and_filter(view, columns, failed, reason, reasons, rows)
     kept = np.flatnonzero(keep & ~failed)
-    take = pa.array(kept)
+    take = pa.array(kept, pa.int64())
     used = {name: columns[name].take(take) for name in _used(view)}
     states = _lift(view, used) if len(kept) else state_schema(view).empty_table()
     rejected = np.flatnonzero(failed)
@@ -88,7 +88,7 @@ def _lift(view: View, columns: dict[str, pa.Array]) -> pa.Table:
     keys = [(columns[name], view.types[name]) for name in view.key] + [(windows, TIME)]
     number, first = group(hash_rows(keys))
     partition, offset = codes(columns[PARTITION], INT), codes(columns[OFFSET], INT)
-    chosen = pa.array(first)
+    chosen = pa.array(first, pa.int64())
     arrays = [array.take(chosen) for array, _ in keys]
     for _, aggregate, type in members(view):
         rows = Rows(columns[aggregate.column] if aggregate.column else None, times, partition, offset)
@@ -110,7 +110,7 @@ def combine(view: View, tables: Sequence[pa.Table]) -> pa.Table:
     number, first = group(group_hashes(view, states))
     if len(first) == states.num_rows:
         return states
-    chosen = pa.array(first)
+    chosen = pa.array(first, pa.int64())
     arrays = [chunk(states.column(c)).take(chosen) for c in group_columns(view)]
     for name, aggregate, type in members(view):
         arrays += aggregate.merge(type, state_of(states, name, aggregate, type), number, len(first))

@@ -18,23 +18,22 @@ from pipeline.log import Block, last_hash
 from pipeline.validate import check
 
 PARTITION, OFFSET, TIMESTAMP = "_partition", "_offset", "_timestamp_ms"
-POSITION_FIELDS = [pa.field(name, pa.int64(), nullable=False) for name in (PARTITION, OFFSET, TIMESTAMP)]
-REJECTED_SCHEMA = pa.schema(
-    [
-        pa.field("partition", pa.int64(), nullable=False),
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("timestamp_ms", pa.int64(), nullable=False),
-        pa.field("view", pa.string()),  # null: rejected for every view, before deduplication
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("key", pa.binary()),
-        pa.field("value", pa.binary()),
-    ]
-)
+POSITION_FIELDS: list[Any] = [pa.field(name, pa.int64(), nullable=False) for name in (PARTITION, OFFSET, TIMESTAMP)]
+REJECTED_FIELDS: list[Any] = [
+    pa.field("partition", pa.int64(), nullable=False),
+    pa.field("offset", pa.int64(), nullable=False),
+    pa.field("timestamp_ms", pa.int64(), nullable=False),
+    pa.field("view", pa.string()),  # null: rejected for every view, before deduplication
+    pa.field("reason", pa.string(), nullable=False),
+    pa.field("key", pa.binary()),
+    pa.field("value", pa.binary()),
+]
+REJECTED_SCHEMA = pa.schema(REJECTED_FIELDS)
 
 
 def clean_schema(source: Source) -> pa.Schema:
     """Accepted records: the declared columns, then _partition, _offset and _timestamp_ms (int64)."""
-    declared = [pa.field(c.name, c.type.arrow, nullable=c.nullable) for c in source.columns]
+    declared: list[Any] = [pa.field(c.name, c.type.arrow, nullable=c.nullable) for c in source.columns]
     return pa.schema(declared + POSITION_FIELDS)
 
 
@@ -69,7 +68,7 @@ class Ingest:
         columns, reason, reasons = self._validate(decoded.columns, decoded.breaches, len(decoded.rows))
         kept = np.flatnonzero(reason < 0)
         valid_rows = decoded.rows[kept]
-        take = pa.array(kept)
+        take = pa.array(kept, pa.int64())
         columns = [column.take(take) for column in columns]
         by_name = dict(zip(decoded.columns, columns, strict=True))
         hashes = hash_rows([(by_name[self._identity.name], self._identity.type)])

@@ -10,10 +10,10 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as fs
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import LakeError
 from pipeline.handover import CrashPoints, NoCrash
 
+T = TypeVar("T")
 ROW_GROUP = 128 * 1024  # rows
 
 
@@ -193,7 +194,7 @@ class Lake:
         except OSError as error:
             raise self._error(error) from None
 
-    def _guard(self, action: Any) -> Any:
+    def _guard(self, action: Callable[[], T]) -> T:
         try:
             return action()
         except OSError as error:

@@ -17,6 +17,7 @@ import pickle
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def column_type(type: Any) -> ColumnType | None:
     return ColumnType(PYTHON_TYPES[type])
 
 
-def same_bits(a: pa.Array, b: pa.Array) -> bool:
+def same_bits(a: Any, b: Any) -> bool:
     """Whether two arrays have one type, nulls in the same places and the same bits elsewhere: -0.0 is not 0.0, NaN is NaN."""
     if a.type != b.type or len(a) != len(b) or not np.array_equal(valid(a), valid(b)):
         return False
@@ -97,15 +98,16 @@ def check(
 
 
 def _check_input(type: ColumnType | None, rows: Rows, group: Ints, groups: int, cuts: list[int]) -> None:
-    if (rows.column is None) != (type is None) or (type is not None and rows.column.type != type.arrow):
-        have = "no column" if rows.column is None else f"a column of {rows.column.type}"
-        raise ValueError(f"check: the rows have {have}; a type of {type} needs {type.arrow if type else 'none'}")
+    have = None if rows.column is None else rows.column.type
+    needed = None if type is None else type.arrow
+    if have != needed:
+        raise ValueError(f"check: the rows have a column of type {have}; an aggregate over {type} needs {needed}")
     lengths = {len(group), len(rows.event_time_us), len(rows.partition), len(rows.offset)}
     if rows.column is not None:
         lengths.add(len(rows.column))
     if len(lengths) != 1:
         raise ValueError(f"check: column, event_time_us, partition, offset and group have lengths {sorted(lengths)}; needed is one")
-    if len(group) and not (0 <= group.min() and group.max() < groups):
+    if len(group) and not (group.min() >= 0 and group.max() < groups):
         raise ValueError(f"check: groups from {group.min()} to {group.max()} are not in [0, {groups})")
     if cuts[0] < 0 or cuts[-1] > len(rows):
         raise ValueError(f"check: splits {cuts} are not in [0, {len(rows)}]")
@@ -116,11 +118,9 @@ def _check_input(type: ColumnType | None, rows: Rows, group: Ints, groups: int, 
 class _Trial:
     """One aggregate over one set of rows, and the few operations that laws are written in."""
 
-    def __init__(
-        self, aggregate: Aggregate, type: ColumnType | None, rows: Rows, group: Ints, groups: int, cuts: list[int]
-    ) -> None:
+    def __init__(self, aggregate: Aggregate, type: ColumnType | None, rows: Rows, group: Ints, groups: int, cuts: list[int]) -> None:
         self.aggregate, self.type, self.rows, self.group, self.groups = aggregate, type, rows, group, groups
-        self.parts = [np.arange(start, end) for start, end in zip(cuts, cuts[1:], strict=False)]
+        self.parts = [np.arange(start, end) for start, end in pairwise(cuts)]
         self.whole = self.lift(np.arange(len(rows)))
         self.states = [self.lift(part) for part in self.parts]
 
@@ -207,7 +207,7 @@ def identity(trial: _Trial) -> None:
 def commutativity(trial: _Trial) -> None:
     """a ⊕ b = b ⊕ a, and rows may come in any order."""
     law = "commutativity: a ⊕ b = b ⊕ a"
-    for a, b in zip(trial.states, trial.states[1:], strict=False):
+    for a, b in pairwise(trial.states):
         trial.same(law, trial.merge(a, b), trial.merge(b, a), ("a", a), ("b", b))
     turned = np.arange(len(trial.rows))[::-1]
     mixed = np.random.default_rng(len(trial.rows)).permutation(len(trial.rows))
@@ -363,13 +363,12 @@ def hold(aggregate: Aggregate, type: Any = None, *, examples: int = 100) -> None
     hypothesis = _hypothesis()
     phases = [p for p in hypothesis.Phase if p.name != "explain"]  # that one costs as much again and explains only values
 
-    @hypothesis.settings(max_examples=examples, deadline=None, database=None, phases=phases)
-    @hypothesis.given(inputs(type))
     def every_law(drawn: tuple[Rows, Ints, int, list[int]]) -> None:
         rows, group, groups, splits = drawn
         check(aggregate, type, rows, group=group, groups=groups, splits=splits)
 
-    every_law()
+    settings = hypothesis.settings(max_examples=examples, deadline=None, database=None, phases=phases)
+    settings(hypothesis.given(inputs(type))(every_law))()
 
 
 def _hypothesis() -> Any:

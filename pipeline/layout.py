@@ -76,7 +76,7 @@ def read_identities(lake: Lake, path: str, inputs: dict[str, object]) -> Identit
     table = lake.read_table(manifest.files[0].path)
     raw = chunk(table.column("identity"))
     data = raw.buffers()[1]
-    words = np.frombuffer(data, np.uint64) if data is not None and data.size else np.empty(0, np.uint64)
+    words = np.frombuffer(memoryview(data), np.uint64) if data is not None and data.size else np.empty(0, np.uint64)
     hashes = words.reshape(-1, 2)[raw.offset : raw.offset + len(raw)]
     position = inputs["position"]
     assert isinstance(position, int)

@@ -67,7 +67,7 @@ def unscaled(literal: str, scale: int, digits: int) -> int | Breach:
         raise Broken(f"{_shown(literal)} is out of range: |value| must be below 1e{digits - scale}")
     if power < 0:
         return BREACH
-    value = int(stripped) * 10**power
+    value = int(stripped) * int(10**power)
     return -value if sign else value
 
 
@@ -147,7 +147,7 @@ def _datetime(value: Any) -> int:
     if type(value) is str:
         found = _timestamp(value)
     elif isinstance(value, Literal) or type(value) is int:
-        milliseconds = unscaled(str(value), 0, DECIMAL_DIGITS)
+        milliseconds = unscaled(Literal(value), 0, DECIMAL_DIGITS)
         if isinstance(milliseconds, Breach):
             raise Broken(f"{_shown(value)} is no whole number of epoch milliseconds")
         found = milliseconds * 1000

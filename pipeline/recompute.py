@@ -80,7 +80,7 @@ class Buckets:
             return
         bucket = (group_hashes(self.view, table)[:, 1] % np.uint64(BUCKETS)).astype(np.int64)
         order = np.argsort(bucket, kind="stable")
-        table = table.take(pa.array(order))
+        table = table.take(pa.array(order, pa.int64()))
         edges = np.searchsorted(bucket[order], np.arange(BUCKETS + 1))
         for b in range(BUCKETS):
             if edges[b] < edges[b + 1]:

@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     views: str = "views"
 
     @classmethod
-    def settings_customise_sources(
+    def settings_customise_sources(  # type: ignore[override]  # the sources are passed by name
         cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         started = DotEnvSettingsSource(settings_cls, env_file=SERVICES)

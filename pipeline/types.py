@@ -34,7 +34,7 @@ class ColumnType:
     @property
     def arrow(self) -> pa.DataType:
         """The Arrow type in typed batches and in the lake."""
-        return {
+        types: dict[str, pa.DataType] = {
             "int": pa.int64(),
             "decimal": pa.decimal128(DECIMAL_DIGITS, self.scale),
             "float": pa.float64(),
@@ -42,7 +42,8 @@ class ColumnType:
             "bool": pa.bool_(),
             "datetime": pa.timestamp("us", "UTC"),
             "date": pa.date32(),
-        }[self.kind]
+        }
+        return types[self.kind]
 
     @property
     def expression_arrow(self) -> pa.DataType:

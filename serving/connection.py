@@ -42,7 +42,7 @@ class StoreBusy(StoreUnavailable):
 
 
 def parse_url(url: str) -> URL:
-    """The URL for psycopg2; StoreError when it is no Postgres URL. `postgres://` and other drivers' names are taken as well."""
+    """The URL for psycopg2; StoreError when it is no Postgres URL. `postgres://` and other drivers' names will do."""
     try:
         parsed = make_url(url)
     except (sa.exc.ArgumentError, ValueError):
@@ -76,9 +76,9 @@ def engine(
 ) -> Engine:
     """An engine whose sessions speak UTC and cannot hold locks for long; connects when it is first used.
 
-    `idle_timeout_s` ends a transaction whose client stopped answering in the middle (0: never; must be shorter than a lease for
-    workers); `lock_timeout_s` ends a wait for a lock with StoreBusy (0: never). Make it in the process that uses it: an engine does
-    not survive a fork.
+    `idle_timeout_s` ends a transaction whose client stopped answering in the middle (0: never; must be shorter than a
+    lease for workers); `lock_timeout_s` ends a wait for a lock with StoreBusy (0: never). Make it in the process that
+    uses it: an engine does not survive a fork.
     """
     parsed = parse_url(url)
     arguments: dict[str, Any] = {"application_name": application_name, **KEEPALIVE}
@@ -109,9 +109,10 @@ def engine(
 
 @contextmanager
 def transaction(engine: Engine, *, isolation: str | None = None) -> Iterator[Connection]:
-    """One transaction: committed when the block ends, rolled back when it raises; errors of Postgres come out as StoreError.
+    """One transaction: committed when the block ends, rolled back when it raises; errors of Postgres as StoreError.
 
-    `connection.rollback()` inside ends it without effect. When the commit itself raises, whether it landed is not known.
+    `connection.rollback()` inside ends it without effect. When the commit itself raises, it is not known
+    whether it landed.
     """
     try:
         with engine.connect() as connection:

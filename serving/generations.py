@@ -1,11 +1,12 @@
 """Generations: a source's definition in force, one row per rebuild.
 
-at most one generation of a topic is active; a retired one never becomes active again, and whoever works on it is refused
+    at most one generation of a topic is active; a retired one never is again, and whoever works on it is refused
 """
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from pipeline.errors import Refused
 from pipeline.handover import Generation
 
 GENERATION = sa.text("""
@@ -37,6 +38,16 @@ def generation_of(connection: Connection, topic: str, number: int) -> Generation
 def status_of(connection: Connection, topic: str, number: int) -> str | None:
     """building, active or retired; None when there is no such generation."""
     return connection.execute(STATUS, {"topic": topic, "number": number}).scalar_one_or_none()
+
+
+def refuse_retired(connection: Connection, generation: Generation) -> None:
+    """Whoever works on a generation that was replaced stops."""
+    status = status_of(connection, generation.topic, generation.number)
+    if status not in ("active", "building"):
+        raise Refused(
+            f"generation {generation.number} of topic {generation.topic} is {status or 'not in this database'}: its definition"
+            " was replaced by `watershed init --rebuild`; start this again with the views that are in force"
+        )
 
 
 def definitions_of(connection: Connection, generation: Generation) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Leases: who may move which position, by Postgres' clock.
 
-    owner of a row = the last takeover, told apart by a fresh UUID; each takeover raises the epoch, and so fences all before it
+    owner of a row = its last takeover, a fresh UUID        each takeover raises the epoch, and so fences all before it
 
 Rows are locked in the order (topic, generation, partition) everywhere.
 """
@@ -12,12 +12,12 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pipeline.errors import Refused
 from pipeline.handover import Claim, Generation, LeaseRow, Witness
-from serving.generations import status_of
+from serving.generations import refuse_retired
 
 HEARTBEAT = sa.text("""
-INSERT INTO ops.workers (topic, worker, alive_until) VALUES (:topic, :worker, clock_timestamp() + make_interval(secs => :ttl_s))
+INSERT INTO ops.workers (topic, worker, alive_until)
+VALUES (:topic, :worker, clock_timestamp() + make_interval(secs => :ttl_s))
 ON CONFLICT (topic, worker) DO UPDATE SET alive_until = excluded.alive_until
 """)
 LIVING = sa.text("SELECT worker FROM ops.workers WHERE topic = :topic AND alive_until > clock_timestamp()")
@@ -33,7 +33,8 @@ FROM ops.positions WHERE topic = :topic AND generation = :generation ORDER BY pa
 TAKE = sa.text("""
 WITH free AS (
   SELECT topic, generation, partition FROM ops.positions
-  WHERE topic = :topic AND generation = :generation AND partition = :partition AND (owner IS NULL OR lease_until < clock_timestamp())
+  WHERE topic = :topic AND generation = :generation AND partition = :partition
+    AND (owner IS NULL OR lease_until < clock_timestamp())
   FOR NO KEY UPDATE SKIP LOCKED)
 UPDATE ops.positions p SET owner = :owner, worker = :worker, epoch = p.epoch + 1,
   lease_until = clock_timestamp() + make_interval(secs => :lease_s)
@@ -45,7 +46,8 @@ WITH mine AS (
   SELECT topic, generation, partition, owner FROM ops.positions WHERE owner = ANY(:owners)
   ORDER BY topic, generation, partition FOR NO KEY UPDATE)
 UPDATE ops.positions p SET lease_until = clock_timestamp() + make_interval(secs => :lease_s)
-FROM mine WHERE p.topic = mine.topic AND p.generation = mine.generation AND p.partition = mine.partition AND p.owner = mine.owner
+FROM mine
+WHERE p.topic = mine.topic AND p.generation = mine.generation AND p.partition = mine.partition AND p.owner = mine.owner
 RETURNING p.owner
 """)
 RELEASE = sa.text("""
@@ -79,14 +81,14 @@ def farewell(connection: Connection, topic: str, worker: str) -> None:
 
 def leases(connection: Connection, generation: Generation) -> list[LeaseRow]:
     """All rows of the generation, by partition."""
-    _refuse_retired(connection, generation)
+    refuse_retired(connection, generation)
     rows = connection.execute(LEASES, {"topic": generation.topic, "generation": generation.number})
     return [LeaseRow(row.partition, row.position, row.worker, row.owner, row.held) for row in rows]
 
 
 def take(connection: Connection, generation: Generation, partition: int, worker: str, lease_s: float) -> Claim | None:
     """Rows that somebody is changing right now are skipped: the next try sees what came of it."""
-    _refuse_retired(connection, generation)
+    refuse_retired(connection, generation)
     key = {"topic": generation.topic, "generation": generation.number, "partition": partition}
     found = connection.execute(TAKE, {**key, "owner": uuid4(), "worker": worker, "lease_s": lease_s}).one_or_none()
     return _claim(key, found) if found is not None else None
@@ -112,12 +114,3 @@ def reload(connection: Connection, claim: Claim) -> Claim | None:
 def _claim(key: dict[str, Any], row: Any) -> Claim:
     witness = None if row.witness_offset is None else Witness(row.witness_offset, row.witness_hash)
     return Claim(**key, owner=row.owner, epoch=row.epoch, position=row.position, segment=row.segment, witness=witness)
-
-
-def _refuse_retired(connection: Connection, generation: Generation) -> None:
-    status = status_of(connection, generation.topic, generation.number)
-    if status not in ("active", "building"):
-        raise Refused(
-            f"generation {generation.number} of topic {generation.topic} is {status or 'not in this database'}: the definition was replaced"
-            " by `watershed init --rebuild`; start this process again with the views that are in force"
-        )

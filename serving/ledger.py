@@ -38,7 +38,7 @@ def _cut(topic: str, generation: int, row: Any) -> Cut:
 
 
 def newest_base(cuts: list[Cut], number: int) -> Cut | None:
-    """The newest published batch with a smaller number whose cut is nowhere above that of `number`; None when all were purged."""
+    """The newest published batch below `number` whose cut is nowhere above its cut; None when all were purged."""
     offsets = next(cut.offsets for cut in cuts if cut.number == number)
     below = [cut for cut in cuts if cut.number < number and cut.status == "published" and cut.at_most(offsets)]
     return max(below, key=lambda cut: cut.number, default=None)

@@ -1,11 +1,11 @@
 # ruff: noqa: S608 -- SQL is put together here from checked definitions alone, and every identifier is quoted
 """The merged views, as SQL made from definitions and from nothing else.
 
-    serving.<view> = present( ⊕ [ newest batch row of the group at or below the visible number, live speed rows of the group ] )
+    serving.<view> = present( newest batch row of the group at or below the visible number  ⊕  Σ its live speed rows )
 
-Conditions on key columns and window_start reach the primary keys of both tables: they are grouping columns, DISTINCT ON columns,
-and plain columns of both arms of the UNION ALL. The visible number and cut are scalar subqueries, evaluated once per statement;
-no function here is volatile, so a statement sees one snapshot.
+Conditions on key columns and window_start reach the primary keys of both tables: they are grouping columns, DISTINCT ON
+columns, and plain columns of both arms of the UNION ALL. The visible number and cut are scalar subqueries, evaluated
+once per statement; no function here is volatile, so a statement sees one snapshot.
 """
 
 from pipeline.definition import View

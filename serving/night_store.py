@@ -1,10 +1,10 @@
 """What a night asks of Postgres: choose a cut, stage its rows, publish.
 
     cut(number + 1)[p] >= max(cut(number)[p], position[p])       one cut per date, whoever asks and however often
-    publish: visible' = number,  position' = max(position, cut),  live segments tile [cut, position') exactly; all of it or nothing
+    publish: visible' = number, position' = max(position, cut), live segments tile [cut, position'); all or nothing
 
-Locks are taken in one order: ops.visible, the position rows by partition, the batch. Staging copies first and locks after. A lock that is
-not had in time ends the transaction without effect, and the whole of it is tried again.
+Locks are taken in one order: ops.visible, the position rows by partition, the batch. Staging copies first and locks
+after. A lock that is not had in time ends the transaction without effect, and the whole of it is tried again.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from pipeline.handover import Cut, Generation, Staged, Vector
 from pipeline.states import group_columns, state_fields
 from serving.arrow_copy import copy_in
 from serving.connection import patiently, transaction
-from serving.generations import active_generation, status_of
+from serving.generations import active_generation, refuse_retired
 from serving.ledger import key_of, newest_base, read_cuts
 from serving.merge import relation
 from serving.tables import RECORD_COUNTS, VIEW_COUNTS, batch_counts, batch_table, batch_views, state_columns, table_name
@@ -37,7 +37,8 @@ LOCK_VISIBLE = sa.text(
     "SELECT number FROM ops.visible WHERE topic = :topic AND generation = :generation FOR NO KEY UPDATE"
 )
 LOCK_BATCH = sa.text("""
-SELECT status FROM ops.batches WHERE topic = :topic AND generation = :generation AND number = :number FOR NO KEY UPDATE NOWAIT
+SELECT status FROM ops.batches WHERE topic = :topic AND generation = :generation AND number = :number
+FOR NO KEY UPDATE NOWAIT
 """)
 INSERT_CUT = sa.text("""
 INSERT INTO ops.cuts (topic, generation, number, date, offsets, chosen_at)
@@ -47,14 +48,15 @@ ON CONFLICT (topic, generation, date) DO NOTHING
 INSERT_BATCH = sa.text(
     "INSERT INTO ops.batches (topic, generation, number, status) VALUES (:topic, :generation, :number, 'chosen')"
 )
-# A position that is at the cut opens the next segment; one below it (raise) moves up to it, and opens the next segment there.
+# A position at the cut opens the next segment; one below it is raised to it, and opens the next segment there.
 OPEN_SEGMENTS = sa.text("""
 UPDATE ops.positions SET segment = position
 WHERE topic = :topic AND generation = :generation AND segment <> position
   AND position = (CAST(:offsets AS bigint[]))[partition + 1]
 """)
 RAISE_POSITIONS = sa.text("""
-UPDATE ops.positions SET position = (CAST(:offsets AS bigint[]))[partition + 1], segment = (CAST(:offsets AS bigint[]))[partition + 1],
+UPDATE ops.positions SET position = (CAST(:offsets AS bigint[]))[partition + 1],
+  segment = (CAST(:offsets AS bigint[]))[partition + 1],
   position_at = clock_timestamp(), witness_offset = NULL, witness_hash = NULL
 WHERE topic = :topic AND generation = :generation AND position < (CAST(:offsets AS bigint[]))[partition + 1]
 """)
@@ -74,7 +76,8 @@ UPDATE ops.batches SET status = 'covered' WHERE topic = :topic AND generation = 
 """)
 # Rows are there if and only if `complete`, for both change in one transaction.
 LOCK_CHOSEN = sa.text("""
-SELECT complete FROM ops.batches WHERE topic = :topic AND generation = :generation AND number = :number AND status = 'chosen'
+SELECT complete FROM ops.batches
+WHERE topic = :topic AND generation = :generation AND number = :number AND status = 'chosen'
 FOR NO KEY UPDATE
 """)
 BEGIN_STAGING = sa.text("""
@@ -88,7 +91,7 @@ WHERE topic = :topic AND generation = :generation AND number = :number
 
 
 class PostgresNightStore:
-    """pipeline.handover.NightStore on Postgres. `lock_timeout_s` is the longest one try waits, `patience_s` all tries together."""
+    """pipeline.handover.NightStore on Postgres. `lock_timeout_s` bounds one try, `patience_s` all tries together."""
 
     def __init__(
         self,
@@ -127,7 +130,7 @@ class PostgresNightStore:
             return read_cuts(connection, generation.topic, generation.number)
 
     def base_of(self, generation: Generation, number: int) -> Cut | None:
-        """The newest published cut below `number` that is nowhere above it; None when all were purged (then it is covered)."""
+        """The newest published cut below `number` and nowhere above it; None when all were purged (then it is covered)."""
         return newest_base(self.ledger(generation), number)
 
     def visible(self, generation: Generation) -> int:
@@ -136,7 +139,7 @@ class PostgresNightStore:
             return int(connection.execute(VISIBLE, key_of(generation)).scalar_one())
 
     def choose(self, generation: Generation, date: date, ends: Vector) -> Cut:
-        """The cut of `date`: chosen now, under locks on the position rows, unless it has been before. `ends`: read_committed ones."""
+        """The cut of `date`, chosen now under locks on the position rows unless it has been. `ends`: read_committed ones."""
         if len(ends) != generation.partitions:
             raise ValueError(f"topic {generation.topic} has {generation.partitions} partitions, not {len(ends)}")
         patiently(lambda: self._choose(generation, date, ends), patience_s=self._patience_s)
@@ -147,11 +150,11 @@ class PostgresNightStore:
     def _choose(self, generation: Generation, date: date, ends: Vector) -> None:
         with self._short() as connection:
             rows = connection.execute(LOCK_POSITIONS, key_of(generation)).all()
-            _refuse_retired(connection, generation)
+            refuse_retired(connection, generation)
             cuts = read_cuts(connection, generation.topic, generation.number)  # a new statement: as of now
             if any(cut.date == date for cut in cuts):
                 return
-            # Over all cuts, withdrawn ones too: each was at or below some end of the log, and numbers must not outrun cuts.
+            # Over all cuts, withdrawn ones too: none was above the log's end, and cuts must grow with their numbers.
             offsets = [
                 max(ends[p], rows[p].position, *(cut.offsets[p] for cut in cuts)) for p in range(generation.partitions)
             ]
@@ -161,7 +164,7 @@ class PostgresNightStore:
                 connection.execute(OPEN_SEGMENTS, row)
 
     def stage(self, generation: Generation, number: int, staged: Staged) -> None:
-        """Replace the rows and counts of a batch, all or nothing. Refused for a published or withdrawn one; a covered one is left."""
+        """Replace a batch's rows and counts, all or nothing; Refused for a published or withdrawn one, a covered one is left."""
         _check_staged(generation, staged, set(self._views) & set(generation.views))
         with transaction(self._engine) as connection:
             # No lock is held while the caller's tables are read and copied.
@@ -178,8 +181,9 @@ class PostgresNightStore:
             was_complete = connection.execute(LOCK_CHOSEN, row).scalar_one_or_none()
             if was_complete is None:
                 connection.rollback()
-                return self._refuse_staging(generation, number)
-            _refuse_retired(connection, generation)
+                self._refuse_staging(generation, number)
+                return
+            refuse_retired(connection, generation)
             connection.execute(BEGIN_STAGING, row)
             for view in staged.rows:
                 _replace_rows(connection, self._views[view], generation.number, number, was_complete)
@@ -192,7 +196,7 @@ class PostgresNightStore:
             raise Refused(f"{_name(cut)} is {cut.status}: its rows cannot be staged again; {_repair(cut)}")
 
     def publish(self, generation: Generation, number: int) -> str:
-        """'published' (also when it was already) or 'covered' (the cut is nowhere above the visible one); Refused else."""
+        """'published' (also when it was already) or 'covered' (nowhere above the visible cut); Refused else."""
         return patiently(lambda: self._publish(generation, number), patience_s=self._patience_s)
 
     def _publish(self, generation: Generation, number: int) -> str:
@@ -201,7 +205,7 @@ class PostgresNightStore:
             visible = connection.execute(LOCK_VISIBLE, row).scalar_one()
             rows = connection.execute(LOCK_POSITIONS, row).all()
             connection.execute(LOCK_BATCH, row)
-            _refuse_retired(connection, generation)
+            refuse_retired(connection, generation)
             cuts = read_cuts(connection, generation.topic, generation.number)  # a new statement: as of now
             cut, seen = _cut_in(cuts, generation, number), _cut_in(cuts, generation, visible)
             if cut.status in ("published", "covered"):
@@ -232,8 +236,8 @@ def _check_tiling(cut: Cut, seen: Cut, positions: dict[int, int], segments: Any)
         at = cut.offsets[partition]
         if at < seen.offsets[partition]:
             raise Refused(
-                f"{_name(cut)} cannot be published: {where}: its cut {at} is below the visible cut {seen.offsets[partition]},"
-                f" though it is above it elsewhere; {repair}"
+                f"{_name(cut)} cannot be published: {where}: its cut {at} is below the visible cut"
+                f" {seen.offsets[partition]}, though it is above it elsewhere; {repair}"
             )
         for segment in (s for s in segments if s.partition == partition):
             if segment.start != at:
@@ -243,7 +247,8 @@ def _check_tiling(cut: Cut, seen: Cut, positions: dict[int, int], segments: Any)
                     else f"follows a gap or overlap at {at}"
                 )
                 raise Refused(
-                    f"{_name(cut)} cannot be published: {where}: segment [{segment.start}, {segment.end}) {wrong}; {repair}"
+                    f"{_name(cut)} cannot be published: {where}: segment [{segment.start}, {segment.end}) {wrong};"
+                    f" {repair}"
                 )
             at = segment.end
         if at != max(position, cut.offsets[partition]):
@@ -315,12 +320,3 @@ def _repair(cut: Cut) -> str:
     if cut.status == "withdrawn":
         return "it was rolled back; run a night of another date, which covers its range"
     return "nothing is left to do" if cut.status == "published" else "run a night of another date"
-
-
-def _refuse_retired(connection: Connection, generation: Generation) -> None:
-    status = status_of(connection, generation.topic, generation.number)
-    if status not in ("active", "building"):
-        raise Refused(
-            f"generation {generation.number} of topic {generation.topic} is {status or 'not in this database'}: the definition was replaced"
-            " by `watershed init --rebuild`; run the night again with the views that are in force"
-        )

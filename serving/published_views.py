@@ -1,6 +1,6 @@
 """Views of schema serving: made, replaced, dropped, with the least lock that does.
 
-the view's text is the one asked for  =>  nothing is touched        (a fingerprint of the text stands in the view's comment)
+    the view's text is the one asked for  =>  nothing is touched      (its comment holds a fingerprint of its text)
 """
 
 import hashlib
@@ -13,7 +13,8 @@ from serving.merge import literal, relation
 
 COMMENT = sa.text("SELECT obj_description(to_regclass(:name), 'pg_class')")
 GRANTS = sa.text("""
-SELECT a.privilege_type, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee, a.is_grantable
+SELECT a.privilege_type, a.is_grantable,
+  CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee
 FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = to_regclass(:name) AND a.grantee <> c.relowner
 """)
 CANNOT_REPLACE = "42P16"  # CREATE OR REPLACE VIEW: columns were renamed, removed or changed in type
@@ -21,7 +22,7 @@ DEPENDENTS = "2BP01"
 
 
 def replace_view(connection: Connection, name: str, select: str, about: str) -> None:
-    """Make serving.<name> this SELECT. Readers keep their grants, also when the columns change and the view is dropped for it."""
+    """Make serving.<name> this SELECT. Readers keep their grants, also when it must be dropped for other columns."""
     target = relation("serving", name)
     comment = f"{about} (text {hashlib.sha256(select.encode()).hexdigest()[:16]})"
     if connection.execute(COMMENT, {"name": target}).scalar_one() == comment:

@@ -1,8 +1,9 @@
 """Reading answers together with what they are answers up to.
 
-    snapshot: rows(view) = f(log[0, position))  for exactly the positions in its freshness     (one REPEATABLE READ transaction)
+    snapshot: rows(view) = f(log[0, position))  for exactly the positions in its freshness     (REPEATABLE READ)
 
-The rows are copied to files and the transaction ends, so that however long the reader computes, nothing in Postgres waits for it.
+The rows are copied to files and the transaction ends, so that however long the reader computes, nothing in Postgres
+waits for it.
 """
 
 from collections import defaultdict
@@ -38,8 +39,8 @@ class Freshness(NamedTuple):
 class Snapshot:
     """One instant of the serving layer. All lists are by partition; `generations` are those in force at that instant.
 
-    Compare their fingerprints with the definitions loaded before believing the rows: `serving.setup.require` does so for now, not
-    for then.
+    Compare their fingerprints with the definitions loaded before believing the rows: `serving.setup.require` does so
+    for now, not for then.
     """
 
     generations: Mapping[str, Generation]
@@ -55,7 +56,7 @@ class Snapshot:
 
 
 def snapshot(engine: Engine, views: Sequence[View], folder: Path) -> Snapshot:
-    """Copy the views into `folder`, one file each, with the freshness and the counts of the same instant; bounded memory."""
+    """Copy the views into `folder`, one file each, with the freshness and counts of the same instant; bounded memory."""
     files = {view.name: folder / f"{view.name}.csv" for view in views}
     with transaction(engine, isolation="REPEATABLE READ") as connection:
         _begin_reading(connection, [*files, "freshness", "accounting", "view_accounting"])
@@ -85,7 +86,7 @@ def snapshot(engine: Engine, views: Sequence[View], folder: Path) -> Snapshot:
 
 
 def _begin_reading(connection: Connection, names: Sequence[str]) -> None:
-    """LOCK TABLE takes no snapshot: the definitions of the views are fixed first, so that the data cannot be older than they are."""
+    """LOCK TABLE takes no snapshot: the views' definitions are fixed first, so that the data is not older than they."""
     connection.exec_driver_sql("SET TRANSACTION READ ONLY")
     locked = ", ".join(relation("serving", name) for name in names)
     connection.exec_driver_sql(f"LOCK TABLE {locked} IN ACCESS SHARE MODE")
@@ -99,16 +100,16 @@ def _ordered(view: View) -> str:
 
 @dataclass(frozen=True)
 class Parts:
-    """The same groups as the batch layer, the speed layer and both together answer; rows as mappings, ordered by group."""
+    """The same groups as the batch layer, the speed layer and both together answer; rows as mappings, newest first."""
 
-    batch: list[Mapping[str, Any]]
-    speed: list[Mapping[str, Any]]
-    merged: list[Mapping[str, Any]]
+    batch: list[dict[str, Any]]
+    speed: list[dict[str, Any]]
+    merged: list[dict[str, Any]]
     freshness: list[Freshness]
 
 
 def parts(engine: Engine, view: View, *, limit: int = 1000, **equal: Any) -> Parts:
-    """The newest `limit` groups whose key columns (or window_start) equal these values, part by part at one instant; for displays."""
+    """The newest `limit` groups whose key columns (or window_start) equal these values, part by part at one instant."""
     if unknown := equal.keys() - set(group_columns(view)):
         raise ValueError(
             f"view {view.name} has no key column {', '.join(sorted(unknown))}; it has {', '.join(group_columns(view))}"
@@ -117,19 +118,15 @@ def parts(engine: Engine, view: View, *, limit: int = 1000, **equal: Any) -> Par
         _begin_reading(connection, [view.name, "freshness"])
         generation = active_generation(connection, view.source.topic)
         number = generation.number if generation is not None else 0
-        found = [
-            connection.execute(
-                _selected(f"({merged_view(view, number, part=part)}) AS part", view, equal), {**equal, "limit": limit}
-            )
-            .mappings()
-            .all()
-            for part in ("batch", "speed", "both")
-        ]
+        found = {}
+        for part in ("batch", "speed", "both"):
+            query = _selected(f"({merged_view(view, number, part=part)}) AS part", view, equal)
+            found[part] = [dict(row) for row in connection.execute(query, {**equal, "limit": limit}).mappings()]
         where = sa.text(
             "SELECT partition, cut, position FROM serving.freshness WHERE topic = :topic ORDER BY partition"
         )
         fresh = [Freshness(*row) for row in connection.execute(where, {"topic": view.source.topic})]
-    return Parts(*([dict(row) for row in rows] for rows in found), fresh)
+    return Parts(found["batch"], found["speed"], found["both"], fresh)
 
 
 def _selected(source: str, view: View, equal: Mapping[str, Any]) -> sa.TextClause:

@@ -3,7 +3,8 @@
     begin_generation: the new one has the ledger of the old (numbers, dates, offsets), and no rows
     activate: in one transaction the old one is retired and fenced, the new one active, and the views answer from it
 
-In between, a night stages and publishes the newest visible number on the new generation, while the old one answers and moves on.
+In between, a night stages and publishes the newest visible number on the new generation, while the old one answers and
+moves on.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,8 @@ from serving.setup import (
 # What was published is chosen again: staged and published anew, or covered. The rest of the ledger keeps its meaning.
 COPY_CUTS = sa.text("""
 INSERT INTO ops.cuts (topic, generation, number, date, offsets, chosen_at)
-SELECT topic, :new, number, date, offsets, chosen_at FROM ops.cuts WHERE topic = :topic AND generation = :old AND number = ANY(:numbers)
+SELECT topic, :new, number, date, offsets, chosen_at
+FROM ops.cuts WHERE topic = :topic AND generation = :old AND number = ANY(:numbers)
 """)
 COPY_BATCHES = sa.text("""
 INSERT INTO ops.batches (topic, generation, number, status)
@@ -57,7 +59,7 @@ UPDATE ops.positions SET segment = position WHERE topic = :topic AND generation 
 
 
 def begin_generation(engine: Engine, plan: Plan) -> Generation:
-    """Generation n + 1 in status building, with batch 0 and a copy of the ledger; the one already begun for these definitions, if any.
+    """Generation n + 1 in status building, with batch 0 and a copy of the ledger; one begun for these definitions goes on.
 
     It starts where the generation in force starts, since the master dataset does, whatever retention has deleted since.
     """
@@ -84,7 +86,7 @@ def _begin(engine: Engine, plan: Plan) -> Generation:
 def activate(engine: Engine, generation: Generation, views: Sequence[View]) -> None:
     """Let a generation in status building answer, in one transaction; nothing when it does already.
 
-    `views` are the definitions it was begun with. Workers and nights of the one before are fenced and refused from then on.
+    `views` are the definitions it was begun with. Workers and nights of the one before are fenced and refused then.
     """
     patiently(lambda: _activate(engine, generation, views))
 
@@ -99,11 +101,13 @@ def _activate(engine: Engine, generation: Generation, views: Sequence[View]) -> 
             return
         if new is None or status_of(connection, new.topic, new.number) != "building":
             raise Refused(
-                f"generation {generation.number} of topic {generation.topic} is not being built: run `watershed init --rebuild`"
+                f"generation {generation.number} of topic {generation.topic} is not being built:"
+                " run `watershed init --rebuild`"
             )
         if not _is_for(new, views):
             raise Refused(
-                f"generation {new.number} of topic {new.topic} was begun for other definitions: run `watershed init --rebuild`"
+                f"generation {new.number} of topic {new.topic} was begun for other definitions:"
+                " run `watershed init --rebuild`"
             )
         _refuse_unpublished(connection, old, new)
         publish_views(connection, views, new.number)
@@ -144,8 +148,8 @@ def _refuse_unpublished(connection: Connection, old: Generation, new: Generation
     ]
     if numbers[0] > 0 and numbers[1] == 0:
         raise Refused(
-            f"generation {new.number} of topic {new.topic} has no published batch yet, and generation {old.number} answers with batch"
-            f" {numbers[0]}: stage and publish it first, as `watershed init --rebuild` does"
+            f"generation {new.number} of topic {new.topic} has no published batch yet, and generation {old.number} answers with"
+            f" batch {numbers[0]}: stage and publish it first, as `watershed init --rebuild` does"
         )
 
 

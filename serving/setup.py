@@ -1,10 +1,10 @@
 """What `watershed init` makes: schemas, tables, a generation per topic with batch 0, and the views that answer.
 
     install(plans); install(plans) = install(plans)      and a changed plan changes nothing: it is refused
-    after install: a row of ops.positions per partition, batch 0 published and visible with cut = position = segment = start
+    after install: a position row per partition, batch 0 published and visible with cut = position = segment = start
 
-Everything happens in one transaction under an advisory lock, and takes no lock that a worker, a night or a reader waits for, unless
-the text of a view changed.
+Everything happens in one transaction under an advisory lock, and takes no lock that a worker, a night or a reader waits
+for, unless the text of a view changed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -45,7 +45,7 @@ class Plan:
 
 
 def install(engine: Engine, plans: Sequence[Plan]) -> list[Generation]:
-    """Make what is missing; the active generation of each plan. Refused, changing nothing, when a plan is not what was recorded."""
+    """Make what is missing; the active generation of each plan. Refused, changing nothing, when a plan differs from it."""
     _check_names(plans)
     return patiently(lambda: _install(engine, plans))
 
@@ -73,7 +73,7 @@ def _install(engine: Engine, plans: Sequence[Plan]) -> list[Generation]:
 
 
 def require(engine: Engine, source: Source, views: Sequence[View]) -> Generation:
-    """The active generation, if it was recorded for exactly these definitions; Refused else. Workers and nights begin with this."""
+    """The active generation, if recorded for exactly these definitions; Refused else. Workers and nights begin so."""
     with transaction(engine) as connection:
         generation = active_generation(connection, source.topic)
         if generation is None:
@@ -141,7 +141,7 @@ def publish_views(connection: Connection, views: Iterable[View], generation: int
     for statement in support(ordered):
         connection.exec_driver_sql(statement.replace("%", "%%"))
     for view in ordered:
-        about = f"Watershed: topic {view.source.topic} by {', '.join(view.key)} and {view.window}, exact up to serving.freshness"
+        about = f"Watershed: topic {view.source.topic} by {', '.join(view.key)}, {view.window}; exact up to serving.freshness"
         replace_view(connection, view.name, merged_view(view, generation), about)
 
 
@@ -200,8 +200,8 @@ def refuse_foreign_views(connection: Connection, plan: Plan) -> None:
     ).one_or_none()
     if found is not None:
         raise Refused(
-            f"serving.{found.view} answers for topic {found.topic}; to give it to topic {plan.source.topic}, first take it out of the"
-            f" views of {found.topic} and run `watershed init --rebuild`, or rename one of the two"
+            f"serving.{found.view} answers for topic {found.topic}; to give it to topic {plan.source.topic}, first take it out of"
+            f" the views of {found.topic} and run `watershed init --rebuild`, or rename one of the two"
         )
 
 
@@ -213,13 +213,13 @@ def refuse_other_topic(generation: Generation, plan: Plan) -> None:
     )
     if len(plan.starts) != generation.partitions:
         raise Refused(
-            f"topic {topic} has {len(plan.starts)} partitions, and was set up with {generation.partitions}: with another number, keys"
-            f" move between partitions and their duplicates are not seen; {repair}"
+            f"topic {topic} has {len(plan.starts)} partitions, and was set up with {generation.partitions}: with another number,"
+            f" keys move between partitions and their duplicates are not seen; {repair}"
         )
     if plan.topic_id != generation.topic_id:
         raise Refused(
-            f"topic {topic} was deleted and created again: its id is {plan.topic_id}, and was {generation.topic_id} at set-up,"
-            f" so the offsets on record are not its own; {repair}"
+            f"topic {topic} was deleted and created again: its id is {plan.topic_id}, and was {generation.topic_id} at"
+            f" set-up, so the offsets on record are not its own; {repair}"
         )
 
 
@@ -246,7 +246,7 @@ def refuse_other_definition(
 
 def _differing(before: str, after: str, is_view: bool) -> list[str]:
     """The lines that differ; a view's heading repeats its source's fingerprint, which is said of the source already."""
-    lines = [line for line in unified_diff(before.split("\n"), after.split("\n"), lineterm="", n=0)]
+    lines = list(unified_diff(before.split("\n"), after.split("\n"), lineterm="", n=0))
     changed = [f"{line[0]} {line[1:]}" for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
     own = [line for line in changed if not (is_view and line[2:].startswith("watershed view"))]
     return own or ([] if is_view else changed)

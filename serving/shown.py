@@ -17,10 +17,11 @@ from rich.table import Table
 from pipeline.errors import DefinitionError, did_you_mean
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
-from pipeline.settings import Settings
+from pipeline.settings import Settings, by_source
 from serving.audit import Audit, Report
 from serving.connection import engine
 from serving.reading import status as read_status
+from serving.setup import require
 
 
 def audit(names: tuple[str, ...], reference: bool, as_json: bool, seed: int | None) -> int:
@@ -33,6 +34,8 @@ def audit(names: tuple[str, ...], reference: bool, as_json: bool, seed: int | No
             raise DefinitionError(f"there is no view {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}")
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     database = engine(settings.postgres_url(), application_name="watershed audit")
+    for of_source in by_source(views).values():
+        require(database, of_source[0].source, of_source)
     with _Bars() as bars:
         run = Audit(database, KafkaLog(settings.kafka_servers()), Lake(settings.lake), seed, reference, bars.show)
         reports = run.run([v for v in views if not names or v.name in names])

@@ -1,10 +1,11 @@
 """What a worker asks of Postgres: leases, states, and the commit that moves a position.
 
-    commit lands  <=>  the row still has my epoch, my owner, my start, my segment, and no chosen cut lies strictly inside [start, end)
+    commit lands  <=>  the row still has my epoch, owner, start and segment, and no chosen cut is strictly in [start, end)
     position = chosen cut  =>  segment = position, in the same transaction
 
-The commit copies first and locks after: a client that stalls inside COPY holds no lock. After the lock come short statements only.
-Times are Postgres' own. Any exception leaves the outcome unknown: throw away everything in memory and reload.
+The commit copies first and locks after: a client that stalls inside COPY holds no lock. After the lock come short
+statements only. Times are Postgres' own. Any exception leaves the outcome unknown: throw away everything in memory and
+reload.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,8 @@ from serving.tables import RECORD_COUNTS, VIEW_COUNTS, segment_views, segments, 
 
 # The first locking statement. `generations` is read by the statement's snapshot: retiring one also raises the epoch.
 ADVANCE = sa.text("""
-UPDATE ops.positions SET position = :end, position_at = clock_timestamp(), watermark_ms = greatest(watermark_ms, :watermark_ms),
+UPDATE ops.positions SET position = :end, position_at = clock_timestamp(),
+  watermark_ms = greatest(watermark_ms, :watermark_ms),
   witness_offset = coalesce(:witness_offset, witness_offset), witness_hash = coalesce(:witness_hash, witness_hash)
 WHERE topic = :topic AND generation = :generation AND partition = :partition
   AND epoch = :epoch AND owner = :owner AND position = :start AND segment = :segment
@@ -51,7 +53,7 @@ UPDATE ops.positions SET segment = position WHERE topic = :topic AND generation 
 
 
 class PostgresSpeedStore:
-    """pipeline.handover.SpeedStore on Postgres. `views` are the views of all topics it will be asked for, as `require` took them."""
+    """pipeline.handover.SpeedStore on Postgres, for the topics of these views; `require` has compared them before."""
 
     def __init__(self, engine: Engine, views: Sequence[View]) -> None:
         self._engine = engine
@@ -75,7 +77,7 @@ class PostgresSpeedStore:
             return leases.leases(connection, generation)
 
     def take(self, generation: Generation, partition: int, worker: str, lease_s: float) -> Claim | None:
-        """Take a free or expired lease; None when somebody holds it, or is just changing it. Refused for a retired generation."""
+        """Take a free or expired lease; None when somebody holds or is changing it. Refused for a retired generation."""
         with transaction(self._engine) as connection:
             return leases.take(connection, generation, partition, worker, lease_s)
 
@@ -113,7 +115,7 @@ class PostgresSpeedStore:
         return max(below, key=lambda cut: (cut.offsets[claim.partition], cut.number), default=None)
 
     def commit(self, work: Commit) -> Outcome:
-        """Move the position to work.end with its states and counts, or change nothing; an exception: it is not known which."""
+        """Move the position to work.end with its states and counts, or change nothing; an exception: nobody knows which."""
         claim = work.claim
         if work.end <= claim.position:
             raise ValueError(f"a commit of [{claim.position}, {work.end}) moves nothing")

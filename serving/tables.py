@@ -2,12 +2,13 @@
 
     batch row of a group served at visible number v  =  the row with the greatest batch <= v     ("newest at or below")
 
-A batch stores only the groups touched since its base. That is right: cuts grow with their numbers in every partition (choose takes the
-maximum over all cuts of the generation, withdrawn ones too), every stored row is the group's exact state at its own batch's cut,
-and a batch stores every group touched in [its base's cut, its cut). Let b be the greatest number <= v with a row for a group. Had the
-group been touched in [cut b, cut v), then either since the base of v, and v itself would have a row, or before, and by induction a
-batch in (b, base of v] would. So b's row still holds at cut v, whether b was published, covered or withdrawn; and after a rollback the
-rows above v are simply not looked at. A purge may delete a row only when a later one of its group is at or below the batch it keeps.
+A batch stores only the groups touched since its base. That is right: cuts grow with their numbers in every partition
+(choose takes the maximum over all cuts of the generation, withdrawn ones too), every stored row is the group's exact
+state at its own batch's cut, and a batch stores every group touched in [its base's cut, its cut). Let b be the greatest
+number <= v with a row for a group. Had the group been touched in [cut b, cut v), then either since the base of v, and v
+itself would have a row, or before, and by induction a batch in (b, base of v] would. So b's row still holds at cut v,
+whether b was published, covered or withdrawn; and after a rollback the rows above v are simply not looked at. A purge
+may delete a row only when a later one of its group is at or below the batch it keeps.
 """
 
 from sqlalchemy import (

@@ -3,11 +3,14 @@
 import sys
 
 from pipeline.errors import WatershedError
-from speed_layer.run import main
+from speed_layer.signals import listen
 
 if __name__ == "__main__":
+    stop = listen()
+    from speed_layer.run import main
+
     try:
-        main("--until-caught-up" in sys.argv[1:])
+        main("--until-caught-up" in sys.argv[1:], stop)
     except WatershedError as error:
         print(f"watershed: {error}", file=sys.stderr)
         sys.exit(1)

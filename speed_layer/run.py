@@ -1,9 +1,8 @@
 """`watershed speed`, and `python -m speed_layer`: a worker on the real parts, with signals and a display.
 
-SIGTERM and SIGINT set `stop`; the worker then drains, commits, lets go of its leases and returns; exit code 0.
+When `stop` is set the worker drains, commits, lets go of its leases and returns; exit code 0.
 """
 
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -29,8 +28,8 @@ SHOW_EVERY_S = 1.0
 LOG_EVERY_S = 10.0
 
 
-def main(until_caught_up: bool = False) -> None:
-    """Run one worker until it is told to stop; with `until_caught_up`, until what is in the log now is committed."""
+def main(until_caught_up: bool, stop: threading.Event) -> None:
+    """Run one worker until `stop` is set; with `until_caught_up`, until what is in the log now is committed."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=sys.stderr))
     settings = Settings()
     views = settings.load_views()
@@ -39,9 +38,7 @@ def main(until_caught_up: bool = False) -> None:
     log = KafkaLog(settings.kafka_servers())
     store = PostgresSpeedStore(database, views)
     reader = LiveConsumer(settings.kafka_servers(), group_id=GROUP)
-    worker = Worker(sources, store, log, reader, Lake(settings.lake), (StoreUnavailable, Unreachable))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop.set())
+    worker = Worker(sources, store, log, reader, Lake(settings.lake), (StoreUnavailable, Unreachable), stop)
     until = _caught_up(log, store, [g for _, _, g in sources]) if until_caught_up else None
     with _Shown(worker):
         worker.run(until)

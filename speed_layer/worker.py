@@ -78,6 +78,7 @@ class Worker:
         reader: Reader,
         lake: Lake,
         transient: tuple[type[BaseException], ...],
+        stop: threading.Event,
         crash: CrashPoints | None = None,
     ) -> None:
         self.name = worker_name()
@@ -85,7 +86,8 @@ class Worker:
             s.topic: Sourced(Parts(s, v, g, store, log, lake, crash or NoCrash())) for s, v, g in sources
         }
         self.store, self.reader, self.transient = store, reader, transient
-        self.stop = threading.Event()
+        self.stop = stop
+        self._ended = threading.Event()  # the thread that renews goes on while the worker drains
         self.stats = Stats()
         self.trouble = ""
         self._lost: SimpleQueue[Claim] = SimpleQueue()  # from the thread that renews
@@ -103,9 +105,9 @@ class Worker:
                 if self._fatal:
                     raise self._fatal
         finally:
-            self.stop.set()
-            renewing.join(timeout=10)
             self._let_go()
+            self._ended.set()
+            renewing.join(timeout=10)
             self.reader.close()
 
     def _step(self) -> None:
@@ -137,7 +139,7 @@ class Worker:
         return [w.claim for s in self.sources.values() for w in list(s.works.values())]
 
     def _renew_forever(self) -> None:
-        while not self.stop.wait(RENEW_S):
+        while not self._ended.wait(RENEW_S):
             try:
                 for topic in self.sources:
                     self.store.heartbeat(topic, self.name, LEASE_S)

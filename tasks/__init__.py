@@ -23,6 +23,7 @@ DEFAULTS = {
     },
     "worker": {"check_complete_on_run": "true"},
 }
+TRACEBACK = "Traceback (most recent call last):"
 
 
 def _set_defaults() -> None:
@@ -34,14 +35,36 @@ def _set_defaults() -> None:
 
 
 class _OneLine(logging.Filter):
-    """What a user can mend is logged as its message; a traceback is for bugs of ours."""
+    """What a user can mend is logged as its message; a traceback is for bugs of ours.
+
+    Luigi logs an exception of run() with exc_info, and one of complete() as formatted text.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
+        text = record.getMessage()
         if isinstance(error, WatershedError):
-            record.exc_info = None
-            record.msg, record.args = f"{record.getMessage().splitlines()[0]}: {error}", ()
+            said: str | None = str(error)
+        else:
+            said = _mendable(text) if TRACEBACK in text else None
+        if said is not None:
+            record.exc_info = record.exc_text = None
+            record.msg, record.args = f"{text.splitlines()[0].rstrip(':')}: {said}", ()
         return True
+
+
+def _mendable(text: str) -> str | None:
+    """The message of the WatershedError that a formatted traceback ends with, if it does."""
+    kinds = [WatershedError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    lines = text.rstrip().splitlines()
+    last = max(n for n, line in enumerate(lines) if line.startswith(TRACEBACK))
+    for n, line in enumerate(lines[last:], last):
+        name, _, message = line.partition(": ")
+        if any(name == f"{kind.__module__}.{kind.__qualname__}" for kind in kinds):
+            return "\n".join([message, *lines[n + 1 :]])
+    return None
 
 
 _set_defaults()

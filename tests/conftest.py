@@ -19,6 +19,7 @@ from sandbox.embedded_broker import EmbeddedBroker
 from sandbox.kafka import RealKafka, missing_programs
 from sandbox.postgres import EmbeddedPostgres, SystemPostgres, system_binaries
 from sandbox.processes import ServerError
+from tests.system import System
 
 
 def skip_or_fail(reason: str) -> None:
@@ -115,3 +116,19 @@ def embedded_postgres_url(embedded_postgres: EmbeddedPostgres) -> Iterator[str]:
 def topic_name() -> str:
     """A topic name that no other test uses."""
     return f"test.{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def system(tmp_path: Path, real_kafka: str, postgres_url: str, topic_name: str) -> Iterator[System]:
+    """The whole system on real Kafka and Postgres: a topic, a database and a lake of this test's own."""
+    made = System(tmp_path, real_kafka, postgres_url, topic_name)
+    yield made
+    made.stop_all()
+
+
+@pytest.fixture
+def embedded_system(tmp_path: Path, embedded_kafka: str, embedded_postgres_url: str, topic_name: str) -> Iterator[System]:
+    """The same on the embedded broker and Postgres."""
+    made = System(tmp_path, embedded_kafka, embedded_postgres_url, topic_name)
+    yield made
+    made.stop_all()

@@ -81,7 +81,7 @@ class Maker:
 
     def __init__(self, source: Source) -> None:
         self.columns = source.columns
-        self.texts = {c.name: texts(c, "identity" if c.name == source.identity else "") for c in self.columns}
+        self.texts = {c.name: texts(c, c.name == source.identity) for c in self.columns}
         self.size = 6 + 2 * len(self.columns)
 
     def value(self, recipe: bytes, earlier: Sequence[bytes | None]) -> bytes | None:
@@ -95,7 +95,8 @@ class Maker:
         parts = self._parts(recipe)
         if 156 <= sort < 206:  # one column broken
             column = self.columns[a % len(self.columns)].name
-            bad = self.texts[column].bad
+            of = self.texts[column]
+            bad = of.breaking if sort < 182 else of.wrong if sort < 198 else of.foreign
             parts[column] = bad[b % len(bad)]
         fields = [f'"{name}": {text}' for name, text in parts.items() if text]
         if 206 <= sort < 218:  # a declared field twice

@@ -47,7 +47,7 @@ VALUES: dict[str, list[Any]] = {
     "datetime": TIMES,
     "date": [date(2013, 1, 2), date(1970, 1, 1), date(1969, 12, 31), date(2012, 2, 29), date.min, date.max],
 }
-UNSCALED = [0, 1, -1, 5, 250, -1999, 12345, 10**12, 3 * 10**15 + 1, 2**53 + 1, 10**18 - 1, -(10**18) + 1]
+UNSCALED = [0, 1, -1, 5, 250, -1999, 12345, 10**12, 3 * 10**15 + 1, 2**53 + 1, 10**18 - 1, -(10**18) + 1, 10**17 + 9]
 
 
 def pool(type: ColumnType) -> list[Any]:
@@ -66,7 +66,9 @@ def spellings(value: Any) -> list[str]:
     if isinstance(value, int):
         return [str(value), f"{value}.000", f"{value * 10}e-1", f"{value}e0", f"{value}E+00"]
     if isinstance(value, float):
-        return [repr(value), f"{value:.20e}" if abs(value) > 1e-300 else repr(value), f"{value!r}"]
+        if value == 0:
+            return ["0.0", "-0.0", "0", "-0", "-0e5", "1e-400"]
+        return [repr(value), f"{value:.20e}" if abs(value) > 1e-300 else repr(value)]
     if isinstance(value, Decimal):
         plain = f"{value:f}"
         more = plain + ("000" if "." in plain else ".0")
@@ -216,20 +218,30 @@ WRONG: dict[str, list[str]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
-    """The JSON texts to choose from for one column."""
+    """The JSON texts to choose from for one column; "" leaves the field out."""
 
     good: list[list[str]]  # spellings of values that keep the constraints
-    bad: list[str]  # of the wrong type, out of range, or breaking a constraint
+    breaking: list[str]  # of the right type, breaking a constraint
+    wrong: list[str]  # of the right JSON type, mostly, and no value of the column's type all the same
+    foreign: list[str]  # of other JSON types, or no JSON
+
+    @property
+    def every(self) -> list[str]:
+        """All of them, each once."""
+        return list(
+            dict.fromkeys([t for texts in self.good for t in texts] + self.breaking + self.wrong + self.foreign)
+        )
 
 
-def texts(column: Column, role: str) -> Texts:
-    if role == "identity":
+def texts(column: Column, identity: bool = False) -> Texts:
+    """The texts for a column; an identity is one of 40, so that duplicates are common and not the rule."""
+    if identity:
         values: list[Any] = [f"id-{n}" for n in range(40)] if column.type.kind == "str" else list(range(40))
     else:
         values = [v for v in pool(column.type) if keeps(v, column.constraints)]
-    breaking = [v for v in pool(column.type) if not keeps(v, column.constraints)]
     good = [spellings(v) for v in values]
     if column.nullable or isinstance(column.remedy, Default):
-        good.append(["null", ""])  # "": the field is left out
-    bad = [text for v in breaking for text in spellings(v)[:2]]
-    return Texts(good, bad * 2 + WRONG[column.type.kind] + ANY_TYPE + NOT_JSON + ([] if column.nullable else [""]))
+        good.append(["null", ""])
+    wrong = WRONG[column.type.kind]
+    breaking = [t for v in pool(column.type) if not keeps(v, column.constraints) for t in spellings(v)[:2]]
+    return Texts(good, breaking or wrong, wrong, ANY_TYPE + NOT_JSON + [""])

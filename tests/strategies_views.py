@@ -65,7 +65,7 @@ def _constraints(draw: Draw, type: ColumnType) -> list[Constraint]:
     if type.kind == "str":
         possible.append(lambda: Length(draw(st.integers(0, 2)), draw(st.sampled_from([None, 2, 3, 70]))))
         possible.append(lambda: Pattern(draw(st.sampled_from(PATTERNS))))
-    how_many = draw(st.sampled_from([0, 1, 1, 2]))
+    how_many = draw(st.sampled_from([0, 1, 2, 2]))
     chosen = draw(st.permutations(possible))[:how_many] if possible else []
     constraints = tuple(make() for make in chosen)
     return list(constraints) if any(keeps(v, constraints) for v in pool(type)) else []
@@ -83,7 +83,7 @@ def _remedies(type: ColumnType, constraints: Sequence[Constraint], nullable: boo
     if constraints or type.kind == "decimal":
         found += [Nullable()] if nullable else []
         clips = type.kind != "str" and any(isinstance(c, Between) for c in constraints)
-        found += [Clip(), Clip()] if clips else []
+        found += [Clip()] * 3 if clips else []
     allowed = [v for v in pool(type) if keeps(v, tuple(constraints))]
     found += [Default(allowed[0])]
     if type.kind == "float" and keeps(-0.0, tuple(constraints)):
@@ -282,9 +282,8 @@ def views(draw: Draw, source: Source | None = None, name: str = "events_by_key")
     derive = {f"d{n}": d for n, d in enumerate(draw(st.lists(deriveds(kinds), max_size=3)))}
     types = own | {n: d.column_type for n, d in derive.items()}
     where = draw(st.none() | expressions("bool", {n: _kind(t) for n, t in types.items()}))
-    solid = [c.name for c in source.columns if not c.nullable and c.type.kind != "float"] + [
-        n for n, d in derive.items() if d.column_type.kind != "float"
-    ]
+    solid = [c.name for c in source.columns if not c.nullable and c.type.kind != "float"]
+    solid += [n for n, d in derive.items() if d.column_type.kind != "float"] * 2
     key = tuple(draw(st.lists(st.sampled_from(solid), min_size=1, max_size=3, unique=True)))
     chosen = draw(st.lists(aggregates(types), min_size=1, max_size=5))
     return View(

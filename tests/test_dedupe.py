@@ -1,10 +1,11 @@
 """Deduplication equals its rule by brute force, over any log, any cut into blocks and any snapshot.
 
-    duplicate(o)  <=>  some valid o' < o has the same identity and T(o) - T(o') <= horizon
+duplicate(o)  <=>  some valid o' < o has the same identity and T(o) - T(o') <= horizon
 """
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import hypothesis.strategies as st
@@ -74,12 +75,10 @@ quick = settings(max_examples=300, deadline=None, database=None)
 @example(log=[Record(-1, 1), Record(-1, 1)], horizon=0, cuts=[1], restores={0})
 @example(log=[Record(0, 1), Record(10, 1), Record(20, 1), Record(31, 1)], horizon=10, cuts=[], restores=set())  # a chain
 @example(log=[Record(0, 1), Record(500, 9, False), Record(5, 1)], horizon=10, cuts=[2], restores={0})  # an invalid one moves T
-def test_any_cut_into_blocks_and_any_restore_gives_the_rule(
-    log: list[Record], horizon: int, cuts: list[int], restores: set[int]
-) -> None:
+def test_any_cut_into_blocks_and_any_restore_gives_the_rule(log: list[Record], horizon: int, cuts: list[int], restores: set[int]) -> None:
     memory, found = Identities(horizon), []
     ends = sorted({0, len(log), *(c for c in cuts if c < len(log))})
-    for number, (start, end) in enumerate(zip(ends, ends[1:], strict=False)):
+    for number, (start, end) in enumerate(pairwise(ends)):
         found += feed(memory, log[start:end])
         if number in restores:
             memory = restored(memory, end)
@@ -200,9 +199,7 @@ class Event:
     at: datetime
 
 
-SOURCE = Source(
-    topic="t", record=Event, key="station", event_time="at", identity="id", identity_horizon=timedelta(milliseconds=100)
-)
+SOURCE = Source(topic="t", record=Event, key="station", event_time="at", identity="id", identity_horizon=timedelta(milliseconds=100))
 
 
 def raw(rows: list[tuple[int, bytes | None]], start: int = 0) -> Block:
@@ -249,7 +246,7 @@ def test_what_is_accepted_depends_on_the_log_alone_and_not_on_its_blocks(
     whole = Ingest(SOURCE, 0).feed(raw(rows))
     ends = sorted({0, len(rows), *(c for c in cuts if c < len(rows))})
     ingest, parts = Ingest(SOURCE, 0), []
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends):
         parts.append(ingest.feed(raw(rows[start:end], 2 * start)))
         if resume:
             ingest = Ingest(SOURCE, 0, ingest.identities.snapshot(2 * end))

@@ -6,10 +6,8 @@ import json
 import random
 import signal
 import zlib
-from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -20,13 +18,6 @@ from tests.system import System, wait_for
 
 PARTITIONS = 4
 SEED = 20130131
-
-
-@pytest.fixture
-def system(tmp_path: Path, real_kafka: str, postgres_url: str, topic_name: str) -> Iterator[System]:
-    made = System(tmp_path, real_kafka, postgres_url, topic_name)
-    yield made
-    made.stop_all()
 
 
 def records(rows: list[dict[str, Any]], seed: int) -> list[tuple[int, bytes | None, bytes | None]]:
@@ -42,18 +33,18 @@ def records(rows: list[dict[str, Any]], seed: int) -> list[tuple[int, bytes | No
     return found
 
 
-def kill_night_at_task(system: System, date: str, number: int) -> bool:
-    """Start a night and kill -9 it when its `number`-th task begins; whether it got that far."""
+def kill_night_at_task(system: System, date: str, number: int) -> None:
+    """Start a night and kill -9 it when its `number`-th task begins; AssertionError if it ends before."""
     night = system.start_night(date)
     assert night.stderr is not None
-    begun = 0
+    lines: list[str] = []
     for line in night.stderr:
-        begun += " running " in line
-        if begun == number:
+        lines += [line]
+        if sum(" running " in seen for seen in lines) == number:
             night.send_signal(signal.SIGKILL)
             night.wait()
-            return True
-    return False
+            return
+    raise AssertionError(f"the night ended before task {number}:\n{''.join(lines)}")
 
 
 @pytest.mark.slow
@@ -79,7 +70,7 @@ def test_real_weather_stays_exact_through_three_nights_and_kills(system: System)
         if step == 6:
             at = rng.randint(2, 14)
             print(f"night 2 dies at task {at}")
-            assert kill_night_at_task(system, "2013-01-03", at)
+            kill_night_at_task(system, "2013-01-03", at)
         if step == 8:
             cut_before = (system.lake / "cuts/2013-01-03.json").read_text() if (system.lake / "cuts/2013-01-03.json").exists() else None
             system.night("2013-01-03")
@@ -87,6 +78,8 @@ def test_real_weather_stays_exact_through_three_nights_and_kills(system: System)
         if step == 10:
             system.night("2013-01-04")
     system.catch_up()
+    holds = "SELECT count(DISTINCT worker) FROM ops.positions WHERE topic = :t AND lease_until > now()"
+    wait_for(lambda: system.query(holds, t=system.topic)[0]["count"] == 2, "both workers hold partitions")
     for worker in workers:
         worker.send_signal(signal.SIGTERM)
     assert [w.wait(timeout=30) for w in workers] == [0, 0]

@@ -1,6 +1,6 @@
 """The compiled loops against slow Python: ints without bounds, dicts, and SipHash written out from its paper.
 
-    kernel(arrays) = the obvious loop over Python's own objects, for every input
+kernel(arrays) = the obvious loop over Python's own objects, for every input
 """
 
 import shutil
@@ -8,6 +8,7 @@ import subprocess
 from collections import Counter
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import hypothesis.strategies as st
@@ -388,7 +389,7 @@ def test_text_and_floats_have_no_codes() -> None:
 @given(values=st.lists(st.none() | st.binary(max_size=9), max_size=12), skip=st.integers(0, 4))
 def test_text_buffers_give_each_rows_bytes_and_nothing_for_null(values: list[bytes | None], skip: int) -> None:
     offsets, data = text_buffers(pa.array(values, pa.binary()).slice(skip))
-    rows = [data[a:b].tobytes() for a, b in zip(offsets, offsets[1:], strict=False)]
+    rows = [data[a:b].tobytes() for a, b in pairwise(offsets)]
     assert rows == [v or b"" for v in values[skip:]]
 
 

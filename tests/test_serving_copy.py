@@ -38,7 +38,24 @@ def whole(digits: int, scale: int = 0) -> st.SearchStrategy[Decimal]:
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8) | st.sampled_from(
-    ["", "\\.", "\n\\.\n", '"', '""', "\\N", "a,b", "\r\n", "\r", "\\", "'", "NULL", "\ufeff", "\U0001f327", " x ", "\t"]
+    [
+        "",
+        "\\.",
+        "\n\\.\n",
+        '"',
+        '""',
+        "\\N",
+        "a,b",
+        "\r\n",
+        "\r",
+        "\\",
+        "'",
+        "NULL",
+        "\ufeff",
+        "\U0001f327",
+        " x ",
+        "\t",
+    ]
 )
 row = st.fixed_dictionaries(
     {
@@ -51,7 +68,8 @@ row = st.fixed_dictionaries(
         "fine": st.none() | whole(76, 18),
         "real": st.none() | st.floats(allow_nan=False, allow_infinity=False),
         "yes": st.none() | st.booleans(),
-        "at": st.none() | st.datetimes(datetime(1, 1, 1), TIME_MAX.replace(tzinfo=None)).map(lambda t: t.replace(tzinfo=UTC)),  # noqa: DTZ001
+        "at": st.none()
+        | st.datetimes(datetime(1, 1, 1), TIME_MAX.replace(tzinfo=None)).map(lambda t: t.replace(tzinfo=UTC)),  # noqa: DTZ001
         "day": st.none() | st.dates(date(1, 1, 1), date(9999, 12, 31)),
     }
 )
@@ -96,7 +114,7 @@ def test_values_as_long_as_events_may_be(table: Engine) -> None:
 
 def test_rows_come_in_batches_of_bounded_size() -> None:
     schema = pa.schema([("text", pa.string()), ("n", pa.int64())])
-    sent = pa.table({"text": ["a\n\"b\"" * 50] * 2000, "n": range(2000)}, schema)
+    sent = pa.table({"text": ['a\n"b"' * 50] * 2000, "n": range(2000)}, schema)
     csv = bytes(to_csv(sent))
     batches = list(read_csv(io.BytesIO(csv), schema, block_bytes=10_000))
     assert len(batches) > 10 and max(batch.num_rows for batch in batches) < 100

@@ -65,8 +65,10 @@ one_event = st.builds(
         }
     ),
 )
-# What becomes of a bundle of events: a batch row (its number), or a speed row (partition, segment); cuts are (10, 20) at batch 2.
-homes = st.sampled_from(["batch 1", "batch 2", "batch 3", "live 0/10", "live 0/15", "live 1/20", "dead 0/5", "dead 1/19"])
+# Where a bundle of events is stored: a batch (number), or a speed row (partition, segment); the cut of batch 2 is (10, 20).
+homes = st.sampled_from(
+    ["batch 1", "batch 2", "batch 3", "live 0/10", "live 0/15", "live 1/20", "dead 0/5", "dead 1/19"]
+)
 KINDS = {"live 0/10": (0, 10), "live 0/15": (0, 15), "live 1/20": (1, 20), "dead 0/5": (0, 5), "dead 1/19": (1, 19)}
 
 
@@ -76,14 +78,14 @@ def installed(postgres_url: str) -> Iterator[tuple[Engine, Generation]]:
         (generation,) = install(engine, [plan(views=(every_aggregate,))])
         with transaction(engine) as connection:
             connection.exec_driver_sql(
-                "INSERT INTO ops.cuts SELECT 'payments', 1, n, NULL, ARRAY[5 * n, 10 * n] FROM generate_series(1, 3) AS n"
+                "INSERT INTO ops.cuts SELECT 'payments', 1, n, NULL, ARRAY[5 * n, 10 * n] FROM generate_series(1, 3) n"
             )
             connection.exec_driver_sql("UPDATE ops.visible SET number = 2")
         yield engine, generation
 
 
 def store(engine: Engine, bundles: dict[str, list[Event]]) -> None:
-    """The rows of each bundle where it belongs; a batch holds what all batches below hold as well, for the groups it touches."""
+    """The rows of each bundle where it belongs; several batches may hold a row of one group."""
     view = every_aggregate
     with transaction(engine) as connection:
         connection.exec_driver_sql("TRUNCATE batch.every_aggregate__g1, speed.every_aggregate__g1")
@@ -99,7 +101,9 @@ def store(engine: Engine, bundles: dict[str, list[Event]]) -> None:
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(found=st.lists(st.tuples(homes, one_event), max_size=30, unique_by=lambda pair: (pair[1].partition, pair[1].offset)))
+@given(
+    found=st.lists(st.tuples(homes, one_event), max_size=30, unique_by=lambda pair: (pair[1].partition, pair[1].offset))
+)
 def test_the_merged_view_equals_the_merge_in_memory(
     installed: tuple[Engine, Generation], found: list[tuple[str, Event]]
 ) -> None:
@@ -108,7 +112,9 @@ def test_the_merged_view_equals_the_merge_in_memory(
     bundles = {home: [one for at, one in found if at == home] for home in {at for at, _ in found}}
     store(engine, bundles)
     newest = {g: home for home in ("batch 1", "batch 2") for g in groups(bundles.get(home, []))}  # at or below 2
-    batch = [one for home in ("batch 1", "batch 2") for one in bundles.get(home, []) if newest[group_of(view, one)] == home]
+    batch = [
+        one for home in ("batch 1", "batch 2") for one in bundles.get(home, []) if newest[group_of(view, one)] == home
+    ]
     live = [states(view, bundles[home]) for home in bundles if home.startswith("live")]
     expected = merge(view, [states(view, batch), *live])
     assert served(engine, view) == values(view, expected)
@@ -139,9 +145,10 @@ def test_columns_have_the_types_they_promise(installed: tuple[Engine, Generation
     with transaction(engine) as connection:
         found = connection.exec_driver_sql(
             """SELECT attname, format_type(atttypid, atttypmod), coalesce(collname, '') FROM pg_attribute a
-               LEFT JOIN pg_collation c ON c.oid = a.attcollation WHERE attrelid = 'serving.every_aggregate'::regclass ORDER BY attnum"""
+               LEFT JOIN pg_collation c ON c.oid = a.attcollation
+               WHERE attrelid = 'serving.every_aggregate'::regclass ORDER BY attnum"""
         ).all()
-    promised = {name: type for name, type in value_columns(every_aggregate)}
+    promised = dict(value_columns(every_aggregate))
     assert [row[0] for row in found] == list(promised) == value_schema(every_aggregate).names
     long = {"timestamptz": "timestamp with time zone", 'text COLLATE "C"': "text"}
     for name, type, collation in found:
@@ -155,7 +162,8 @@ def test_no_function_of_the_merged_view_is_volatile(installed: tuple[Engine, Gen
     with transaction(engine) as connection:
         found = connection.exec_driver_sql(
             """SELECT p.proname, p.provolatile FROM pg_rewrite r, pg_proc p
-               WHERE r.ev_class = 'serving.every_aggregate'::regclass AND r.ev_action::text LIKE '%%:funcid ' || p.oid || ' %%'"""
+               WHERE r.ev_class = 'serving.every_aggregate'::regclass
+                 AND r.ev_action::text LIKE '%%:funcid ' || p.oid || ' %%'"""
         ).all()
         made = connection.exec_driver_sql(
             "SELECT proname, provolatile FROM pg_proc WHERE pronamespace = 'serving'::regnamespace"
@@ -186,7 +194,9 @@ def test_a_read_by_key_and_time_is_an_index_scan_on_both_tables(postgres_url: st
             state = "1, 1, 100, timestamptz '2013-01-01', 0, h, 'note'"
             source = "generate_series(1, 400) k, generate_series(0, 239) h"
             connection.exec_driver_sql(f"INSERT INTO batch.by_account__g1 SELECT {group}, {state}, 0 FROM {source}")
-            connection.exec_driver_sql(f"INSERT INTO speed.by_account__g1 SELECT {group}, {state}, k %% 2, 0 FROM {source}")
+            connection.exec_driver_sql(
+                f"INSERT INTO speed.by_account__g1 SELECT {group}, {state}, k %% 2, 0 FROM {source}"
+            )
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM ANALYZE batch.by_account__g1")
             connection.exec_driver_sql("VACUUM ANALYZE speed.by_account__g1")
@@ -232,7 +242,9 @@ def test_a_view_with_keys_of_every_type_reads_back(postgres_url: str) -> None:
         window=tumbling(days=366),
         aggregates={"n": Count()},
     )
-    events = [event(0, o, account, region=r) for o, (account, r) in enumerate([("", -5), ("Z", 5), ("a", 5), ("é", 2**62)])]
+    events = [
+        event(0, o, account, region=r) for o, (account, r) in enumerate([("", -5), ("Z", 5), ("a", 5), ("é", 2**62)])
+    ]
     with connected(postgres_url) as engine:
         install(engine, [plan(views=(view,))])
         with transaction(engine) as connection:

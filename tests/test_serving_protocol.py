@@ -33,7 +33,9 @@ from tests.contract.world import (
 )
 
 D1, D2, D3 = date(2013, 1, 1), date(2013, 1, 2), date(2013, 1, 3)
-LOGS = [[event(p, o, account="ab"[o % 2], amount=Decimal(f"{o}.25"), note=f"{p}/{o}") for o in range(20)] for p in range(2)]
+LOGS = [
+    [event(p, o, account="ab"[o % 2], amount=Decimal(f"{o}.25"), note=f"{p}/{o}") for o in range(20)] for p in range(2)
+]
 
 
 class World:
@@ -208,7 +210,12 @@ def test_a_cut_nowhere_above_the_visible_one_is_covered(world: World) -> None:
     world.stage(1)
     assert world.night.publish(world.generation, 1) == "covered"  # below
     assert world.night.publish(world.generation, 3) == "covered"  # equal, and not even staged
-    assert [cut.status for cut in world.night.ledger(world.generation)] == ["published", "covered", "published", "covered"]
+    assert [cut.status for cut in world.night.ledger(world.generation)] == [
+        "published",
+        "covered",
+        "published",
+        "covered",
+    ]
     assert world.night.visible(world.generation) == 2
     world.check(4, 3)
     world.stage(1)  # nothing is left to do, and nothing happens
@@ -275,7 +282,9 @@ def test_only_touched_groups_are_stored_and_all_are_served(world: World) -> None
     world.night.publish(world.generation, cut.number)
     world.check(9, 2)
     with transaction(world.engine) as connection:
-        stored = connection.exec_driver_sql("SELECT account, batch FROM batch.by_account__g1 ORDER BY batch, account").all()
+        stored = connection.exec_driver_sql(
+            "SELECT account, batch FROM batch.by_account__g1 ORDER BY batch, account"
+        ).all()
     assert [tuple(row) for row in stored] == [("a", 1), ("a", 4), ("b", 4), ("a", 5)]
 
 
@@ -295,7 +304,9 @@ def test_publish_refuses_segments_that_do_not_tile(world: World, statement: str,
     world.stage(1)
     with transaction(world.engine) as connection:
         connection.exec_driver_sql(statement)
-    with pytest.raises(Refused, match=rf"batch 1 .* cannot be published: topic payments, partition 0: {wrong}; .*init --rebuild"):
+    with pytest.raises(
+        Refused, match=rf"batch 1 .* cannot be published: topic payments, partition 0: {wrong}; .*init --rebuild"
+    ):
         world.night.publish(world.generation, 1)
     assert world.night.visible(world.generation) == 0
 
@@ -434,7 +445,9 @@ def test_counts_add_up_across_layers(world: World) -> None:
     )
     assert isinstance(world.speed.commit(work), Committed)
     world.night.choose(world.generation, D1, (0, 0))
-    world.night.stage(world.generation, 1, replace(staged_of(LOGS, (0, 9), None), counts=[Counts(), Counts(5, 2, 1, 1)]))
+    world.night.stage(
+        world.generation, 1, replace(staged_of(LOGS, (0, 9), None), counts=[Counts(), Counts(5, 2, 1, 1)])
+    )
     claim = world.take(1)
     world.speed.commit(replace(work, claim=claim, end=12, counts=Counts(tombstones=3), states={}, view_counts={}))
     before = {"accepted": 4, "duplicates": 3, "rejected": 1, "tombstones": 4}
@@ -463,7 +476,7 @@ def test_a_broken_commit_changes_nothing(world: World) -> None:
     work = commit_of(world.take(0), LOGS[0], 3)
     table = work.states["by_region"]
     keyless = table.set_column(0, pa.field("region", pa.int64()), [pa.nulls(table.num_rows, pa.int64())])
-    with pytest.raises(StoreError, match="null value in column .region. .*violates not-null constraint"):
+    with pytest.raises(StoreError, match=r"null value in column .region. .*violates not-null constraint"):
         world.speed.commit(replace(work, states={**work.states, "by_region": keyless}))
     world.check(0, 0)
     assert isinstance(world.speed.commit(work), Committed)

@@ -1,18 +1,26 @@
-"""Random runs of the whole protocol on a real Postgres: zombies, lost replies, late commits, twin nights, stale end offsets.
+"""Random runs of the protocol on a real Postgres: zombies, lost replies, late commits, twin nights, stale ends.
 
-    after every step:  serving.<view> = f(log[0, position)),  accounting = counts of [0, position),  freshness is what it says
+    after every step:  serving.<view> = f(log[0, position))      accounting = counts of [0, position)
 """
 
 import uuid
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from pipeline.errors import Refused
 from pipeline.handover import Claim, Commit, Committed, Fenced, Split, Staged, Vector
@@ -71,7 +79,11 @@ class Protocol(RuleBasedStateMachine):
     def arrive(self, p: int, accounts: str) -> None:
         for account in accounts:
             offset = len(self.logs[p])
-            self.logs[p].append(event(p, offset, account, amount=Decimal(f"{offset}.5"), hour=offset % 3, note=f"{p}/{offset}", region=p))
+            self.logs[p].append(
+                event(
+                    p, offset, account, amount=Decimal(f"{offset}.5"), hour=offset % 3, note=f"{p}/{offset}", region=p
+                )
+            )
 
     @rule(w=workers, p=partitions)
     def take(self, w: int, p: int) -> None:
@@ -127,7 +139,7 @@ class Protocol(RuleBasedStateMachine):
         ends = self.nights[n].ends or self.starts  # as stale as can be
         before = self.night.cut_of(self.generation, date(2013, 1, n))
         cut = self.night.choose(self.generation, date(2013, 1, n), ends)
-        assert cut == before or before is None and all(c >= e for c, e in zip(cut.offsets, ends, strict=True))
+        assert cut == before or (before is None and all(c >= e for c, e in zip(cut.offsets, ends, strict=True)))
 
     @rule(n=nights, full=st.booleans())
     def fold(self, n: int, full: bool) -> None:
@@ -137,7 +149,9 @@ class Protocol(RuleBasedStateMachine):
         base = self.night.base_of(self.generation, cut.number)
         assert base is not None  # nothing is ever purged here
         logs = [self.events(p, len(log)) for p, log in enumerate(self.logs)]
-        below = [tuple(offset - start for offset, start in zip(v.offsets, self.starts, strict=True)) for v in (cut, base)]
+        below = [
+            tuple(offset - start for offset, start in zip(v.offsets, self.starts, strict=True)) for v in (cut, base)
+        ]
         self.nights[n].folded = (cut.number, staged_of(logs, below[0], None if full else below[1]))
 
     @rule(n=nights)
@@ -173,7 +187,9 @@ class Protocol(RuleBasedStateMachine):
         with transaction(self.engine) as connection:
             query = "SELECT position, segment FROM ops.positions ORDER BY partition"
             rows = [tuple(row) for row in connection.exec_driver_sql(query)]
-            accounted = connection.exec_driver_sql("SELECT accepted FROM serving.accounting ORDER BY partition").scalars().all()
+            accounted = (
+                connection.exec_driver_sql("SELECT accepted FROM serving.accounting ORDER BY partition").scalars().all()
+            )
             query = "SELECT view, folded FROM serving.view_accounting ORDER BY view, partition"
             folded = [tuple(row) for row in connection.exec_driver_sql(query)]
             query = "SELECT cut, position FROM serving.freshness ORDER BY partition"
@@ -188,7 +204,7 @@ class Protocol(RuleBasedStateMachine):
         seen = self.night.cut(self.generation, self.night.visible(self.generation))
         assert fresh == list(zip(seen.offsets, positions, strict=True))
         cuts = self.night.ledger(self.generation)
-        assert all(low.at_most(high.offsets) for low, high in zip(cuts, cuts[1:], strict=False))
+        assert all(low.at_most(high.offsets) for low, high in pairwise(cuts))
         for p, (position, segment) in enumerate(rows):
             assert not any(segment < cut.offsets[p] <= position for cut in cuts if cut.status == "chosen")
 
@@ -197,5 +213,8 @@ class Protocol(RuleBasedStateMachine):
 def test_the_answer_is_exact_after_every_step_of_any_run(real_postgres: SystemPostgres) -> None:
     machine = type("OnThisServer", (Protocol,), {"server": real_postgres})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck))
+        machine,
+        settings=settings(
+            max_examples=30, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
     )

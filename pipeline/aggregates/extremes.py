@@ -29,7 +29,7 @@ def _rank(array: pa.Array, type: ColumnType) -> Ints:
 
 def _take(array: pa.Array, best: Ints) -> pa.Array:
     """The chosen rows; null where best is -1."""
-    return array.take(pa.array(best, mask=best < 0))
+    return array.take(pa.array(best, pa.int64(), mask=best < 0))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from math import isqrt
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -97,7 +98,7 @@ class Mean(Sum):
     def present(self, type: ColumnType | None, state: State) -> pa.Array:
         assert type is not None
         scale = type.scale + MORE_DIGITS
-        rows = zip(state[0].to_pylist(), state[1].to_pylist(), strict=True)
+        rows: Any = zip(state[0].to_pylist(), state[1].to_pylist(), strict=True)
         means = [round_div(int(s1) * 10**MORE_DIGITS, n) if n else None for n, s1 in rows]
         return pa.array([at_scale(m, scale) for m in means], pa.decimal128(38, scale))
 
@@ -132,10 +133,11 @@ class Variance(Sum):
         return (*super().merge(type, states[:2], group, groups), s2)
 
     def present(self, type: ColumnType | None, state: State) -> pa.Array:
-        value = self.value(type)
+        arrow: Any = self.value(type).arrow
         rows = zip(*(field.to_pylist() for field in state), strict=True)
         found = [self._unscaled(type, n, int(s1), int(s2)) if n > 1 else None for n, s1, s2 in rows]
-        return pa.array([at_scale(v, value.arrow.scale) for v in found], value.arrow)
+        values: pa.Array = pa.array([at_scale(v, arrow.scale) for v in found], arrow)
+        return values
 
     @staticmethod
     def _unscaled(type: ColumnType | None, n: int, s1: int, s2: int) -> int:

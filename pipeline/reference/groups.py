@@ -80,7 +80,7 @@ class Sums(Group):
         """Exact, in the column's own unit; needs two values."""
         mean = Fraction(self.sum, self.n)
         found: Fraction = (self.squares - self.n * mean * mean) / (self.n - 1)
-        return found / 100**self.scale
+        return found / int(100**self.scale)
 
 
 class MeanOf(Sums):

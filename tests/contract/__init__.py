@@ -1,1 +1,1 @@
-"""A small world for tests of a store: a log, its fold by the aggregates alone, and a database of its own per example."""
+"""A small world for tests of a store: a log, its fold by the aggregates alone, and what should be served."""

@@ -1,6 +1,6 @@
 """Events without Kafka: a log per partition as a Python list, and f on it, by Aggregate.lift and Aggregate.merge alone.
 
-    expected(log, positions) = present( ⊕ over p of lift(log_p[0, positions_p)) )
+expected(log, positions) = present( ⊕ over p of lift(log_p[0, positions_p)) )
 """
 
 import uuid
@@ -15,7 +15,22 @@ import numpy as np
 import pyarrow as pa
 from sqlalchemy.engine import Engine
 
-from pipeline import Count, CountNonNull, First, Last, Max, Mean, Min, Scale, Source, StdDev, Sum, Variance, View, tumbling
+from pipeline import (
+    Count,
+    CountNonNull,
+    First,
+    Last,
+    Max,
+    Mean,
+    Min,
+    Scale,
+    Source,
+    StdDev,
+    Sum,
+    Variance,
+    View,
+    tumbling,
+)
 from pipeline.aggregates.base import Rows
 from pipeline.arrays import chunk
 from pipeline.handover import Claim, Commit, Counts, Staged, Vector, ViewCounts
@@ -101,7 +116,11 @@ def event(partition: int, offset: int, account: str = "a", *, hour: int = 0, **m
     """An event with nulls for what is not given."""
     at = datetime(2013, 1, 1, tzinfo=UTC) + timedelta(hours=hour)
     nulls: dict[str, Any] = dict.fromkeys(COLUMNS)
-    return Event(partition, offset, nulls | {"id": f"{partition}-{offset}", "account": account, "region": 1, "paid_at": at} | more)
+    return Event(
+        partition,
+        offset,
+        nulls | {"id": f"{partition}-{offset}", "account": account, "region": 1, "paid_at": at} | more,
+    )
 
 
 def group_of(view: View, one: Event) -> tuple[Any, ...]:
@@ -118,11 +137,17 @@ def states(view: View, events: Sequence[Event]) -> pa.Table:
     times = np.array([(one.values["paid_at"] - EPOCH) // timedelta(microseconds=1) for one in events], np.int64)
     places = [np.array([getattr(one, name) for one in events], np.int64) for name in ("partition", "offset")]
     schema = state_schema(view)
-    columns = [pa.array(values, schema.field(i).type) for i, values in enumerate(zip(*groups, strict=True))] if groups else []
+    columns = (
+        [pa.array(values, schema.field(i).type) for i, values in enumerate(zip(*groups, strict=True))] if groups else []
+    )
     if not groups:
         return schema.empty_table()
     for _, aggregate, type in members(view):
-        column = pa.array([one.values[aggregate.column] for one in events], type.arrow) if type and aggregate.column else None
+        column = (
+            pa.array([one.values[aggregate.column] for one in events], type.arrow)
+            if type and aggregate.column
+            else None
+        )
         columns += aggregate.lift(type, Rows(column, times, *places), group, len(groups))
     return pa.Table.from_arrays(columns, schema=schema)
 
@@ -165,7 +190,7 @@ def touched(view: View, before: Sequence[Event], new: Sequence[Event]) -> pa.Tab
 
 
 def commit_of(claim: Claim, log: Sequence[Event], end: int, views: Sequence[View] = VIEWS) -> Commit:
-    """The commit of [claim.position, end) by a worker that holds the states of the claim's segment; every offset has an event."""
+    """The commit of [claim.position, end) by a worker that holds the segment's states; every offset has an event."""
     new, before = log[claim.position : end], log[claim.segment : claim.position]
     changed = {view.name: touched(view, before, new) for view in views}
     counts = {view.name: ViewCounts(folded=len(new)) for view in views}
@@ -173,7 +198,11 @@ def commit_of(claim: Claim, log: Sequence[Event], end: int, views: Sequence[View
 
 
 def staged_of(
-    logs: Sequence[Sequence[Event]], cut: Vector, base: Vector | None, views: Sequence[View] = VIEWS, source: str = "digest"
+    logs: Sequence[Sequence[Event]],
+    cut: Vector,
+    base: Vector | None,
+    views: Sequence[View] = VIEWS,
+    source: str = "digest",
 ) -> Staged:
     """What a night stages: the groups touched in [base, cut), or all with base None."""
     everything = [one for p, log in enumerate(logs) for one in log[: cut[p]]]

@@ -1,0 +1,411 @@
+"""The demo on the terminal: what happens now, how fresh the answer is, and the batch part, the real-time part and the merged answer.
+
+Invariant: all figures of one frame but the log's end are of one instant (serving.reading.parts); the log's end is read after them,
+so a lag is never negative. Without a terminal the same story is told in plain lines.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import date, timedelta
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.handover import Counts
+from sandbox.services import RejectedFile
+from sandbox.weather import STATIONS, Kind
+from serving.audit import Report
+from serving.reading import Parts
+
+BATCH, SPEED, BOTH = "dodger_blue1", "dark_orange", "medium_orchid1"
+BARS = "▁▂▃▄▅▆▇█"
+COLDEST_C, WARMEST_C = -15.0, 35.0  # the range of the strip; daily means of the year lie within
+WIDE, HIGH = 110, 36  # from here on there is room for everything
+SAY_EVERY_S = 5.0
+EQUATIONS = (
+    ("batch", BATCH, "f(log[0, cut))", "Luigi, Parquet, Dask and Numba"),
+    ("real-time", SPEED, "f(log[cut, position))", "a worker on Kafka, always on"),
+    ("merged", "bold", "batch ⊕ real-time = f(log[0, position))", "one SQL view in Postgres"),
+)
+
+
+@dataclass
+class Step:
+    """One step of the story: `detail` in plain words; done of total, when there is a bar."""
+
+    title: str
+    state: str = "waiting"  # waiting, running, done, failed
+    detail: str = ""
+    done: int = 0
+    total: int = 0
+    began_s: float = 0.0
+    took_s: float = 0.0
+
+    def show(self, detail: str, done: int = 0, total: int = 0) -> None:
+        """Say what happens now."""
+        self.detail, self.done, self.total = detail, done, total
+
+    @property
+    def seconds(self) -> float:
+        return self.took_s if self.state in ("done", "failed") else time.monotonic() - self.began_s
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One look at the serving layer, and the log's ends after it."""
+
+    parts: Parts
+    ends: list[int]
+
+    @property
+    def lag(self) -> int:
+        """Records that are in the log and not yet in the answer."""
+        return sum(max(0, end - f.position) for end, f in zip(self.ends, self.parts.freshness, strict=True))
+
+    @property
+    def cut(self) -> int:
+        return sum(f.cut for f in self.parts.freshness)
+
+    @property
+    def position(self) -> int:
+        return sum(f.position for f in self.parts.freshness)
+
+
+@dataclass
+class Scene:
+    """Everything the display shows; replaced piece by piece from the story's thread and the watcher's."""
+
+    titles: tuple[str, ...]
+    first_day: date
+    last_day: date
+    steps: list[Step] = field(default_factory=list)
+    seen: Seen | None = None
+    sent: Mapping[Kind, int] = field(default_factory=dict)
+    footer: str = ""
+
+    def __post_init__(self) -> None:
+        self.steps = [Step(title) for title in self.titles]
+        self.began_s = time.monotonic()
+
+
+# ---- the frame
+class Frame:
+    """A whole screen of the scene, fitted to the room there is."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width, height = options.max_width, options.height or console.height
+        yield from console.render(self._wide() if width >= WIDE and height >= HIGH else self._small(width, height), options)
+
+    def _wide(self) -> RenderableType:
+        top = Table.grid(expand=True, padding=(0, 1))
+        top.add_column(ratio=3)
+        top.add_column(ratio=2)
+        right = Group(freshness(self.scene.seen), Text(), sent(self.scene.sent))
+        top.add_row(Panel(steps(self.scene, len(self.scene.steps)), title="now", title_align="left", border_style="dim"), right)
+        return Group(
+            Panel(equations(), title="[bold]Watershed", title_align="left", border_style="dim"),
+            top,
+            answers(self.scene.seen, narrow=False),
+            strip(self.scene, 112),
+            Text(self.scene.footer, "dim"),
+        )
+
+    def _small(self, width: int, height: int) -> RenderableType:
+        lines: list[RenderableType] = [Text("Watershed: batch ⊕ real-time = merged, at every instant", "bold")]
+        lines += [steps(self.scene, max(2, min(5, height - 19))), freshness_line(self.scene.seen)]
+        if height >= 22:
+            lines.append(answers(self.scene.seen, narrow=True))
+        return Group(*lines, strip(self.scene, width - 5))
+
+
+def equations() -> RenderableType:
+    """The three equations, in the colours of the layers."""
+    grid = Table.grid(padding=(0, 2))
+    for name, style, formula, how in EQUATIONS:
+        grid.add_row(Text(name, style), Text(f"= {formula}"), Text(how, "dim"))
+    return grid
+
+
+def steps(scene: Scene, room: int) -> RenderableType:
+    """The steps, as many as there is room for around the running ones."""
+    at = next((n for n, s in enumerate(scene.steps) if s.state in ("running", "failed")), None)
+    at = at if at is not None else sum(s.state == "done" for s in scene.steps)
+    first = max(0, min(at - 1, len(scene.steps) - room))
+    grid = Table.grid(padding=(0, 1), expand=True)
+    grid.add_column(width=1)
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    grid.add_column(width=14)
+    grid.add_column(width=6, justify="right")
+    for step in scene.steps[first : first + room]:
+        sign, style = {"waiting": ("·", "dim"), "running": ("▶", "bold"), "done": ("✔", "green"), "failed": ("✘", "bold red")}[step.state]
+        text = Text(step.title, style if step.state != "done" else "")
+        if step.detail:
+            text.append(f"  {step.detail}", "dim" if step.state == "done" else "")
+        bar = ProgressBar(step.total, step.done, width=14) if step.state == "running" and step.total else ""
+        grid.add_row(Text(sign, style), text, bar, Text(f"{step.seconds:.0f} s" if step.state != "waiting" else "", "dim"))
+    return grid
+
+
+def freshness(seen: Seen | None) -> RenderableType:
+    """One line for each partition."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), title="freshness, in offsets", title_style="dim", expand=True)
+    table.add_column("partition")
+    for name, style in (("cut", BATCH), ("position", SPEED), ("log end", ""), ("lag", "")):
+        table.add_column(name, justify="right", style=style)
+    if seen is None:
+        table.add_row("–", "–", "–", "–", "–")
+        return table
+    for f, end in zip(seen.parts.freshness, seen.ends, strict=True):
+        table.add_row(str(f.partition), f"{f.cut:,}", f"{f.position:,}", f"{end:,}", f"{max(0, end - f.position):,}")
+    table.add_row("all", f"{seen.cut:,}", f"{seen.position:,}", f"{sum(seen.ends):,}", f"{seen.lag:,}", style="bold")
+    return table
+
+
+def freshness_line(seen: Seen | None) -> Text:
+    """All partitions in one line."""
+    if seen is None:
+        return Text("freshness  –", "dim")
+    figures = (("cut ", seen.cut, BATCH), ("position ", seen.position, SPEED), ("log end ", sum(seen.ends), ""), ("lag ", seen.lag, ""))
+    text = Text("freshness  ", "dim")
+    for name, value, style in figures:
+        text.append(name, "dim").append(f"{value:,}   ", f"bold {style}".strip())
+    return text
+
+
+def sent(counts: Mapping[Kind, int]) -> RenderableType:
+    """What was sent so far, by what it was."""
+    text = Text("sent  ", "dim")
+    text.append(f"{sum(counts.values()):,}", "bold")
+    for kind in Kind:
+        if counts.get(kind):
+            text.append(f"  {kind} ", "dim").append(f"{counts[kind]:,}")
+    return text
+
+
+def answers(seen: Seen | None, *, narrow: bool) -> RenderableType:
+    """Per station: the whole time, and the newest day to which both layers contribute."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), expand=True, title=None if narrow else "serving.daily_weather", title_style="dim")
+    table.add_column("station")
+    for name, style in (("batch", BATCH), ("real-time", SPEED), ("merged", "bold")):
+        table.add_column("readings" if narrow else f"{name}: readings", justify="right", style=style, header_style=style)
+        table.add_column(name if narrow else "°C", justify="right", style=style, header_style=style)
+    layers = _by_station(seen.parts) if seen is not None else []
+    for station in STATIONS:
+        table.add_row(f"{station} all days", *(cell for rows in layers for cell in _whole(rows[station])))
+    for station in STATIONS:
+        day = _seam(layers, station)
+        if day is not None:
+            table.add_row(f"{station} {day:%b %d}", *(cell for rows in layers for cell in _day(rows[station][day])))
+        else:
+            table.add_row(f"{station} –", style="dim")
+    return table
+
+
+Rows = dict[str, dict[date, Mapping[str, Any]]]  # station -> day -> row
+
+
+def _by_station(parts: Parts) -> list[Rows]:
+    found: list[Rows] = []
+    for rows in (parts.batch, parts.speed, parts.merged):
+        mine: Rows = {station: {} for station in STATIONS}
+        for row in rows:
+            mine.setdefault(row["station"], {})[row["window_start"].date()] = row
+        found.append(mine)
+    return found
+
+
+def _whole(days: Mapping[date, Mapping[str, Any]]) -> tuple[str, str]:
+    """(readings, coldest to warmest) over all days; counts, minima and maxima are exact however they are grouped."""
+    coldest = min((r["temperature_min"] for r in days.values() if r["temperature_min"] is not None), default=None)
+    warmest = max((r["temperature_max"] for r in days.values() if r["temperature_max"] is not None), default=None)
+    spread = "–" if coldest is None or warmest is None else f"{coldest:.0f} to {warmest:.0f}"
+    return f"{sum(r['readings'] for r in days.values()):,}", spread
+
+
+def _day(row: Mapping[str, Any]) -> tuple[str, str]:
+    mean: Decimal | None = row["temperature_mean"]
+    return f"{row['readings']:,}", "–" if mean is None else f"mean {mean:.2f}"
+
+
+def _seam(layers: list[Rows], station: str) -> date | None:
+    """The newest day of the station to which both layers contribute."""
+    if not layers:
+        return None
+    return max(layers[0][station].keys() & layers[1][station].keys(), default=None)
+
+
+def strip(scene: Scene, cells: int) -> RenderableType:
+    """The merged daily mean over the year, a line for each station, in the colour of the layer that it comes from."""
+    days = (scene.last_day - scene.first_day).days + 1
+    per_cell = -(-days // max(1, cells))
+    starts = [scene.first_day + timedelta(n) for n in range(0, days, per_cell)]
+    layers = _by_station(scene.seen.parts) if scene.seen is not None else [{s: {} for s in STATIONS}] * 3
+    lines: list[RenderableType] = []
+    for station in STATIONS:
+        text = Text(f"{station}  ")
+        for start in starts:
+            text.append(*_cell([rows[station] for rows in layers], [start + timedelta(n) for n in range(per_cell)]))
+        lines.append(text)
+    months = Text("     ", "dim")
+    for n, start in enumerate(starts):
+        if len(months) == n + 5:
+            new = n == 0 or starts[n - 1].month != start.month
+            months.append(f"{start:%b}" if new and n + 3 <= len(starts) else " ")
+    legend = Text("     daily mean temperature, merged; answered by  ", "dim")
+    legend.append("█ batch  ", BATCH).append("█ real-time  ", SPEED).append("█ both", BOTH)
+    return Group(*lines, months, legend)
+
+
+def _cell(layers: list[dict[date, Mapping[str, Any]]], days: list[date]) -> tuple[str, str]:
+    """(character, style) of some days of one station."""
+    batch, speed, merged = ([rows[d] for d in days if d in rows] for rows in layers)
+    means = [float(r["temperature_mean"]) for r in merged if r["temperature_mean"] is not None]
+    if not means:
+        return "·", "dim"
+    share = (sum(means) / len(means) - COLDEST_C) / (WARMEST_C - COLDEST_C)
+    style = BOTH if batch and speed else BATCH if batch else SPEED
+    return BARS[max(0, min(len(BARS) - 1, int(share * len(BARS))))], style
+
+
+# ---- on a terminal, or not
+class Display:
+    """As a context manager: shows the scene until its end, live on a terminal, else line by line."""
+
+    def __init__(self, scene: Scene, console: Console) -> None:
+        self.scene, self.console = scene, console
+        self.live = console.is_terminal
+        self._said_s = 0.0
+        self._lock = threading.Lock()
+        self._screen = Live(get_renderable=lambda: Frame(scene), console=console, screen=True, refresh_per_second=8)
+
+    def __enter__(self) -> "Display":
+        if self.live:
+            self._screen.start(refresh=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._screen.stop()
+
+    def begin(self, number: int) -> Step:
+        """The step runs from now on; several can."""
+        step = self.scene.steps[number]
+        step.state, step.began_s = "running", time.monotonic()
+        self.say(f"▶ {step.title}")
+        return step
+
+    def finish(self, number: int, detail: str) -> None:
+        """The step is done; `detail` says what came of it."""
+        step = self.scene.steps[number]
+        step.show(detail)
+        step.took_s, step.state = time.monotonic() - step.began_s, "done"
+        self.say(f"✔ {step.title}: {detail} ({step.took_s:.1f} s)")
+
+    def fail(self) -> None:
+        """What runs has failed."""
+        for step in self.scene.steps:
+            if step.state == "running":
+                step.took_s, step.state = step.seconds, "failed"
+                self.say(f"✘ {step.title} ({step.took_s:.1f} s)")
+
+    def say(self, text: str) -> None:
+        """A line, where there is no live display."""
+        if not self.live:
+            with self._lock:
+                self.console.print(f"{time.monotonic() - self.scene.began_s:5.1f} s  {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def see(self, seen: Seen) -> None:
+        """A new look at the serving layer."""
+        self.scene.seen = seen
+        if time.monotonic() - self._said_s >= SAY_EVERY_S:
+            self._said_s = time.monotonic()
+            batch, speed, merged = (sum(r["readings"] for r in rows) for rows in (seen.parts.batch, seen.parts.speed, seen.parts.merged))
+            where = f"cut {seen.cut:,}, position {seen.position:,}, lag {seen.lag:,}"
+            self.say(f"  readings: batch {batch:,} + real-time {speed:,} = merged {merged:,}; {where}")
+
+
+# ---- the end
+@dataclass(frozen=True)
+class AuditFound:
+    """An audit: `how` it recomputed, how many differences, and its reports when it ran in this process."""
+
+    how: str
+    differences: int
+    reports: list[Report] | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What there is to tell at the end. `sent` is None when the topic held records before: then counts cannot be compared."""
+
+    folder: Path
+    lake: str
+    audits: list[AuditFound]
+    sent: Mapping[Kind, int] | None
+    counted: Counts
+    rejected: list[RejectedFile]
+
+
+def summary(console: Console, found: Findings) -> int:
+    """Print what came of it; the exit code: 0 when every audit found 0 differences and what was sent is what was counted."""
+    print_ = partial(console.print, highlight=False, soft_wrap=True)
+    print_()
+    for audit in found.audits:
+        print_(f"{audit.differences:,} differences", style="bold red" if audit.differences else "bold green", end="")
+        print_(f"  audit {audit.how}")
+        for report in audit.reports or ():
+            for line in report.counts:
+                print_(f"  {line}", style="red", markup=False)
+            for example in report.examples[:5]:
+                print_(f"  {report.view} {example['group']}", style="red", markup=False)
+                print_(f"    served     {example['served']}\n    recomputed {example['recomputed']}", markup=False)
+    agree = _print_counts(console, found)
+    print_(f"\nchart     {near(found.folder / 'weather.png')}")
+    print_(f"lake      {near(found.lake)}  Parquet, for any engine; manifests name the files")
+    archived = sum(file.records for file in found.rejected)
+    print_(f"rejected  {archived:,} of {found.counted.rejected:,} are in the lake, the next night takes in the rest; for example")
+    for file in found.rejected[:1]:
+        print_(f"          {near(file.path)}")
+    samples = {reason: sample for file in found.rejected for reason, sample in file.samples.items()}
+    for reason, sample in list(samples.items())[:3]:
+        print_(Text(f"            {sample}\n            → {reason}", "dim"))
+    print_(f"logs      {near(found.folder / 'logs')}")
+    print_("next      watershed up   leaves it all running, with Luigi's UI")
+    return 0 if agree and not any(a.differences for a in found.audits) else 1
+
+
+def near(path: Path | str) -> str:
+    """A path as one would type it here."""
+    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else str(path)
+
+
+def _print_counts(console: Console, found: Findings) -> bool:
+    """What was sent beside what serving.accounting counted; whether they agree."""
+    counted, sent = found.counted, found.sent
+    text = ", ".join(f"{name} {number:,}" for name, number in asdict(counted).items())
+    if sent is None:
+        console.print(f"Counted, with what the topic held before: {text}.", highlight=False, soft_wrap=True)
+        return True
+    once = sum(sent.get(kind, 0) for kind in (Kind.ON_TIME, Kind.OUT_OF_ORDER, Kind.LATE))
+    rest = (sent.get(kind, 0) for kind in (Kind.DUPLICATE, Kind.BROKEN, Kind.TOMBSTONE))
+    wanted = Counts(once, *rest)
+    if wanted != counted:
+        console.print(f"[bold red]Sent were {wanted}, and counted {counted}", highlight=False, soft_wrap=True)
+        return False
+    mixed = f"{sent.get(Kind.LATE, 0):,} late by days and {sent.get(Kind.OUT_OF_ORDER, 0):,} out of order among them"
+    console.print(f"Of {counted.records:,} events sent, each is accounted for: {text}; {mixed}.", highlight=False, soft_wrap=True)
+    return True

@@ -1,0 +1,228 @@
+"""What `watershed demo` and `watershed up` share: which services are given, the commands they run, and sending events.
+
+Invariant: what the environment, .env or luigi.cfg names is used, and never started, stopped or emptied by us; secrets travel in the
+environment of a child, never in its arguments.
+"""
+
+import logging
+import os
+import re
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from pipeline import layout
+from pipeline.definition import Source
+from pipeline.errors import LogError
+from pipeline.fingerprints import source_fingerprint
+from pipeline.handover import Cut, Generation
+from pipeline.lake import Lake
+from pipeline.settings import Settings
+from sandbox.processes import Child, ServerError, quote_log
+from sandbox.weather import Event, Kind
+
+FLUSH_LIMIT_S = 60.0
+SAMPLE_LETTERS = 90
+RUNNING = re.compile(r" running +(\w+)\(")
+DONE = re.compile(r" done +(\w+\(.*\))")
+IN_PLAIN_WORDS = {
+    "Nightly": "looking at what is to be done",
+    "ChooseCut": "choosing the cut: an offset in every partition",
+    "Archive": "archiving the log below the cut as Parquet",
+    "Clean": "validating and deduplicating the archive",
+    "FoldView": "folding the batch views",
+    "Stage": "copying the batch views into Postgres, invisible",
+    "Publish": "publishing: one transaction makes the new cut the visible one",
+}
+
+
+class Given(Settings):
+    """The settings that a person wrote: environment, .env, luigi.cfg; not what an earlier `watershed up` started."""
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]
+        cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return super().settings_customise_sources(settings_cls, **sources)[:-1]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where everything is, for a child process: addresses, the lake, and the module of the views."""
+
+    kafka: str
+    postgres: str = field(repr=False)  # may hold a password
+    lake: str
+    views: str = "views"
+
+    def environment(self) -> dict[str, str]:
+        """Ours, with the settings on top; output is not held back, so that a log shows what happened last."""
+        settings = {"KAFKA": self.kafka, "POSTGRES": self.postgres, "LAKE": self.lake, "VIEWS": self.views}
+        return {**os.environ, **{f"WATERSHED_{name}": value for name, value in settings.items()}, "PYTHONUNBUFFERED": "1"}
+
+    def command(self, name: str, arguments: Sequence[str], log: Path) -> Child:
+        """`python ARGUMENTS` as a child in the present folder, its output in `log`."""
+        return Child(name, [sys.executable, *arguments], log, folder=Path.cwd(), env=self.environment())
+
+    def worker(self, log: Path) -> Child:
+        """A worker of the speed layer."""
+        return self.command("the worker of the speed layer", ["-m", "speed_layer"], log)
+
+    def watershed(self, *arguments: str, log: Path) -> Child:
+        """`watershed ARGUMENTS`."""
+        return self.command(f"watershed {' '.join(arguments)}", ["-m", "watershed", *arguments], log)
+
+    def night(self, day: date, log: Path, scheduler: Sequence[str] = ("--local-scheduler",)) -> Child:
+        """`luigi --module tasks Nightly --date DAY`."""
+        arguments = ["-m", "luigi", "--module", "tasks", "Nightly", "--date", str(day), *scheduler]
+        return self.command(f"the night of {day}", arguments, log)
+
+
+def finished(child: Child) -> bool:
+    """Whether it has ended well; ServerError, with the end of its log, when it has ended badly."""
+    if child.returncode not in (None, 0):
+        raise ServerError(f"{child.name} failed with exit code {child.returncode}. {quote_log(child.log, child.from_byte)}")
+    return not child.runs
+
+
+def run(child: Child, limit_s: float) -> None:
+    """Wait until it has ended well; ServerError otherwise. Stopped when it takes longer than `limit_s`."""
+    try:
+        child.await_end(limit_s)
+    finally:
+        child.stop()
+    finished(child)
+
+
+def night_progress(child: Child) -> tuple[int, str]:
+    """(tasks done, what it does now in plain words) of a night, from its log."""
+    text = child.log_text()
+    running = RUNNING.findall(text)
+    return len(set(DONE.findall(text))), IN_PLAIN_WORDS.get(running[-1], running[-1]) if running else "Luigi starts"
+
+
+def night_tasks(partitions: int, views: int) -> int:
+    """How many tasks a night of one source has: archive and clean a partition, fold a view, choose, stage, publish, and Nightly."""
+    return 2 * partitions + views + 4
+
+
+def free_night(wanted: date, ledger: Sequence[Cut]) -> date:
+    """`wanted`, or the first day after it that names no night yet: a date only names a night."""
+    taken = {cut.date for cut in ledger}
+    while wanted in taken:
+        wanted += timedelta(days=1)
+    return wanted
+
+
+class Sender:
+    """Sends events to a topic under their station as the key; `sent` counts them by kind. Not there before flush() returns."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self.topic, self.sent = topic, Counter[Kind]()
+        self._failed: list[BaseException] = []
+        try:
+            self._producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5, batch_size=64 * 1024)
+        except KafkaError as error:
+            raise LogError(f"Kafka at {bootstrap} cannot be reached ({error}): start it, or set WATERSHED_KAFKA") from error
+
+    @property
+    def total(self) -> int:
+        """How many events were sent."""
+        return self.sent.total()
+
+    def send(self, event: Event) -> None:
+        """Hand one event to the producer; LogError when an earlier one was refused."""
+        self._check()
+        self._producer.send(self.topic, key=event.key, value=event.value).add_errback(self._failed.append)
+        self.sent[event.kind] += 1
+
+    def flush(self) -> None:
+        """Wait until the broker has acknowledged all of them."""
+        try:
+            self._producer.flush(timeout=FLUSH_LIMIT_S)
+        except KafkaError as error:
+            raise LogError(f"topic {self.topic}: the broker did not take all events within {FLUSH_LIMIT_S:g} s: {error}") from error
+        self._check()
+
+    def close(self) -> None:
+        """Let go of the connection; what is not flushed may be lost."""
+        self._producer.close(timeout=5)
+
+    def _check(self) -> None:
+        if self._failed:
+            raise LogError(f"topic {self.topic}: the broker refused an event: {self._failed[0]}") from self._failed[0]
+
+
+@dataclass(frozen=True)
+class RejectedFile:
+    """A file of rejected records in the lake: its address, how many records, and (reason, where it was and what it said) of some."""
+
+    path: str
+    records: int
+    samples: dict[str, str]
+
+
+def rejected_files(lake: str, source: Source, generation: Generation, ledger: Sequence[Cut]) -> list[RejectedFile]:
+    """The files of rejected records that the nights made, found by their manifests."""
+    opened, fingerprint = Lake(lake), source_fingerprint(source)
+    found = []
+    for before, cut in pairwise(sorted(ledger, key=lambda c: c.number)):
+        for partition in range(generation.partitions):
+            ends = before.offsets[partition], cut.offsets[partition]
+            manifest = opened.manifest(layout.clean_manifest(source.topic, fingerprint, partition, *ends))
+            for path in manifest.facts["rejected"] if manifest is not None else ():
+                rows = opened.read_table(path, ["offset", "reason", "value"]).to_pylist()
+                samples = {r["reason"]: f"partition {partition}, offset {r['offset']}: {_shown(r['value'])}" for r in rows}
+                found.append(RejectedFile(opened.uri(path).removeprefix("file://"), len(rows), samples))
+    return found
+
+
+def _shown(value: bytes | None) -> str:
+    text = (value or b"").decode(errors="backslashreplace")
+    return text if len(text) <= SAMPLE_LETTERS else text[:SAMPLE_LETTERS] + "…"
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM and SIGHUP end it as Ctrl-C does: what was started is stopped."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ignore_interrupts() -> None:
+    """For the cleaning up, which must not be left half done."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def logged(path: Path) -> Iterator[None]:
+    """What libraries log goes to a file: on the terminal it would tear the display."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
