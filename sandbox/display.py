@@ -32,7 +32,8 @@ from serving.reading import Parts
 BATCH, SPEED, BOTH = "dodger_blue1", "dark_orange", "medium_orchid1"
 BARS = "▁▂▃▄▅▆▇█"
 COLDEST_C, WARMEST_C = -15.0, 35.0  # the range of the strip; daily means of the year lie within
-WIDE, HIGH = 110, 36  # from here on there is room for everything
+SIGNS = {"waiting": ("·", "dim"), "running": ("▶", "bold"), "done": ("✔", "green"), "failed": ("✘", "bold red")}
+WIDE, HIGH = 110, 38  # from here on there is room for everything
 SAY_EVERY_S = 5.0
 EQUATIONS = (
     ("batch", BATCH, "f(log[0, cut))", "Luigi, Parquet, Dask and Numba"),
@@ -113,10 +114,12 @@ class Frame:
 
     def _wide(self) -> RenderableType:
         top = Table.grid(expand=True, padding=(0, 1))
-        top.add_column(ratio=3)
-        top.add_column(ratio=2)
+        top.add_column(ratio=1)
+        top.add_column(width=46)
         right = Group(freshness(self.scene.seen), Text(), sent(self.scene.sent))
-        top.add_row(Panel(steps(self.scene, len(self.scene.steps)), title="now", title_align="left", border_style="dim"), right)
+        # Room for the second lines of three steps that run at once, so that nothing below moves.
+        now = Panel(steps(self.scene, len(self.scene.steps)), title="now", title_align="left", border_style="dim", height=16)
+        top.add_row(now, right)
         return Group(
             Panel(equations(), title="[bold]Watershed", title_align="left", border_style="dim"),
             top,
@@ -127,7 +130,7 @@ class Frame:
 
     def _small(self, width: int, height: int) -> RenderableType:
         lines: list[RenderableType] = [Text("Watershed: batch ⊕ real-time = merged, at every instant", "bold")]
-        lines += [steps(self.scene, max(2, min(5, height - 19))), freshness_line(self.scene.seen)]
+        lines += [steps(self.scene, max(2, min(4, height - 21))), freshness_line(self.scene.seen)]
         if height >= 22:
             lines.append(answers(self.scene.seen, narrow=True))
         return Group(*lines, strip(self.scene, width - 5))
@@ -149,22 +152,31 @@ def steps(scene: Scene, room: int) -> RenderableType:
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(width=1)
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    grid.add_column(width=14)
-    grid.add_column(width=6, justify="right")
+    grid.add_column(width=5, justify="right")
     for step in scene.steps[first : first + room]:
-        sign, style = {"waiting": ("·", "dim"), "running": ("▶", "bold"), "done": ("✔", "green"), "failed": ("✘", "bold red")}[step.state]
-        text = Text(step.title, style if step.state != "done" else "")
-        if step.detail:
-            text.append(f"  {step.detail}", "dim" if step.state == "done" else "")
-        bar = ProgressBar(step.total, step.done, width=14) if step.state == "running" and step.total else ""
-        grid.add_row(Text(sign, style), text, bar, Text(f"{step.seconds:.0f} s" if step.state != "waiting" else "", "dim"))
+        sign, style = SIGNS[step.state]
+        text = Text(f"{step.title:23}", style if step.state != "done" else "")
+        text.append(step.detail if step.state == "done" else "", "dim")
+        took = Text("" if step.state == "waiting" else f"{step.seconds:.0f} s", "dim")
+        grid.add_row(Text(sign, style), text, took)
+        if step.state == "running" and step.detail:
+            grid.add_row("", _progress(step), "")
     return grid
+
+
+def _progress(step: Step) -> RenderableType:
+    line = Table.grid(padding=(0, 1))
+    cells: list[RenderableType] = [Text(step.detail, "cyan", no_wrap=True, overflow="ellipsis")]
+    if step.total:
+        cells = [ProgressBar(step.total, step.done, width=20), *cells]
+    line.add_row(*cells)
+    return line
 
 
 def freshness(seen: Seen | None) -> RenderableType:
     """One line for each partition."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), title="freshness, in offsets", title_style="dim", expand=True)
-    table.add_column("partition")
+    table.add_column("partition", no_wrap=True)
     for name, style in (("cut", BATCH), ("position", SPEED), ("log end", ""), ("lag", "")):
         table.add_column(name, justify="right", style=style)
     if seen is None:
@@ -199,20 +211,20 @@ def sent(counts: Mapping[Kind, int]) -> RenderableType:
 
 def answers(seen: Seen | None, *, narrow: bool) -> RenderableType:
     """Per station: the whole time, and the newest day to which both layers contribute."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), expand=True, title=None if narrow else "serving.daily_weather", title_style="dim")
-    table.add_column("station")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0 if narrow else 1), title=None if narrow else "serving.daily_weather", title_style="dim")
+    table.add_column("station", width=12)
     for name, style in (("batch", BATCH), ("real-time", SPEED), ("merged", "bold")):
-        table.add_column("readings" if narrow else f"{name}: readings", justify="right", style=style, header_style=style)
-        table.add_column(name if narrow else "°C", justify="right", style=style, header_style=style)
-    layers = _by_station(seen.parts) if seen is not None else []
+        table.add_column(name if narrow else f"{name}: readings", justify="right", style=style, header_style=style, width=10 if narrow else 19)
+        table.add_column("°C", justify="right", style=style, header_style=style, width=11)
+    layers = _by_station(seen.parts) if seen is not None else [{s: {} for s in STATIONS}] * 3
     for station in STATIONS:
-        table.add_row(f"{station} all days", *(cell for rows in layers for cell in _whole(rows[station])))
+        table.add_row(f"{station} all", *(cell for rows in layers for cell in _whole(rows[station])))
     for station in STATIONS:
         day = _seam(layers, station)
         if day is not None:
             table.add_row(f"{station} {day:%b %d}", *(cell for rows in layers for cell in _day(rows[station][day])))
         else:
-            table.add_row(f"{station} –", style="dim")
+            table.add_row(f"{station} –", *["–"] * 6, style="dim")
     return table
 
 
@@ -244,8 +256,6 @@ def _day(row: Mapping[str, Any]) -> tuple[str, str]:
 
 def _seam(layers: list[Rows], station: str) -> date | None:
     """The newest day of the station to which both layers contribute."""
-    if not layers:
-        return None
     return max(layers[0][station].keys() & layers[1][station].keys(), default=None)
 
 

@@ -64,7 +64,7 @@ def value_of(aggregate: Aggregate, of: Any, values: list[Any]) -> Any:
 
 @pytest.mark.parametrize(("aggregate", "of"), PAIRS, ids=name)
 def test_every_aggregate_keeps_the_laws_on_drawn_rows(aggregate: Aggregate, of: Any) -> None:
-    hold(aggregate, of, examples=30)
+    hold(aggregate, of, examples=25)
 
 
 @pytest.mark.parametrize(("aggregate", "of"), PAIRS, ids=name)
@@ -173,9 +173,6 @@ def test_whole_numbers_are_presented_as_fractions_give_them(kind: type[Aggregate
     [
         (Mean, Scale(0), ["1", "2"], "1.500000"),
         (Mean, Scale(0), ["-1", "-1", "0"], "-0.666667"),
-        (Mean, Scale(0), ["1", *["0"] * 2_000_000], "0.000000"),
-        (Mean, Scale(0), ["1", *["0"] * 1_999_999], "0.000001"),  # 5e-7: a half, away from zero
-        (Mean, Scale(0), ["-1", *["0"] * 1_999_999], "-0.000001"),
         (Mean, Scale(2), ["0.01", None, "0.02"], "0.01500000"),
         (Sum, Scale(2), ["0.10", "0.20"], "0.30"),
         (Sum, Scale(2), [], None),
@@ -193,10 +190,21 @@ def test_known_values(kind: type[Aggregate], of: Any, values: list[str | None], 
     assert (None if got is None else str(got)) == want
 
 
-def test_a_mean_is_rounded_half_away_from_zero_and_not_half_even() -> None:
-    half = Fraction(1, 2_000_000)
-    assert _decimal(half, 6) == Decimal("0.000001")
-    assert Decimal("5E-7").quantize(Decimal("0.000001"), ROUND_HALF_EVEN) == 0
+@pytest.mark.parametrize(
+    ("total", "count", "want"),
+    [
+        (1, 2_000_000, "0.000001"),
+        (-1, 2_000_000, "-0.000001"),
+        (1, 2_000_001, "0.000000"),
+        (-1, 2_000_001, "0.000000"),
+        (3, 2_000_000, "0.000002"),
+    ],
+)
+def test_a_mean_is_rounded_half_away_from_zero_and_not_half_even(total: int, count: int, want: str) -> None:
+    state = (pa.array([count]), pa.array([Decimal(total)], pa.decimal128(38, 0)))
+    assert str(Mean("x").present(column_type(int), state)[0].as_py()) == want
+    if count == 2_000_000 and abs(total) == 1:
+        assert Decimal("5E-7").quantize(Decimal("0.000001"), ROUND_HALF_EVEN) == 0
 
 
 def test_counts_are_never_null_and_count_nulls_as_sql_does() -> None:
