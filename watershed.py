@@ -89,9 +89,19 @@ def demo(
 
 
 @app.command()
-def up() -> None:
-    """Start what is not set (Postgres, Kafka), luigid and a worker, and leave them running."""
+def up(
+    with_weather: Annotated[bool, typer.Option("--with-weather", help="Also load a year of real weather and run a night.")] = False,
+) -> None:
+    """Start what is not set (Postgres, Kafka), luigid and a worker, and leave them running. Safe to run again."""
     from sandbox.up import up as run
+
+    run(with_weather)
+
+
+@app.command()
+def down() -> None:
+    """Stop what `watershed up` started in this folder. Data stays."""
+    from sandbox.up import down as run
 
     run()
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import DefinitionError
-from pipeline.types import DECIMAL_DIGITS, ColumnType
+from pipeline.types import ColumnType
 
 
 class Constraint:
@@ -159,4 +159,4 @@ def keeps(value: Any, constraints: tuple[Constraint, ...]) -> bool:
     return True
 
 
-__all__ = ["Between", "Clip", "Constraint", "DECIMAL_DIGITS", "Default", "Length", "Nullable", "OneOf", "Pattern", "Remedy", "Scale", "keeps"]
+__all__ = ["Between", "Clip", "Constraint", "Default", "Length", "Nullable", "OneOf", "Pattern", "Remedy", "Scale", "keeps"]

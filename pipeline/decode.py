@@ -100,7 +100,7 @@ def decode(source: Source, values: pa.Array) -> Decoded:
         try:
             event = parse_object(value)
             parsed = []
-            for name, parse in parsers:  # noqa: B007  (the name is the reason's, should parse raise)
+            for name, parse in parsers:  # the name is the reason's, should parse raise
                 given = event.get(name)
                 parsed.append(None if given is None else parse(given))
         except Broken as broken:

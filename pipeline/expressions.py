@@ -171,7 +171,7 @@ def _options(function: str, column: pa.Array, what: str) -> tuple[tuple[str, Any
         type = str(given["value_set"].type.value_type)
         return (("type", type), ("value_set", tuple(values)))
     if function == "cast":
-        options = {k: v for k, v in zip(column.type.names, given.values(), strict=True)} if hasattr(given, "values") else {}
+        options = dict(zip(column.type.names, given.values(), strict=True)) if hasattr(given, "values") else {}
         to_type = column.type.field("to_type").type
         if any(options[k].as_py() for k in options if k.startswith("allow_")):
             raise DefinitionError(f"{what}: a cast with safe=False can change values silently; use safe=True")
@@ -180,9 +180,8 @@ def _options(function: str, column: pa.Array, what: str) -> tuple[tuple[str, Any
         if given["ignore_case"].as_py():
             raise DefinitionError(f"{what}: {function} with ignore_case depends on a Unicode version; leave it out")
         return (("pattern", given["pattern"].as_py()),)
-    if function == "is_null":
-        if given["nan_is_null"].as_py():
-            raise DefinitionError(f"{what}: is_null(nan_is_null=True) mixes two questions; use is_null() | is_nan()")
+    if function == "is_null" and given["nan_is_null"].as_py():
+        raise DefinitionError(f"{what}: is_null(nan_is_null=True) mixes two questions; use is_null() | is_nan()")
     return ()
 
 

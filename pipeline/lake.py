@@ -188,7 +188,7 @@ class Lake:
             self.crash.reach("lake.before_fsync")
             _fsync(temporary)
             self.crash.reach("lake.before_rename")
-            os.replace(temporary, full)
+            Path(temporary).replace(full)
             self.crash.reach("lake.after_rename")
             _fsync(full.rpartition("/")[0])
         except OSError as error:
@@ -201,7 +201,8 @@ class Lake:
             raise self._error(error) from None
 
     def _error(self, error: OSError) -> LakeError:
-        return LakeError(f"lake {self.root.split('?')[0]}: {error}; check the setting `lake` (WATERSHED_LAKE), its rights and its free space")
+        root = self.root.split("?")[0]
+        return LakeError(f"lake {root}: {error}; check the setting `lake` (WATERSHED_LAKE), its rights and its free space")
 
 
 def _fsync(path: str) -> None:

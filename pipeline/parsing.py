@@ -17,7 +17,8 @@ from pipeline.types import DECIMAL_DIGITS, INT_MAX, INT_MIN, TIME_MAX, TIME_MIN
 LITERAL_LIMIT = 4000  # characters of a number: longer ones are out of range for every type
 NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
 TIMESTAMP = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?(?:([Zz])|([+-])([0-9]{2})(?::?([0-9]{2}))?)?"
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?"
+    r"(?:([Zz])|([+-])([0-9]{2})(?::?([0-9]{2}))?)?"
 )
 DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

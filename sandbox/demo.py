@@ -29,7 +29,7 @@ from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.log import Unreachable
 from pipeline.settings import load_views
-from sandbox.display import AuditFound, Display, Findings, Frame, Scene, Seen, Step, summary
+from sandbox.display import Display, Frame, Scene, Seen, Step
 from sandbox.embedded_broker import EmbeddedBroker
 from sandbox.postgres import EmbeddedPostgres
 from sandbox.processes import Child, ServerError, quote_log, wait_until
@@ -47,6 +47,7 @@ from sandbox.services import (
     rejected_files,
     run,
 )
+from sandbox.summary import AuditFound, Findings, summary
 from sandbox.weather import readings, spread
 from serving.audit import Audit
 from serving.connection import StoreUnavailable, engine
@@ -305,7 +306,7 @@ class Story:
         self.display.begin(At.CHART)
         from sandbox.chart import draw
 
-        draw(parts(self.engine, self.view, limit=100_000), self.folder / "weather.png", "One view, two layers, one answer")
+        draw(parts(self.engine, self.view, limit=100_000), self.folder / "weather.png")
         self.display.finish(At.CHART, "weather.png")
 
     def _stop_and_tell(self) -> Findings:

@@ -7,6 +7,7 @@ environment of a child, never in its arguments.
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
 from collections import Counter
@@ -190,6 +191,14 @@ def rejected_files(lake: str, source: Source, generation: Generation, ledger: Se
 def _shown(value: bytes | None) -> str:
     text = (value or b"").decode(errors="backslashreplace")
     return text if len(text) <= SAMPLE_LETTERS else text[:SAMPLE_LETTERS] + "…"
+
+
+def program(name: str) -> str:
+    """How to call a console script of ours here: by its name when it is in PATH, else by its path beside this Python."""
+    if shutil.which(name) is not None:
+        return name
+    beside = Path(sys.executable).with_name(name)
+    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def kill_night_at_task(system: System, date: str, number: int) -> None:
     lines: list[str] = []
     for line in night.stderr:
         lines += [line]
-        if sum(" running " in seen for seen in lines) == number:
+        if sum(") running   " in seen for seen in lines) == number:
             night.send_signal(signal.SIGKILL)
             night.wait()
             return

@@ -66,7 +66,7 @@ def fast(views: list[View], blocks: dict[int, list[Block]], restarts: frozenset[
         for number, piece in enumerate(mine):
             if number in restarts:
                 ingest = Ingest(views[0].source, partition, ingest.identities.snapshot(piece.start))
-            done = ingest.feed(block)
+            done = ingest.feed(piece)
             total = total + done.counts
             rejected += [(partition, offset) for offset in done.rejected.column("offset").to_pylist()]
             for view in views:

@@ -64,7 +64,7 @@ class Protocol(RuleBasedStateMachine):
         self.flights: list[Commit] = []
         self.nights = {n: Night() for n in range(1, NIGHTS + 1)}
         for p in range(PARTITIONS):
-            self.arrive(p, "abcab")
+            self.arrive(p, "abcabcabca")
             self.take(0, p)
 
     def teardown(self) -> None:
@@ -131,17 +131,38 @@ class Protocol(RuleBasedStateMachine):
         self.speed.commit(self.flights.pop(data.draw(st.integers(0, len(self.flights) - 1))))
 
     @rule(n=nights)
+    def night_goes_on(self, n: int) -> None:
+        """At the first step that is not complete, as Luigi would."""
+        cut = self.night.cut_of(self.generation, date(2013, 1, n))
+        if self.nights[n].ends is None:
+            self.read_ends(n)
+        elif cut is None:
+            self.choose(n)
+        elif self.nights[n].folded is None:
+            self.fold(n, False)
+        elif not cut.complete and cut.status == "chosen":
+            self.stage(n)
+        else:
+            self.publish(n)
+
+    @rule(n=nights, step=st.sampled_from(["choose", "fold", "full fold", "stage", "publish"]))
+    def twin_does(self, n: int, step: str) -> None:
+        """Another process for the same night, at any step at all."""
+        match step:
+            case "fold" | "full fold":
+                self.fold(n, step == "full fold")
+            case _:
+                getattr(self, step)(n)
+
     def read_ends(self, n: int) -> None:
         self.nights[n].ends = tuple(len(log) for log in self.logs)
 
-    @rule(n=nights)
     def choose(self, n: int) -> None:
         ends = self.nights[n].ends or self.starts  # as stale as can be
         before = self.night.cut_of(self.generation, date(2013, 1, n))
         cut = self.night.choose(self.generation, date(2013, 1, n), ends)
         assert cut == before or (before is None and all(c >= e for c, e in zip(cut.offsets, ends, strict=True)))
 
-    @rule(n=nights, full=st.booleans())
     def fold(self, n: int, full: bool) -> None:
         cut = self.night.cut_of(self.generation, date(2013, 1, n))
         if cut is None:
@@ -154,7 +175,6 @@ class Protocol(RuleBasedStateMachine):
         ]
         self.nights[n].folded = (cut.number, staged_of(logs, below[0], None if full else below[1]))
 
-    @rule(n=nights)
     def stage(self, n: int) -> None:
         if (folded := self.nights[n].folded) is None:
             return
@@ -165,7 +185,6 @@ class Protocol(RuleBasedStateMachine):
         else:
             self.night.stage(self.generation, number, staged)
 
-    @rule(n=nights)
     def publish(self, n: int) -> None:
         """Never stuck: what was chosen and staged can be published, whatever has happened in between."""
         cut = self.night.cut_of(self.generation, date(2013, 1, n))

@@ -1,0 +1,369 @@
+"""`watershed up` and `watershed down`: what is not set, luigid and a worker, running in the background of this folder.
+
+    up ; up = up        down stops exactly what `up` started: a process is ours while its id and its time of birth are those noted
+
+What was started is noted in .watershed/pids.json at once, and its addresses in .watershed/services.env, which every command run in
+this folder reads last. The embedded broker keeps its log in memory: when it has ended, the next `up` begins anew in a fresh folder, and
+the data of the time before stays where it is.
+"""
+
+import fcntl
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pipeline.errors import SettingsError
+from pipeline.handover import Cut
+from pipeline.kafka_log import KafkaLog
+from pipeline.settings import SERVICES, load_views
+from sandbox.embedded_broker import EmbeddedBroker
+from sandbox.postgres import EmbeddedPostgres
+from sandbox.processes import (
+    LOOPBACK,
+    Child,
+    PortTakenError,
+    ServerError,
+    pid_runs,
+    port_answers,
+    start_on_free_ports,
+    stop_pid,
+    wait_until,
+)
+from sandbox.services import Given, Place, Sender, finished, free_night, night_progress, night_tasks, program, run
+from sandbox.summary import near
+from sandbox.weather import readings, spread
+from serving.connection import engine, parse_url, place
+from serving.reading import status
+
+STATE = Path(SERVICES).parent
+LUIGID_PORT = 8082  # where luigi looks by itself
+LIMIT_S = 120.0
+WORKER_STOP_LIMIT_S = 40.0
+WEATHER_TOPIC, HISTORY_UNTIL = "weather.observations", "2013-10-01"
+ORDER = ("worker", "luigid", "broker", "postgres")  # of stopping: first what depends on the others
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that `up` started. `where` is its address, or the data folder of Postgres; `log` its log."""
+
+    pid: int
+    born: str
+    where: str
+    log: str
+
+    @property
+    def runs(self) -> bool:
+        """Whether it runs, and is that one: process ids are reused."""
+        return pid_runs(self.pid) and _born(self.pid) == self.born
+
+
+@dataclass
+class State:
+    """What .watershed/pids.json holds: the processes by name, and what they were started for."""
+
+    data: str = ""
+    serves: dict[str, str] = field(default_factory=dict)  # kafka, postgres (without its password), lake, views
+    processes: dict[str, Process] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls) -> "State":
+        path = STATE / "pids.json"
+        if not path.exists():
+            return cls()
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return cls(found["data"], found["serves"], {name: Process(**one) for name, one in found["processes"].items()})
+        except (ValueError, KeyError, TypeError) as error:
+            raise SettingsError(f"{path} cannot be read ({error!r}): end what it names by hand, then delete it") from None
+
+    def write(self) -> None:
+        _write_private(STATE / "pids.json", json.dumps(asdict(self), indent=1))
+
+    def running(self, name: str) -> Process | None:
+        found = self.processes.get(name)
+        return found if found is not None and found.runs else None
+
+    def note(self, name: str, pid: int, where: str, log: Path) -> None:
+        """A process was started: written down before anything else can fail."""
+        self.processes[name] = Process(pid, _born(pid), where, str(log))
+        self.write()
+
+
+def up(with_weather: bool = False) -> None:
+    """Start what does not run yet and print where everything is; `with_weather` loads real weather and runs a night."""
+    console = Console(highlight=False, soft_wrap=True)
+    bars = Bars(console)
+    with _alone(), bars.progress:
+        given, state = Given(), State.read()
+        if "broker" in state.processes and state.running("broker") is None:
+            _stop(state, console)  # its log is gone, and with it what the rest was for
+            state = State()
+        where = _start_servers(given, state, bars)
+        _start_worker(where, state, bars)
+        _start_luigid(where, state, bars)
+        if with_weather:
+            _load_weather(where, state, bars)
+    _tell(console, where, state)
+
+
+def down() -> None:
+    """Stop what `up` started; data stays."""
+    console = Console(highlight=False, soft_wrap=True)
+    with _alone():
+        state = State.read()
+        if not state.processes:
+            console.print("Nothing that `watershed up` started in this folder runs.")
+            return
+        _stop(state, console)
+    console.print(f"The data stays in {near(state.data)}.")
+    if "broker" in state.processes:
+        console.print("The embedded broker held its log in memory: the next `watershed up` begins anew, in a fresh folder.")
+
+
+# ---- starting
+def _start_servers(given: Given, state: State, bars: "Bars") -> Place:
+    """Postgres and Kafka where they are not given; topics, tables and views; and services.env for the other commands."""
+    own = {"kafka": given.kafka is not None, "postgres": given.postgres is not None}
+    if not state.data:
+        # A broker that forgets cannot go on with a Postgres and a lake that remember: they begin together.
+        fresh = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+        state.data = str((STATE / (fresh if not own["kafka"] else "data")).absolute())
+    data = Path(state.data)
+    lake = given.lake if "lake" in given.model_fields_set or own["postgres"] else str(data / "lake")
+    lake = lake if "://" in lake else str(Path(lake).absolute())
+    if not own["postgres"]:
+        with bars.doing("Postgres starts"):
+            server = EmbeddedPostgres(data / "postgres", keep=True).start()
+            state.note("postgres", server.pid, str(server.folder), server.log)
+    postgres = given.postgres_url() if own["postgres"] else server.url
+    if not own["kafka"] and state.running("broker") is None:
+        with bars.doing("Kafka starts"):
+            broker = EmbeddedBroker(data, keep=True).start()
+            state.note("broker", broker.pid, broker.bootstrap, broker.log)
+    kafka = given.kafka_servers() if own["kafka"] else state.processes["broker"].where
+    where = Place(kafka, postgres, lake, given.views)
+    serves = {"kafka": kafka, "postgres": place(parse_url(postgres)), "lake": lake, "views": given.views}
+    if state.serves and state.serves != serves:
+        changed = ", ".join(name for name in serves if state.serves.get(name) != serves[name])
+        raise SettingsError(f"what runs here was started with other settings ({changed}): run `watershed down`, then `watershed up`")
+    state.serves = serves
+    data.mkdir(parents=True, exist_ok=True)
+    state.write()
+    found = {"WATERSHED_KAFKA": None if own["kafka"] else kafka, "WATERSHED_POSTGRES": None if own["postgres"] else postgres}
+    found["WATERSHED_LAKE"] = lake if lake.startswith(str(data)) else None
+    lines = ["# Written by `watershed up`, removed by `watershed down`; environment, .env and luigi.cfg come first."]
+    _write_private(Path(SERVICES), "\n".join([*lines, *(f"{k}='{v}'" for k, v in found.items() if v)]) + "\n")
+    with bars.doing("topics, tables and views are made"):
+        run(where.watershed("init", log=data / "init.log"), LIMIT_S)
+    return where
+
+
+def _start_worker(where: Place, state: State, bars: "Bars") -> None:
+    if state.running("worker") is not None:
+        return
+    log = Path(state.data) / "speed.log"
+    with bars.doing("a worker of the speed layer starts"):
+        child = where.worker(log)
+        state.note("worker", child.pid, "", log)
+        database = engine(where.postgres, application_name="watershed up")
+        try:
+            child.await_ready(lambda: any(f":{child.pid}:" in w for names in status(database).workers.values() for w in names), LIMIT_S)
+        finally:
+            database.dispose()
+
+
+def _start_luigid(where: Place, state: State, bars: "Bars") -> None:
+    """On the port where luigi looks by itself, else on a free one; it has no authentication: loopback only."""
+    if state.running("luigid") is not None:
+        return
+    log = Path(state.data) / "luigid.log"
+
+    def launch(port: int) -> Child:
+        options = ["--address", LOOPBACK, "--port", str(port), "--state-path", str(Path(state.data) / "luigid.state")]
+        child = where.command("luigid", ["-c", "from luigi.cmdline import luigid; luigid()", *options], log)
+        try:
+            child.await_ready(lambda: port_answers(port), LIMIT_S)
+        except BaseException:
+            child.kill()
+            raise
+        state.note("luigid", child.pid, f"http://{LOOPBACK}:{port}", log)
+        return child
+
+    with bars.doing("luigid starts"):
+        try:
+            if port_answers(LUIGID_PORT):
+                raise PortTakenError(f"port {LUIGID_PORT} is taken")
+            launch(LUIGID_PORT)
+        except PortTakenError:
+            start_on_free_ports(1, lambda ports: launch(ports[0]))
+
+
+def scheduler(state: State) -> tuple[str, ...]:
+    """What luigi must be told to find luigid."""
+    port = int(state.processes["luigid"].where.rpartition(":")[2])
+    return () if port == LUIGID_PORT else ("--scheduler-port", str(port))
+
+
+def _load_weather(where: Place, state: State, bars: "Bars") -> None:
+    """History, a night over it by way of luigid, then the rest of the year for the real-time layer; once is enough."""
+    log = KafkaLog(where.kafka)
+    database = engine(where.postgres, application_name="watershed up")
+    sender = Sender(where.kafka, WEATHER_TOPIC)
+    try:
+        if sum(log.end_offsets(WEATHER_TOPIC)):
+            return
+        rows = readings()
+        _send(sender, "nine months of real weather are sent", [r for r in rows if r["observed_at"] < HISTORY_UNTIL], 1, bars)
+        _run_night(where, state, status(database).ledger[WEATHER_TOPIC], bars)
+        _send(sender, "three more months are sent", [r for r in rows if r["observed_at"] >= HISTORY_UNTIL], 2, bars)
+        ends = log.end_offsets(WEATHER_TOPIC)
+
+        def caught_up() -> bool:
+            reached = {p.partition: p.position for p in status(database).partitions if p.topic == WEATHER_TOPIC}
+            return all(reached[p] >= end for p, end in enumerate(ends))
+
+        with bars.doing("the speed layer catches up"):
+            if not wait_until(caught_up, LIMIT_S):
+                raise ServerError(f"the speed layer did not reach the log's end within {LIMIT_S:g} s; see {state.processes['worker'].log}")
+    finally:
+        sender.close()
+        log.close()
+        database.dispose()
+
+
+def _send(sender: Sender, what: str, rows: list[dict[str, Any]], seed: int, bars: "Bars") -> None:
+    events = list(spread(rows, seed))
+    with bars.doing(what, len(events)) as show:
+        for n, event in enumerate(events):
+            sender.send(event)
+            show(n, "")
+        sender.flush()
+
+
+def _run_night(where: Place, state: State, ledger: list[Cut], bars: "Bars") -> None:
+    day = free_night(date.fromisoformat(HISTORY_UNTIL), ledger)
+    tasks = night_tasks(len(ledger[0].offsets), len(load_views(where.views)))
+    with bars.doing("a night runs, by way of luigid", tasks) as show:
+        night = where.night(day, Path(state.data) / "night.log", scheduler(state))
+
+        def over() -> bool:
+            show(*night_progress(night))
+            return finished(night)
+
+        try:
+            if not wait_until(over, LIMIT_S, slowest_poll_s=0.3):
+                raise ServerError(f"{night.name} did not end within {LIMIT_S:g} s; see {night.log}")
+        finally:
+            night.stop()
+
+
+# ---- stopping
+def _stop(state: State, console: Console) -> None:
+    """End what runs of it, by process id; forget it."""
+    for name in sorted(state.processes, key=ORDER.index):
+        process = state.processes[name]
+        if not process.runs:
+            console.print(f"{name}: had ended before")
+        elif name == "postgres":
+            EmbeddedPostgres(process.where).stop()
+            console.print(f"{name}: stopped (process {process.pid})")
+        else:
+            graceful = stop_pid(process.pid, limit_s=WORKER_STOP_LIMIT_S)
+            console.print(f"{name}: {'stopped' if graceful else 'killed, as it did not stop by itself'} (process {process.pid})")
+    Path(SERVICES).unlink(missing_ok=True)
+    (STATE / "pids.json").unlink(missing_ok=True)
+
+
+# ---- telling
+def _tell(console: Console, where: Place, state: State) -> None:
+    """What runs where, and what to do with it."""
+    shown = place(parse_url(where.postgres))
+    rows = [("Kafka", where.kafka, "broker"), ("Postgres", shown, "postgres"), ("speed layer", "one worker", "worker")]
+    rows += [("Luigi's UI", state.processes["luigid"].where, "luigid"), ("lake", near(where.lake), ""), ("views", where.views, "")]
+    table = Table(title="running", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("what", "where", "process", "log"):
+        table.add_column(name, overflow="fold")
+    for what, at, name in rows:
+        process = state.processes.get(name)
+        given = "yours" if name in ("broker", "postgres") else ""
+        table.add_row(what, at, str(process.pid) if process else given, near(process.log) if process else "")
+    console.print(table)
+    luigi, watershed = program("luigi"), program("watershed")
+    today = datetime.now(UTC).date()
+    commands = [
+        (f"{watershed} status", "positions, cuts, lag, workers"),
+        (" ".join([luigi, "--module tasks Nightly --date", str(today), *scheduler(state)]), "a night; watch it in Luigi's UI"),
+        (f"{watershed} audit", "recompute the log and compare"),
+        (f"{watershed} down", "stop what was started"),
+    ]
+    if "postgres" in state.processes:
+        commands.insert(1, (f"psql '{where.postgres}' -c 'TABLE serving.freshness'", "SQL, with any client"))
+    for command, what in commands:
+        console.print(f"  [dim]# {what}[/]\n  {command}")
+
+
+class Bars:
+    """A bar for what takes time, where there is a terminal; a line when it is done, everywhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        words = TextColumn("{task.description}"), TextColumn("[dim]{task.fields[doing]}")
+        columns = (SpinnerColumn(), words[0], BarColumn(), TimeElapsedColumn(), words[1])
+        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+    @contextmanager
+    def doing(self, what: str, total: int | None = None) -> Iterator[Callable[[int, str], None]]:
+        """`what` goes on until the end of the block, which may call (done, what it does now)."""
+        task = self.progress.add_task(what, total=total, doing="")
+        began_s = time.monotonic()
+        yield lambda done, doing: self.progress.update(task, completed=done, doing=doing)
+        self.progress.remove_task(task)
+        self.console.print(f"[green]✔[/] {what} ({time.monotonic() - began_s:.1f} s)")
+
+
+# ---- the rest
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One `up` or `down` at a time in this folder."""
+    try:
+        STATE.mkdir(mode=0o700, exist_ok=True)
+        with (STATE / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SettingsError(f"another `watershed up` or `down` runs in {Path.cwd()}: wait until it has ended") from None
+            yield
+    except PermissionError as error:
+        raise SettingsError(f"{STATE.absolute()} cannot be written ({error.strerror}): run it in a folder of your own") from None
+
+
+def _born(pid: int) -> str:
+    """When the process was started, as the system says it; empty when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            return ""
+    return subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Replace a file that only its owner may read."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(mode=0o600, exist_ok=False)
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
