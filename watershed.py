@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return app(arguments, standalone_mode=True)
     except WatershedError as error:
-        print(f"watershed: {error}", file=sys.stderr)
+        typer.echo(f"watershed: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -194,10 +194,12 @@ def _shown(value: bytes | None) -> str:
 
 
 def program(name: str) -> str:
-    """How to call a console script of ours here: by its name when it is in PATH, else by its path beside this Python."""
+    """How to call a console script of ours here: by its name when it is in PATH, else by its path, else through this Python."""
     if shutil.which(name) is not None:
         return name
     beside = Path(sys.executable).with_name(name)
+    if not beside.exists():
+        return f"{sys.executable} -m {name}"
     return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 

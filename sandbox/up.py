@@ -19,10 +19,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from pipeline.errors import SettingsError
 from pipeline.handover import Cut
@@ -116,6 +114,8 @@ def up(with_weather: bool = False) -> None:
         _start_luigid(where, state, bars)
         if with_weather:
             _load_weather(where, state, bars)
+        if len(bars.done) == 1:
+            console.print("Everything runs already.")
     _tell(console, where, state)
 
 
@@ -144,9 +144,10 @@ def _start_servers(given: Given, state: State, bars: "Bars") -> Place:
     data = Path(state.data)
     lake = given.lake if "lake" in given.model_fields_set or own["postgres"] else str(data / "lake")
     lake = lake if "://" in lake else str(Path(lake).absolute())
-    if not own["postgres"]:
+    server = EmbeddedPostgres(data / "postgres", keep=True)
+    if not own["postgres"] and not server.runs:
         with bars.doing("Postgres starts"):
-            server = EmbeddedPostgres(data / "postgres", keep=True).start()
+            server.start()
             state.note("postgres", server.pid, str(server.folder), server.log)
     postgres = given.postgres_url() if own["postgres"] else server.url
     if not own["kafka"] and state.running("broker") is None:
@@ -290,29 +291,34 @@ def _stop(state: State, console: Console) -> None:
 # ---- telling
 def _tell(console: Console, where: Place, state: State) -> None:
     """What runs where, and what to do with it."""
-    shown = place(parse_url(where.postgres))
-    rows = [("Kafka", where.kafka, "broker"), ("Postgres", shown, "postgres"), ("speed layer", "one worker", "worker")]
-    rows += [("Luigi's UI", state.processes["luigid"].where, "luigid"), ("lake", near(where.lake), ""), ("views", where.views, "")]
-    table = Table(title="running", title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("what", "where", "process", "log"):
-        table.add_column(name, overflow="fold")
-    for what, at, name in rows:
-        process = state.processes.get(name)
-        given = "yours" if name in ("broker", "postgres") else ""
-        table.add_row(what, at, str(process.pid) if process else given, near(process.log) if process else "")
-    console.print(table)
+    mine = state.processes
+    postgres = f"yours, {place(parse_url(where.postgres))}"
+    if "postgres" in mine:
+        postgres = f"embedded, its socket in {near(mine['postgres'].where)}"
+    rows = {
+        "Kafka": f"{'embedded, in memory' if 'broker' in mine else 'yours'}, {where.kafka}",
+        "Postgres": postgres,
+        "speed layer": f"one worker, process {mine['worker'].pid}, its log {near(mine['worker'].log)}",
+        "Luigi's UI": mine["luigid"].where,
+        "lake": near(where.lake),
+        "views": f"{where.views}: {', '.join(view.name for view in load_views(where.views))}",
+    }
+    console.print()
+    for what, at in rows.items():
+        console.print(f"{what:13}[bold]{at}[/]")
+    console.print("\nNow, in this folder:")
     luigi, watershed = program("luigi"), program("watershed")
     today = datetime.now(UTC).date()
     commands = [
         (f"{watershed} status", "positions, cuts, lag, workers"),
-        (" ".join([luigi, "--module tasks Nightly --date", str(today), *scheduler(state)]), "a night; watch it in Luigi's UI"),
+        (" ".join([luigi, "--module tasks Nightly --date", str(today), *scheduler(state)]), "a night, to be seen in Luigi's UI"),
         (f"{watershed} audit", "recompute the log and compare"),
         (f"{watershed} down", "stop what was started"),
     ]
     if "postgres" in state.processes:
         commands.insert(1, (f"psql '{where.postgres}' -c 'TABLE serving.freshness'", "SQL, with any client"))
     for command, what in commands:
-        console.print(f"  [dim]# {what}[/]\n  {command}")
+        console.print(f"  {command}   [dim]# {what}[/]")
 
 
 class Bars:
@@ -320,6 +326,7 @@ class Bars:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.done: list[str] = []
         words = TextColumn("{task.description}"), TextColumn("[dim]{task.fields[doing]}")
         columns = (SpinnerColumn(), words[0], BarColumn(), TimeElapsedColumn(), words[1])
         self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -331,6 +338,7 @@ class Bars:
         began_s = time.monotonic()
         yield lambda done, doing: self.progress.update(task, completed=done, doing=doing)
         self.progress.remove_task(task)
+        self.done.append(what)
         self.console.print(f"[green]✔[/] {what} ({time.monotonic() - began_s:.1f} s)")
 
 

@@ -40,10 +40,14 @@ def audit(names: tuple[str, ...], reference: bool, as_json: bool, seed: int | No
         run = Audit(database, KafkaLog(settings.kafka_servers()), Lake(settings.lake), seed, reference, bars.show)
         reports = run.run([v for v in views if not names or v.name in names])
     if as_json:
-        print(json.dumps({"reference": reference, "seed": seed, "views": [asdict(r) for r in reports]}, default=str, indent=1))
+        _document({"reference": reference, "seed": seed, "views": [asdict(r) for r in reports]})
     else:
         _print(reports, reference, seed)
     return 0 if all(r.exact for r in reports) else 1
+
+
+def _document(content: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(content, default=str, indent=1) + "\n")
 
 
 class _Bars:
@@ -100,9 +104,8 @@ def status(as_json: bool) -> None:
     ends = {topic: log.end_offsets(topic) for topic in found.ledger}
     rows = [{**asdict(p), "log_end": ends[p.topic][p.partition], "lag": ends[p.topic][p.partition] - p.position} for p in found.partitions]
     if as_json:
-        cuts = {topic: [asdict(c) for c in ledger] for topic, ledger in found.ledger.items()}
-        json.dump({"partitions": rows, "cuts": cuts, "workers": dict(found.workers)}, sys.stdout, default=str, indent=1)
-        print()
+        ledgers = {topic: [asdict(c) for c in ledger] for topic, ledger in found.ledger.items()}
+        _document({"partitions": rows, "cuts": ledgers, "workers": dict(found.workers)})
         return
     console = Console()
     console.print(_partitions(rows))

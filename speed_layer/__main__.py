@@ -12,5 +12,5 @@ if __name__ == "__main__":
     try:
         main("--until-caught-up" in sys.argv[1:], stop)
     except WatershedError as error:
-        print(f"watershed: {error}", file=sys.stderr)
+        sys.stderr.write(f"watershed: {error}\n")
         sys.exit(1)

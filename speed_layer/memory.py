@@ -40,7 +40,7 @@ class SegmentStates:
             return
         found = self._newest.find(group_hashes(self.view, delta))
         known = found[found >= 0]
-        self._append(combine(self.view, [self._rows.take(pa.array(known)), delta]) if len(known) else delta)
+        self._append(combine(self.view, [self._rows.take(pa.array(known, pa.int64())), delta]) if len(known) else delta)
 
     def changed(self) -> pa.Table:
         """The newest rows of the groups that changed since the last commit."""

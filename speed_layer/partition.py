@@ -64,6 +64,14 @@ class PartitionWork:
         self.read: int | None = None
         self.limit: int | None = None  # a chosen cut that the next commit must end at
         self.oldest_s = 0.0  # monotonic time at which the oldest uncommitted block was taken
+        self.states: dict[str, SegmentStates] = {}
+        self._nothing_pending()
+
+    def _nothing_pending(self) -> None:
+        self.counts = Counts()
+        self.view_counts = {v.name: ViewCounts() for v in self.parts.views}
+        self.witness: Witness | None = None
+        self.newest_ms = -1  # of record timestamps
 
     # ---- load
     def load(self) -> bool:
@@ -150,12 +158,6 @@ class PartitionWork:
     def full(self) -> bool:
         """Whether the next commit must come before more is read."""
         return self.limit is not None and self.read == self.limit
-
-    def _nothing_pending(self) -> None:
-        self.counts = Counts()
-        self.view_counts = {v.name: ViewCounts() for v in self.parts.views}
-        self.witness: Witness | None = None
-        self.newest_ms = -1
 
     # ---- commit
     def commit(self) -> bool:

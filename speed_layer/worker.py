@@ -22,7 +22,7 @@ from pipeline.errors import Refused
 from pipeline.handover import Claim, CrashPoints, Generation, NoCrash, SpeedStore
 from pipeline.lake import Lake
 from pipeline.log import Block, Log
-from speed_layer.partition import Parts, PartitionWork
+from speed_layer.partition import PartitionWork, Parts
 from speed_layer.sharing import moves
 from speed_layer.stats import Stats
 
@@ -157,10 +157,10 @@ class Worker:
     def _rebalance(self) -> None:
         now = time.monotonic()
         while not self._lost.empty():
-            claim = self._lost.get()
-            work = self.sources[claim.topic].works.get(claim.partition)
-            if work is not None and work.claim.owner == claim.owner:
-                self._drop(claim.topic, claim.partition, "taken over by another worker")
+            lost = self._lost.get()
+            work = self.sources[lost.topic].works.get(lost.partition)
+            if work is not None and work.claim.owner == lost.owner:
+                self._drop(lost.topic, lost.partition, "taken over by another worker")
         if now - self._renewed_s < RENEW_S:
             return
         self._renewed_s = now

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -109,6 +110,13 @@ def master_blocks(night: Night, r: Range, rows: int = BLOCK_ROWS) -> Iterator[Bl
         yield Block(EMPTY_BATCH, start, r.end)
 
 
+def _runs(days: pa.ChunkedArray) -> list[tuple[object, int]]:
+    """(day, rows) of each run of a sorted column."""
+    counted = pc.value_counts(days)
+    pairs: list[Any] = list(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
+    return sorted(pairs)
+
+
 class _CleanFiles:
     """Accepted records go to one file per event date, rejected ones to one file for the range; memory is bounded by FLUSH_ROWS."""
 
@@ -147,9 +155,9 @@ class _CleanFiles:
         self.held = []
         days = table.column(self.night.source.event_time).cast(pa.date32())
         table = table.append_column(DATE, days).sort_by([(DATE, "ascending"), ("_offset", "ascending")])
-        runs = pc.run_end_encode(table.column(DATE).combine_chunks())
         start = 0
-        for day, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+        for day, rows in _runs(table.column(DATE)):
+            end = start + rows
             folder = layout.clean(self.night.source.topic, self.night.source_fingerprint)
             path = f"{folder}/date={day}/{self.r.partition}-{self.r.start}-{self.r.end}-{self.flushes}.parquet"
             part = table.slice(start, end - start).drop_columns([DATE])

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import dask
 import pyarrow as pa
 import pyarrow.compute as pc
+from dask.base import compute
+from dask.delayed import delayed
 
 from pipeline import layout
 from pipeline.definition import View
@@ -54,12 +55,12 @@ def fold_view(night: Night, view: View, number: int, full: bool = False, report:
     cleans = _clean_manifests(night, base, number)
     chunks = [(p, files) for p, manifest in cleans for files in _chunks(manifest.files)]
     report(f"folding {sum(f.rows for _, files in chunks for f in files):,} records above cut {base}", 0.1)
-    parts: list[Part] = _compute([dask.delayed(fold_files, pure=False)(view, night.lake.root, p, files) for p, files in chunks])
+    parts: list[Part] = _compute([delayed(fold_files, pure=False)(view, night.lake.root, p, files) for p, files in chunks])
     report(f"merging {sum(p.states.num_rows for p in parts):,} states", 0.6)
     carried = {f.partition[WINDOW_DATE]: f for f in below.files} if below else {}
     touched = _by_date(combine(view, [p.states for p in parts]), view)
     written: list[File] = _compute([
-        dask.delayed(write_date, pure=False)(night, view, number, day, states, carried.get(day)) for day, states in sorted(touched.items())
+        delayed(write_date, pure=False)(night, view, number, day, states, carried.get(day)) for day, states in sorted(touched.items())
     ])
     files = {**carried, **{f.partition[WINDOW_DATE]: f for f in written}}
     facts = {
@@ -75,8 +76,8 @@ def fold_view(night: Night, view: View, number: int, full: bool = False, report:
     return manifest
 
 
-def _compute(delayed: Sequence[Any]) -> list[Any]:
-    return list(dask.compute(*delayed, scheduler="threads")) if delayed else []
+def _compute(graph: Sequence[Any]) -> list[Any]:
+    return list(compute(*graph, scheduler="threads")) if graph else []
 
 
 def _clean_manifests(night: Night, base: int, number: int) -> list[tuple[int, Manifest]]:

@@ -179,12 +179,6 @@ class Night:
         return found
 
     # ---- publish
-    def stage(self, number: int, report: Report = silent) -> None:
-        """Put the batch's rows into Postgres, invisible until published."""
-        from tasks.staging import stage
-
-        stage(self, number, report)
-
     def publish(self, number: int) -> str:
         """Make it visible, in one transaction."""
         self.crash.reach("night.before_publish")

@@ -5,9 +5,9 @@
 complete() asks the manifest or the row, never a flag of Luigi's. `date` names the night and nothing else: it selects no events.
 """
 
+import datetime
 import json
 from collections.abc import Iterator
-from datetime import date
 from typing import Any
 
 import luigi
@@ -19,20 +19,26 @@ from tasks.context import context
 from tasks.night import Night
 
 
-class Step(luigi.Task):  # type: ignore[misc]
+def _say(tell: Any, what: Any) -> None:
+    """Luigi puts these callbacks in place only while a worker runs the task."""
+    if tell is not None:
+        tell(what)
+
+
+class Step(luigi.Task):
     """A task that reports to Luigi's UI: message, progress and a link to what it made."""
 
     retry_count = 1
 
     def report(self, message: str, fraction: float) -> None:
         """Show where the task is."""
-        self.set_status_message(message)
-        self.set_progress_percentage(round(100 * fraction))
+        _say(self.set_status_message, message)
+        _say(self.set_progress_percentage, round(100 * fraction))
 
     def made(self, path: str) -> None:
         """Link to the target."""
-        self.set_tracking_url(context().lake.uri(path))
-        self.set_progress_percentage(100)
+        _say(self.set_tracking_url, context().lake.uri(path))
+        _say(self.set_progress_percentage, 100)
 
 
 class OfCut(Step):
@@ -123,7 +129,9 @@ class Stage(OfCut):
         return self.night.staged(self.number)
 
     def run(self) -> None:
-        self.night.stage(self.number, self.report)
+        from tasks.staging import stage
+
+        stage(self.night, self.number, self.report)
         self.made(self.night.fold_path(self.night.views[0], self.number))
 
 
@@ -140,7 +148,7 @@ class Publish(OfCut):
         return self.night.published(self.number)
 
     def run(self) -> None:
-        self.set_status_message(f"{self.topic}, cut {self.number}: {self.night.publish(self.number)}")
+        _say(self.set_status_message, f"{self.topic}, cut {self.number}: {self.night.publish(self.number)}")
         self.made(self.night.fold_path(self.night.views[0], self.number))
 
 
@@ -159,7 +167,7 @@ class ChooseCut(Step):
         path = layout.cut_file(str(self.date))
         context().crash.reach("cut.before_file")
         context().lake.write_bytes(path, json.dumps(self._document(chosen), indent=1, sort_keys=True).encode())
-        self.set_status_message("; ".join(f"{t}: cut {c.number} at {list(c.offsets)}" for t, c in chosen.items()))
+        _say(self.set_status_message, "; ".join(f"{t}: cut {c.number} at {list(c.offsets)}" for t, c in chosen.items()))
         self.made(path)
 
     def _chosen(self) -> dict[str, Cut | None]:
@@ -200,7 +208,7 @@ class Nightly(Step):
         return night.choose(self.date)
 
     @classmethod
-    def _published(cls, dates: list[date]) -> set[date]:
+    def _published(cls, dates: list[datetime.date]) -> set[datetime.date]:
         done = set(dates)
         for topic in context().topics:
             night = context().night(topic)

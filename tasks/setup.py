@@ -13,8 +13,8 @@ from pipeline.handover import Generation
 from pipeline.kafka_log import KafkaLog
 from pipeline.log import MissingTopic
 from pipeline.settings import by_source
-from serving.generations import active_generation
 from serving.connection import transaction
+from serving.generations import active_generation
 from serving.rebuild import activate, begin_generation
 from serving.setup import Plan, install
 from tasks.context import Context, context

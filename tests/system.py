@@ -52,7 +52,6 @@ class System:
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("WATERSHED_")},
             "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
-            "PYTHONDONTWRITEBYTECODE": "1",  # a views file is edited within a second: its stale bytecode must not be used
             "WATERSHED_KAFKA": kafka,
             "WATERSHED_POSTGRES": postgres,
             "WATERSHED_LAKE": str(self.lake),
