@@ -230,6 +230,32 @@ class NightStore(Protocol):
         """'published' or 'covered'; raises Refused when the live segments do not tile [cut, position)."""
 
 
+@dataclass(frozen=True)
+class Purge:
+    """What a purge marked and will delete, no more and no less: batches by number, and speed segments that start below `cut`."""
+
+    generation: int
+    batches: tuple[int, ...]
+    cut: Vector
+
+
+class OperatorStore(Protocol):
+    """What an operator asks."""
+
+    def rollback(self, generation: Generation) -> Cut:
+        """Make the batch before the visible one visible again, in one transaction; the cut that is visible now.
+
+        Where publish had raised a position, it returns to the end of the contiguous coverage, later segments are deleted, the epoch
+        is raised and the owner nulled. The batch rolled back is withdrawn. Refused when purge has given that right up.
+        """
+
+    def mark_purge(self, generation: Generation, keep: int) -> Purge | None:
+        """First transaction: give up rollback below the newest `keep` published batches, and note what may go; None when nothing may."""
+
+    def purge(self, generation: Generation, marked: Purge) -> None:
+        """Second transaction: DELETE exactly what was marked; safe to run again."""
+
+
 class Clock(Protocol):
     """Time, for leases and progress; the simulation brings its own."""
 
@@ -265,7 +291,9 @@ __all__ = [
     "LeaseRow",
     "NightStore",
     "NoCrash",
+    "OperatorStore",
     "Outcome",
+    "Purge",
     "SpeedStore",
     "Split",
     "Staged",

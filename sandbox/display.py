@@ -109,8 +109,8 @@ class Frame:
     def _wide(self) -> RenderableType:
         top = Table.grid(expand=True, padding=(0, 1))
         top.add_column(ratio=1)
-        top.add_column(width=46)
-        right = Group(freshness(self.scene.seen), Text(), sent(self.scene.sent))
+        top.add_column(width=48)
+        right = Group(Text(), freshness(self.scene.seen), Text(), Text(), sent(self.scene.sent))
         # Room for the second lines of three steps that run at once, so that nothing below moves.
         now = Panel(steps(self.scene, len(self.scene.steps)), title="now", title_align="left", border_style="dim", height=16)
         top.add_row(now, right)
@@ -146,7 +146,7 @@ def steps(scene: Scene, room: int) -> RenderableType:
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(width=1)
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    grid.add_column(width=5, justify="right")
+    grid.add_column(width=5, justify="right", no_wrap=True)
     for step in scene.steps[first : first + room]:
         sign, style = SIGNS[step.state]
         text = Text(f"{step.title:23}", style if step.state != "done" else "")
@@ -169,10 +169,10 @@ def _progress(step: Step) -> RenderableType:
 
 def freshness(seen: Seen | None) -> RenderableType:
     """One line for each partition."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), title="freshness, in offsets", title_style="dim", expand=True)
+    table = Table(box=None, padding=(0, 1, 0, 0), title="freshness, in offsets", title_style="dim", header_style="dim")
     table.add_column("partition", no_wrap=True)
     for name, style in (("cut", BATCH), ("position", SPEED), ("log end", ""), ("lag", "")):
-        table.add_column(name, justify="right", style=style)
+        table.add_column(name, justify="right", style=style, no_wrap=True, min_width=9 if name != "lag" else 6)
     if seen is None:
         table.add_row("–", "–", "–", "–", "–")
         return table

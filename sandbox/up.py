@@ -318,7 +318,7 @@ def _tell(console: Console, where: Place, state: State) -> None:
     if "postgres" in state.processes:
         commands.insert(1, (f"psql '{where.postgres}' -c 'TABLE serving.freshness'", "SQL, with any client"))
     for command, what in commands:
-        console.print(f"  {command}   [dim]# {what}[/]")
+        console.print(f"  [dim]# {what}[/]\n  {command}")
 
 
 class Bars:

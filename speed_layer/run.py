@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from pipeline.crash import crash_points
 from pipeline.handover import Generation
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
@@ -38,7 +39,8 @@ def main(until_caught_up: bool, stop: threading.Event) -> None:
     log = KafkaLog(settings.kafka_servers())
     store = PostgresSpeedStore(database, views)
     reader = LiveConsumer(settings.kafka_servers(), group_id=GROUP)
-    worker = Worker(sources, store, log, reader, Lake(settings.lake), (StoreUnavailable, Unreachable), stop)
+    crash = crash_points()
+    worker = Worker(sources, store, log, reader, Lake(settings.lake, crash), (StoreUnavailable, Unreachable), stop, crash)
     until = _caught_up(log, store, [g for _, _, g in sources]) if until_caught_up else None
     with _Shown(worker):
         worker.run(until)

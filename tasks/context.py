@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from sqlalchemy.engine import Engine
 
+from pipeline.crash import crash_points
 from pipeline.definition import View
 from pipeline.errors import Refused
 from pipeline.fingerprints import view_fingerprint
@@ -67,10 +68,11 @@ class Context:
 def _open(pid: int) -> Context:
     settings = Settings()
     views = settings.load_views()
-    lake = Lake(settings.lake)
+    crash = crash_points()
+    lake = Lake(settings.lake, crash)
     log = KafkaLog(settings.kafka_servers())
     database = engine(settings.postgres_url(), application_name="watershed night")
-    return Context(settings, views, lake, log, database, PostgresNightStore(database, views))
+    return Context(settings, views, lake, log, database, PostgresNightStore(database, views), crash)
 
 
 def context() -> Context:

@@ -179,6 +179,14 @@ def test_a_snapshot_is_sorted_and_restores_at_any_size() -> None:
     assert len(Identities(horizon, snapshot)) == len(pairs)
 
 
+@pytest.mark.parametrize(("later", "duplicate"), [(10, True), (11, False)])
+def test_what_lies_exactly_at_the_horizon_outlives_the_growth_of_the_table(later: int, duplicate: bool) -> None:
+    memory = Identities(10)
+    assert feed(memory, [Record(0, -1)]) == [False]
+    block = [Record(later, i) for i in range(1000)] + [Record(later, -1)]
+    assert feed(memory, block) == [False] * 1000 + [duplicate]
+
+
 def test_the_horizon_is_closed() -> None:
     memory = Identities(10)
     assert feed(memory, [Record(0, 1), Record(10, 1), Record(21, 1), Record(31, 2)]) == [False, True, False, False]
@@ -257,6 +265,13 @@ def test_what_is_accepted_depends_on_the_log_alone_and_not_on_its_blocks(
     total: Any = sum((p.counts for p in parts[1:]), parts[0].counts)
     assert total == whole.counts
     assert total.records == len(rows)
+    assert total.duplicates == sum(by_the_rule([as_record(*row) for row in rows], 100))
+
+
+def as_record(timestamp_ms: int, value: bytes | None) -> Record:
+    """The record as the rule sees it; of the values above, events of one-letter identities with a time are valid."""
+    valid = value in [event(i) for i in "abcd"]
+    return Record(timestamp_ms, value[8] if valid and value else 0, valid)
 
 
 def test_another_horizon_is_another_source_and_its_views_are_other_views() -> None:

@@ -170,7 +170,9 @@ def test_a_float_becomes_the_decimal_nearest_to_its_exact_value_half_even(value:
 
 
 @settings(max_examples=300, deadline=None, database=None)
-@given(unscaled=st.integers(1 - 10**18, 10**18 - 1), scale=st.integers(0, 12))
+@given(unscaled=st.integers(2**53, 10**18 - 1) | st.integers(1 - 10**18, -(2**53)) | st.integers(-(2**53), 2**53), scale=st.integers(0, 12))
+@example(unscaled=-92577410246059121, scale=6)  # dividing the nearest double by 10**6 would round twice
+@example(unscaled=983587849413808602, scale=12)
 @example(unscaled=2**53 + 1, scale=3)
 @example(unscaled=10**18 - 1, scale=1)
 def test_a_decimal_enters_expressions_as_the_nearest_float(unscaled: int, scale: int) -> None:
