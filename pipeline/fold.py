@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.aggregates.base import Rows
 from pipeline.arrays import chunk, codes, valid
@@ -20,7 +21,7 @@ from pipeline.groups import Hashes, group, hash_rows
 from pipeline.handover import ViewCounts
 from pipeline.ingest import OFFSET, PARTITION
 from pipeline.states import WINDOW_TYPE, group_columns, members, state_of, state_schema
-from pipeline.types import ColumnType
+from pipeline.types import KEY_BYTES, ColumnType
 
 TIME = ColumnType("datetime")
 INT = ColumnType("int")
@@ -79,7 +80,19 @@ def _derive_and_filter(view: View, columns: dict[str, pa.Array], failed: Any, re
     for name in view.key:
         if columns[name].null_count:
             blame(~valid(columns[name]) & keep, f"{name}: a derived key is null")
+    long = _key_bytes(view, columns, rows) > KEY_BYTES
+    if long.any():
+        blame(long & keep, f"key: {', '.join(view.key)} are longer than {KEY_BYTES} bytes together")
     return keep
+
+
+def _key_bytes(view: View, columns: dict[str, pa.Array], rows: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """UTF-8 bytes of each row's text keys; a null counts none."""
+    total = np.zeros(rows, np.int64)
+    for name in view.key:
+        if view.types[name].kind == "str":
+            total += np.asarray(pc.fill_null(pc.binary_length(columns[name]), 0).to_numpy(zero_copy_only=False), np.int64)
+    return total
 
 
 def _lift(view: View, columns: dict[str, pa.Array]) -> pa.Table:

@@ -15,6 +15,7 @@ import pyarrow as pa
 DECIMAL_DIGITS = 18
 DECIMAL_LIMIT = 10**DECIMAL_DIGITS  # |unscaled| < DECIMAL_LIMIT: fits int64, and 2**63 of them fit 128 bits
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+KEY_BYTES = 2000  # UTF-8 bytes of all text key columns of a group together: a Postgres index entry holds 2,704
 # Windows of up to a year align below their event, and Python's datetime ends at 9999: both ends stay inside it.
 TIME_MIN = datetime(2, 1, 1, tzinfo=UTC)
 TIME_MAX = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)

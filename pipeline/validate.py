@@ -64,6 +64,7 @@ def _blame(reason: Ints, mask: Mask, text: str, reasons: list[str]) -> None:
 
 
 def _replace(values: pa.Array, where: Mask, by: Any) -> pa.Array:
+    by = by + 0.0 if isinstance(by, float) else by  # a bound or default of -0.0 is stored as 0.0
     return pc.if_else(pa.array(where), pa.scalar(by, values.type), values) if where.any() else values
 
 

@@ -43,7 +43,7 @@ def _temperatures(axes: Axes, parts: Parts) -> None:
     for station, colour in STATIONS.items():
         rows = sorted((r for r in parts.merged if r["station"] == station), key=lambda r: r["window_start"])
         means = [float("nan") if r["temperature_mean"] is None else float(r["temperature_mean"]) for r in rows]
-        axes.plot([_day(r["window_start"]) for r in rows], means, color=colour, linewidth=1.1, label=station)
+        axes.plot([_day(r["window_start"]) for r in rows], means, color=colour, linewidth=1.2, label=station)
     positions = ", ".join(f"{f.partition}: {f.cut:,} → {f.position:,}" for f in parts.freshness)
     axes.set_title(f"as of the offsets (cut → position, by partition)  {positions}", fontsize=9, color="#555555", loc="left")
     axes.set_ylabel("daily mean temperature, °C")
@@ -67,7 +67,7 @@ def _readings(axes: Axes, parts: Parts, seam: datetime | None) -> None:
             axes.annotate(f"+{height}", (x, bottom + height), (0, 2), textcoords="offset points", ha="center", fontsize=8, color=SPEED)
     axes.set_ylabel("readings per day")
     axes.set_xlabel("the days around the cut" if seam is not None else "")
-    axes.legend(loc="lower left", ncols=2, framealpha=0.9)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
     axes.margins(x=0.01, y=0.12)
     _dates(axes, DayLocator(interval=2) if seam is not None else AutoDateLocator())  # type: ignore[no-untyped-call]
 

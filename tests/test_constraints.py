@@ -8,6 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 
 from pipeline import Between, Clip, Default, Length, Nullable, OneOf, Pattern, Scale, Source
@@ -158,3 +159,14 @@ def test_the_event_time_and_the_identity_are_columns_like_any_other() -> None:
     assert got.rejected.column("reason").to_pylist() == [f"id: breaks {Between(1)}"]
     assert got.accepted.column("at").to_pylist() == [utc(2013, 1, 1)]
     assert got.counts.duplicates == 1, "1 and 1.0 are one identity"
+
+
+@pytest.mark.parametrize(
+    ("hint", "text"),
+    [(Annotated[float, Default(-0.0)], "null"), (Annotated[float, Between(-0.0, 1), Clip()], "-5"), (float, "-0.0"), (float, "-1e-999")],
+    ids=str,
+)
+def test_a_minus_zero_is_stored_as_zero_wherever_it_comes_from(hint: Any, text: str) -> None:
+    got, reason = outcome(hint, text)
+    assert (got, reason) == (0.0, None)
+    assert not np.signbit(got)

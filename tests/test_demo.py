@@ -138,7 +138,8 @@ def drawn(path: Path) -> set[str]:
 
 def test_the_chart_shows_the_layers_and_the_stations(tmp_path: Path) -> None:
     seen = a_look().parts
-    seen.merged[:] = [{**r, "temperature_mean": Decimal(STATIONS.index(r["station"]))} for r in seen.merged]
+    swings = {r["window_start"]: Decimal(n % 17) for n, r in enumerate(seen.merged)}
+    seen.merged[:] = [{**r, "temperature_mean": swings[r["window_start"]] + 20 * STATIONS.index(r["station"])} for r in seen.merged]
     chart.draw(seen, tmp_path / "both.png")
     chart.draw(Parts([], seen.speed, seen.merged, seen.freshness), tmp_path / "real-time.png")
     chart.draw(Parts([], [], [], []), tmp_path / "nothing.png")

@@ -357,21 +357,23 @@ EVERYTHING = View(
 SMALL = st.integers(-9, 9) | st.sampled_from([2**63 - 1, -(2**63), -51, 10**6])
 READING = st.fixed_dictionaries(
     {
-        "id": st.integers(0, 5),
-        "at": st.sampled_from([0, 1, -1, 3_599_999, 3_600_000]),
-        "k": st.none() | st.integers(-3, 3),
-        "n": st.none() | SMALL,
+        "id": st.integers(0, 20),
+        "at": st.sampled_from([0, 1, 3_599_999, 0, -1, 3_600_000]),
+        "k": st.sampled_from([0, 1, -1, 2, 0, 1, None]),
+        "n": SMALL | SMALL | st.none(),
         "p": st.none() | st.decimals(-20, 20, places=2).map(str) | st.just("9999999999999999.99"),
         "x": st.none() | st.sampled_from([0, -0.0, 1.5, -1e300]),
         "s": st.none() | st.sampled_from(VALUES["str"]),
-        "b": st.sampled_from([True, False, True, None, "broken"]),
+        "b": st.sampled_from([True, False, True, False, True, False, None, "broken"]),
     }
 )
-STEPS = st.sampled_from([5, 0, 1, 10, 11, 20, -30, None, "tombstone"])
+STEPS = st.sampled_from([5, 0, 1, 4, 2, 10, 11, 20, -30, None, "tombstone"])
 
 
 @WHOLE
-@given(st.lists(st.tuples(READING, STEPS), max_size=60), st.data())
+@given(
+    st.sampled_from([0, 40]).flatmap(lambda n: st.lists(st.tuples(READING, STEPS), min_size=n, max_size=60)), st.data()
+)
 def test_crowded_groups_and_crowded_identities_come_out_alike(
     given_readings: list[tuple[dict[str, Any], Any]], data: st.DataObject
 ) -> None:

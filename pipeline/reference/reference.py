@@ -20,7 +20,7 @@ from pipeline.reference.groups import Group, group_class, new_group
 from pipeline.reference.json_text import Invalid
 from pipeline.reference.validation import record_of
 from pipeline.reference.values import EPOCH, epoch_us
-from pipeline.types import ColumnType
+from pipeline.types import KEY_BYTES, ColumnType
 
 Record = tuple[int, int, bytes | None, bytes | None]  # offset, timestamp_ms (-1: none), key, value (None: tombstone)
 Key = tuple[Any, ...]
@@ -170,6 +170,8 @@ class _View:
         for name in self.view.key:
             if row[name] is None:
                 raise Failed(f"key column {name} is null")
+        if sum(len(row[name].encode()) for name in self.view.key if isinstance(row[name], str)) > KEY_BYTES:
+            raise Failed(f"the key columns are longer than {KEY_BYTES} bytes together")
         return row
 
     def _add(self, row: dict[str, Any], partition: int, offset: int) -> None:
