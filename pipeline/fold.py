@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.aggregates.base import Rows
-from pipeline.arrays import chunk, codes, valid
+from pipeline.arrays import chunk, codes, text_buffers, valid
 from pipeline.definition import View
 from pipeline.evaluate import as_condition, derive, enter
 from pipeline.groups import Hashes, group, hash_rows
@@ -91,7 +90,8 @@ def _key_bytes(view: View, columns: dict[str, pa.Array], rows: int) -> np.ndarra
     total = np.zeros(rows, np.int64)
     for name in view.key:
         if view.types[name].kind == "str":
-            total += np.asarray(pc.fill_null(pc.binary_length(columns[name]), 0).to_numpy(zero_copy_only=False), np.int64)
+            offsets, _ = text_buffers(columns[name])  # of a null: empty
+            total += np.diff(offsets)
     return total
 
 
