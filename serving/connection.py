@@ -170,3 +170,6 @@ def _explain_connection(text: str, first: str, where: str, url: URL) -> StoreErr
         return StoreError(f"{where} does not let us in: {first}: set {SETTING}")
     reason = first.rsplit("failed: ", 1)[-1]
     return StoreUnavailable(f"{where} cannot be reached ({reason}): start it, or set {SETTING}")
+
+
+__all__ = ["Engine", "StoreBusy", "StoreUnavailable", "engine", "explain", "parse_url", "patiently", "place", "transaction"]

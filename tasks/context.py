@@ -7,8 +7,6 @@ import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from sqlalchemy.engine import Engine
-
 from pipeline.crash import crash_points
 from pipeline.definition import View
 from pipeline.errors import Refused
@@ -17,7 +15,7 @@ from pipeline.handover import CrashPoints, Generation, NoCrash
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.settings import Settings, by_source
-from serving.connection import engine, transaction
+from serving.connection import Engine, engine, transaction
 from serving.generations import building_generation
 from serving.night_store import PostgresNightStore
 from serving.setup import require
@@ -72,7 +70,7 @@ def _open(pid: int) -> Context:
     lake = Lake(settings.lake, crash)
     log = KafkaLog(settings.kafka_servers())
     database = engine(settings.postgres_url(), application_name="watershed night")
-    return Context(settings, views, lake, log, database, PostgresNightStore(database, views), crash)
+    return Context(settings, views, lake, log, database, PostgresNightStore(database, views, crash=crash), crash)
 
 
 def context() -> Context:
