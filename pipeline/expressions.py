@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import DefinitionError, did_you_mean
+from pipeline.types import is_text
 
 COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 ARITHMETIC = ("add_checked", "subtract_checked", "multiply_checked", "divide_checked", "negate_checked", "abs_checked")
@@ -159,6 +160,8 @@ def _literal(scalar: pa.Scalar, what: str) -> Literal:
             f"{what} holds the constant {value!r} of type {type}; allowed are int, finite float, str, bool, date and"
             f" datetime with zone UTC in microseconds (decimal columns enter expressions as floats)"
         )
+    if isinstance(value, str) and not is_text(value):
+        raise DefinitionError(f"{what} holds a text constant with U+0000, which Postgres cannot hold")
     return Literal(type, value.hex() if isinstance(value, float) else repr(value), value)
 
 
@@ -217,7 +220,19 @@ def common_kind(kinds: tuple[str, ...]) -> str | None:
     return "float" if distinct == {"int", "float"} else None
 
 
+def _arity(function: str) -> tuple[int, int]:
+    """The least and the greatest number of arguments of a function."""
+    if function in ("negate_checked", "abs_checked", "invert", "cast", "is_in", *MATH, *TEXT) or function.startswith("is_"):
+        return 1, 1
+    if function == "coalesce":
+        return 1, 2**31
+    return (3, 3) if function == "if_else" else (2, 2)
+
+
 def _result(function: str, kinds: tuple[str, ...], options: dict[str, Any]) -> str | None:
+    least, greatest = _arity(function)
+    if not least <= len(kinds) <= greatest:
+        return None
     common = common_kind(kinds)
     number = common in ("int", "float")
     one = len(kinds) == 1

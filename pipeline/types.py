@@ -25,6 +25,11 @@ EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)  # decimal's defaul
 KINDS = {"int", "decimal", "float", "str", "bool", "datetime", "date"}
 
 
+def is_text(value: str) -> bool:
+    """Whether Postgres and UTF-8 can hold it: no U+0000, no half of a surrogate pair."""
+    return "\x00" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
 @dataclass(frozen=True)
 class ColumnType:
     """`kind` is one of int, decimal, float, str, bool, datetime, date; `scale` is the number of decimals (decimal only, else 0)."""
@@ -83,7 +88,7 @@ class ColumnType:
             return isinstance(value, datetime) and value.tzinfo is not None and TIME_MIN <= value <= TIME_MAX
         if self.kind == "date":
             return isinstance(value, date) and not isinstance(value, datetime)
-        return isinstance(value, str) and self.kind == "str" and "\x00" not in value
+        return isinstance(value, str) and self.kind == "str" and is_text(value)
 
     def _fits_decimal(self, value: Decimal) -> bool:
         if not value.is_finite() or value.adjusted() > DECIMAL_DIGITS:

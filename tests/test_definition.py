@@ -32,7 +32,9 @@ from pipeline import (
 )
 from pipeline.definition import reads
 from pipeline.errors import DefinitionError
+from pipeline.expressions import kind_of, parse
 from pipeline.record import columns
+from pipeline.types import ColumnType
 from tests.definitions import Reading, record, source, view
 
 
@@ -230,3 +232,16 @@ def test_reads_names_every_column_that_the_view_needs_and_no_other() -> None:
         aggregates={"a": First("note"), "m": Max("x")},
     )
     assert reads(one) == {"station", "observed_at", "ratio", "good", "note"}
+
+
+def test_a_call_with_too_few_or_too_many_arguments_is_refused() -> None:
+    call = pc.Expression._call("if_else", [pc.field("a"), pc.field("b")])
+    with pytest.raises(DefinitionError, match="cannot take arguments"):
+        kind_of(parse(call, "where"), {"a": "bool", "b": "int"}, "where")
+
+
+def test_text_constants_that_postgres_cannot_hold_are_refused() -> None:
+    with pytest.raises(DefinitionError, match=r"U\+0000"):
+        parse(pc.field("a") == "x\x00", "where")
+    for text in ("\x00", "\ud800"):
+        assert not ColumnType("str").accepts(text)
