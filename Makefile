@@ -21,7 +21,7 @@ PIPENV_ENV := env -u VIRTUAL_ENV -u PIPENV_ACTIVE PIPENV_VENV_IN_PROJECT=1 PIPEN
 # Quiet unless it fails.
 QUIETLY = log=$$(mktemp); trap 'rm -f "$$log"' EXIT; quietly() { "$$@" >"$$log" 2>&1 || { cat "$$log" >&2; exit 1; }; }
 
-.PHONY: help demo up test test-fast check lint types format venv lock clean
+.PHONY: help demo up down test test-fast check lint types format venv lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,8 +29,11 @@ help: ## Show this list
 demo: venv ## Watch real weather go through both layers into one SQL view, about two minutes
 	@$(BIN)/watershed demo
 
-up: venv ## Start an embedded Kafka and Postgres, the layers and Luigi's UI, and leave them running
-	@$(BIN)/watershed up
+up: venv ## Start Kafka, Postgres, a worker and Luigi's UI with some weather, and leave them running
+	@$(BIN)/watershed up --with-weather
+
+down: venv ## Stop what 'make up' started
+	@$(BIN)/watershed down
 
 test: venv ## Run all tests, on real Kafka and Postgres where they are installed
 	@$(BIN)/python -m pytest

@@ -68,7 +68,8 @@ def _readings(axes: Axes, parts: Parts, seam: datetime | None) -> None:
     axes.set_ylabel("readings per day")
     axes.set_xlabel("the days around the cut" if seam is not None else "")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
-    axes.margins(x=0.01, y=0.12)
+    axes.margins(x=0.01)
+    axes.set_ylim(0, 1.15 * max(map(sum, zip(low, high, strict=True)), default=1))
     _dates(axes, DayLocator(interval=2) if seam is not None else AutoDateLocator())  # type: ignore[no-untyped-call]
 
 

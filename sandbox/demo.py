@@ -41,11 +41,13 @@ from sandbox.services import (
     free_night,
     ignore_interrupts,
     interruptible,
+    lake_of_its_own,
     logged,
     night_progress,
     night_tasks,
     rejected_files,
     run,
+    whole,
 )
 from sandbox.summary import AuditFound, Findings, summary
 from sandbox.weather import readings, spread
@@ -154,14 +156,14 @@ class Story:
         self.display.begin(At.SERVERS)
         given = Given()
         own = {"Postgres": given.postgres is not None, "Kafka": given.kafka is not None}
-        # A Postgres that lives on knows cuts whose files lie in the lake of the settings; a fresh one gets a fresh lake.
-        lake = given.lake if "lake" in given.model_fields_set or own["Postgres"] else str(self.folder / "lake")
+        # Services that live on know cuts whose files lie in the lake of the settings; fresh ones get a fresh lake.
+        lake = whole(given.lake) if all(own.values()) else lake_of_its_own(given, self.folder)
         postgres = given.postgres_url() if own["Postgres"] else self._embedded_postgres()
         if own["Kafka"]:
             kafka = given.kafka_servers()
         else:
             kafka = self.stack.enter_context(EmbeddedBroker(self.logs)).bootstrap
-        self.place = Place(kafka, postgres, lake if "://" in lake else str(Path(lake).absolute()), VIEWS_MODULE)
+        self.place = Place(kafka, postgres, lake, VIEWS_MODULE)
         self.display.finish(At.SERVERS, ", ".join(f"{'your' if mine else 'embedded'} {name}" for name, mine in own.items()))
 
     def _embedded_postgres(self) -> str:

@@ -15,16 +15,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
+from pyarrow import fs
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from pipeline import layout
 from pipeline.definition import Source
-from pipeline.errors import LogError
+from pipeline.errors import LogError, SettingsError
 from pipeline.fingerprints import source_fingerprint
 from pipeline.handover import Cut, Generation
 from pipeline.lake import Lake
@@ -34,6 +35,8 @@ from sandbox.weather import Event, Kind
 
 FLUSH_LIMIT_S = 60.0
 SAMPLE_LETTERS = 90
+ERROR_LINES = 6
+LOGGED = ("DEBUG", "INFO", "WARNING", "=====")
 RUNNING = re.compile(r" running +(\w+)\(")
 DONE = re.compile(r" done +(\w+\(.*\))")
 IN_PLAIN_WORDS = {
@@ -55,6 +58,33 @@ class Given(Settings):
         cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return super().settings_customise_sources(settings_cls, **sources)[:-1]
+
+
+def whole(lake: str) -> str:
+    """The lake as a child process finds it wherever it runs: an address, or an absolute path."""
+    return lake if "://" in lake else str(Path(lake).expanduser().absolute())
+
+
+def lake_of_its_own(given: Given, folder: Path) -> str:
+    """For services that begin empty: a lake in `folder`, or below the one that is set, so that nothing of another log is overwritten."""
+    if "lake" not in given.model_fields_set:
+        return str(folder / "lake")
+    root, mark, options = given.lake.partition("?")
+    return whole(f"{root.rstrip('/')}/{folder.name}{mark}{options}")
+
+
+def refuse_used_lake(lake: str) -> None:
+    """SettingsError when the lake holds anything: a log that begins anew would overwrite the files of another one."""
+    try:
+        files, base = fs.FileSystem.from_uri(lake)
+        used = bool(files.get_file_info(fs.FileSelector(base, allow_not_found=True)))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"the lake {lake.partition('?')[0]} cannot be read: {error}; set `lake` (WATERSHED_LAKE)") from None
+    if used:
+        raise SettingsError(
+            f"the lake {lake.partition('?')[0]} is not empty, and the embedded broker begins a new log, whose files would overwrite"
+            f" those there: set `kafka` (WATERSHED_KAFKA) too, or leave `lake` unset, or set it to a new folder"
+        )
 
 
 @dataclass(frozen=True)
@@ -90,10 +120,21 @@ class Place:
 
 
 def finished(child: Child) -> bool:
-    """Whether it has ended well; ServerError, with the end of its log, when it has ended badly."""
+    """Whether it has ended well; ServerError, with what its log says of it, when it has ended badly."""
     if child.returncode not in (None, 0):
-        raise ServerError(f"{child.name} failed with exit code {child.returncode}. {quote_log(child.log, child.from_byte)}")
+        raise ServerError(f"{child.name} failed with exit code {child.returncode}. {_error_of(child)}")
     return not child.runs
+
+
+def _error_of(child: Child) -> str:
+    """The last error that Luigi logged, without the summary that follows it; the end of the log where there is none."""
+    lines = child.log_text().splitlines()
+    at = max((n for n, line in enumerate(lines) if line.startswith("ERROR")), default=None)
+    if at is None:
+        return quote_log(child.log, child.from_byte)
+    error = [lines[at], *takewhile(lambda line: not line.startswith(LOGGED), lines[at + 1 :])]
+    shown = error if len(error) <= ERROR_LINES else [error[0], "...", *error[2 - ERROR_LINES :]]
+    return "\n".join([f"From its log {child.log}:", *(f"  {line}" for line in shown)])
 
 
 def run(child: Child, limit_s: float) -> None:

@@ -39,7 +39,7 @@ from sandbox.processes import (
     stop_pid,
     wait_until,
 )
-from sandbox.services import Given, Place, Sender, finished, free_night, night_progress, night_tasks, program, run
+from sandbox.services import Given, Place, Sender, finished, free_night, night_progress, night_tasks, program, refuse_used_lake, run, whole
 from sandbox.summary import near
 from sandbox.weather import readings, spread
 from serving.connection import engine, parse_url, place
@@ -137,13 +137,15 @@ def down() -> None:
 def _start_servers(given: Given, state: State, bars: "Bars") -> Place:
     """Postgres and Kafka where they are not given; topics, tables and views; and services.env for the other commands."""
     own = {"kafka": given.kafka is not None, "postgres": given.postgres is not None}
-    if not state.data:
+    fresh = not state.data
+    if fresh:
         # A broker that forgets cannot go on with a Postgres and a lake that remember: they begin together.
-        fresh = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-        state.data = str((STATE / (fresh if not own["kafka"] else "data")).absolute())
+        name = "data" if own["kafka"] else f"{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+        state.data = str((STATE / name).absolute())
     data = Path(state.data)
-    lake = given.lake if "lake" in given.model_fields_set or own["postgres"] else str(data / "lake")
-    lake = lake if "://" in lake else str(Path(lake).absolute())
+    lake = whole(given.lake) if "lake" in given.model_fields_set or own["postgres"] else str(data / "lake")
+    if fresh and not own["kafka"]:
+        refuse_used_lake(lake)
     server = EmbeddedPostgres(data / "postgres", keep=True)
     if not own["postgres"] and not server.runs:
         with bars.doing("Postgres starts"):

@@ -21,12 +21,14 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
+from pipeline.errors import SettingsError
 from pipeline.handover import Counts, Cut
+from pipeline.settings import Settings
 from sandbox import chart
 from sandbox.demo import TITLES, At
 from sandbox.display import Display, Frame, Scene, Seen
-from sandbox.processes import pid_runs
-from sandbox.services import free_night, night_tasks
+from sandbox.processes import Child, ServerError, pid_runs
+from sandbox.services import Given, free_night, lake_of_its_own, night_tasks, refuse_used_lake, run
 from sandbox.summary import AuditFound, Findings, summary
 from sandbox.weather import STATIONS, Event, Kind, readings, spread
 from serving.reading import Freshness, Parts
@@ -322,6 +324,50 @@ def test_up_begins_anew_when_its_memory_only_broker_has_died(commands: Commands)
     assert second["data"] != first["data"] and Path(first["data"]).is_dir(), "a fresh folder, and the old one is kept"
     assert not any(pid_runs(p["pid"]) for p in first["processes"].values()), "nothing of the time before is left running"
     assert commands.run("watershed", "audit")[0] == 0
+
+
+def test_an_embedded_broker_gets_a_lake_of_its_own_and_never_one_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WATERSHED_LAKE", raising=False)
+    assert lake_of_its_own(Given(), tmp_path / "demo-1") == str(tmp_path / "demo-1" / "lake")
+    monkeypatch.setenv("WATERSHED_LAKE", "s3://bucket/lake?region=eu-west-1")
+    assert lake_of_its_own(Given(), tmp_path / "demo-1") == "s3://bucket/lake/demo-1?region=eu-west-1"
+    refuse_used_lake(str(tmp_path / "new"))
+    (tmp_path / "used").mkdir()
+    refuse_used_lake(str(tmp_path / "used"))
+    (tmp_path / "used" / "cuts").mkdir()
+    with pytest.raises(SettingsError, match="is not empty"):
+        refuse_used_lake(str(tmp_path / "used"))
+
+
+def test_what_up_started_is_not_taken_for_what_a_person_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KAFKA", "POSTGRES", "LAKE"):
+        monkeypatch.delenv(f"WATERSHED_{name}", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".watershed").mkdir()
+    (tmp_path / ".watershed" / "services.env").write_text("WATERSHED_KAFKA='127.0.0.1:1'\n")
+    assert (Settings().kafka, Given().kafka) == ("127.0.0.1:1", None)
+    (tmp_path / "luigi.cfg").write_text("[watershed]\nkafka = own:9092\n")
+    assert (Settings().kafka, Given().kafka) == ("own:9092", "own:9092")
+
+
+@pytest.mark.parametrize(
+    ("said", "quoted", "left_out"),
+    [
+        (["INFO: a", "ERROR: task failed: no lake", "INFO: b", "===== Luigi Execution Summary ====="], ["no lake"], ["Summary"]),
+        (["ERROR: task failed", "Traceback", *"12345678", "KeyError: 9", "DEBUG: c"], ["task failed", "KeyError: 9"], ["  1\n", "DEBUG"]),
+        (["watershed: no such topic"], ["watershed: no such topic"], []),
+    ],
+    ids=["one line", "traceback", "no luigi"],
+)
+def test_a_failed_child_is_told_by_its_error_not_by_luigis_summary(
+    tmp_path: Path, said: list[str], quoted: list[str], left_out: list[str]
+) -> None:
+    child = Child("the night", [sys.executable, "-c", f"print({chr(10).join(said)!r}); exit(30)"], tmp_path / "log", folder=tmp_path)
+    with pytest.raises(ServerError, match="the night failed with exit code 30") as told:
+        run(child, 20)
+    assert all(words in str(told.value) for words in [*quoted, str(tmp_path / "log")])
+    assert not any(words in str(told.value) for words in left_out)
 
 
 def test_a_night_has_as_many_tasks_as_luigi_runs() -> None:

@@ -1,0 +1,167 @@
+"""The shipped code as actors: workers that step, nights that run Luigi's tasks, an operator.
+
+Nothing of the protocol is here: a worker's turn is speed_layer.worker.Worker._step, a night is tasks.nightly.Nightly with the tasks
+it requires, in the order that Luigi would run them.
+"""
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+from pipeline.dedupe import Identities
+from pipeline.definition import View
+from pipeline.errors import LakeError
+from pipeline.handover import Claim, CrashPoints, Generation
+from pipeline.lake import Lake
+from pipeline.log import Block
+from sandbox.simulation.memory_log import MemoryLog
+from serving.connection import StoreUnavailable
+from speed_layer.snapshots import Snapshots, SnapshotWriter
+from speed_layer.worker import LEASE_S, At, Worker
+from tasks.night import Night
+
+SNAPSHOTS = 0.25  # share of the commits after which a worker writes a snapshot
+FEW = 4  # stops of the log that one poll returns at most
+
+
+class Reader:
+    """What a worker reads from: speed_layer.worker.Reader on the log in memory."""
+
+    def __init__(self, log: MemoryLog, rng: random.Random) -> None:
+        self.log, self.rng = log, rng
+        self.positions: dict[At, int] = {}
+        self.end_offsets: dict[At, int] = {}
+
+    def assign(self, wanted: Mapping[At, int]) -> None:
+        self.positions = dict(wanted)
+
+    def poll(self, timeout_ms: int, max_records: int) -> dict[At, Block]:
+        self.log.point("log.poll")
+        found = {}
+        for at, start in self.positions.items():
+            part = self.log.parts[at[1]]
+            ahead = [stop for stop in part.stops if start < stop <= part.end]
+            if ahead:
+                end = ahead[min(len(ahead), self.rng.randint(1, FEW)) - 1]
+                found[at] = part.block(start, end)
+                self.positions[at] = end
+        return found
+
+    def commit_group_offsets(self, offsets: Mapping[At, int]) -> None:
+        """For lag tools alone."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Inline(SnapshotWriter):
+    """Writes a worker's snapshot at once, between two of its points, and not after every commit."""
+
+    rng: random.Random
+
+    def after_commit(self, snapshots: Snapshots, claim: Claim, identities: Identities) -> None:
+        if self.rng.random() < SNAPSHOTS:
+            self._write(snapshots, claim, identities.copied(claim.position))
+            if self.failed is not None:
+                raise self.failed
+
+
+@dataclass
+class Never:
+    """The event that would stop a worker; waiting for it is a point."""
+
+    log: MemoryLog
+
+    def is_set(self) -> bool:
+        return False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.log.point("wait")
+        return False
+
+
+class SimulatedWorker(Worker):
+    """The shipped worker; when leases are looked at and commits are due is drawn, instead of told by a clock."""
+
+    def __init__(self, name: str, store: Any, log: MemoryLog, lake: Lake, crash: CrashPoints, views: Sequence[View],
+                 generation: Generation, rng: random.Random) -> None:  # fmt: skip
+        sources = [(views[0].source, views, generation)]
+        never: Any = Never(log)
+        super().__init__(sources, store, log, Reader(log, rng), lake, (StoreUnavailable,), never, crash, store)
+        self.name, self.rng = name, rng
+        self.snapshot_writer = Inline((StoreUnavailable,), 0.0, crash)
+        self.snapshot_writer.rng = rng
+
+    def turn(self, eager: bool = False) -> None:
+        """One step of the loop."""
+        if eager or self.rng.random() < 0.3:
+            self._renew_once()
+        self._renewed_s = -inf if eager or self.rng.random() < 0.4 else inf
+        for sourced in self.sources.values():
+            for work in sourced.works.values():
+                work.oldest_s = -inf if eager or self.rng.random() < 0.6 else inf
+        self._step()
+
+    def _renew_once(self) -> None:
+        """What the thread of the leases does every RENEW_S."""
+        try:
+            for topic in self.sources:
+                self.store.heartbeat(topic, self.name, LEASE_S)
+            claims = self._claims()
+            held = self.store.renew(claims, LEASE_S) if claims else set()
+            for claim in claims:
+                if claim.owner not in held:
+                    self._lost.put(claim)
+        except StoreUnavailable as error:
+            self.trouble = str(error)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether it holds every partition, and has committed all of the log."""
+        works = [w for s in self.sources.values() for w in s.works.values()]
+        ends = self.reader.log.parts  # type: ignore[attr-defined]
+        return len(works) == len(ends) and all(
+            w.read is not None and not w.dirty and w.claim.position == ends[w.claim.partition].end for w in works
+        )
+
+
+@dataclass
+class NightContext:
+    """What tasks.nightly asks of tasks.context: the parts that it works with."""
+
+    of: Night
+    lake: Lake
+    crash: CrashPoints
+    topics: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.topics = [self.of.source.topic]
+
+    def night(self, topic: str, generation: int = 0) -> Night:
+        """The one there is."""
+        return self.of
+
+
+def run_task(task: Any) -> None:
+    """A Luigi task as Luigi runs it: what it requires first, then itself, then whether it is complete."""
+    if task.complete():
+        return
+    for needed in _flat(task.requires()):
+        run_task(needed)
+    done = task.run()
+    if isinstance(done, Iterator):
+        for yielded in done:
+            for needed in _flat(yielded):
+                run_task(needed)
+    if not task.complete():
+        raise LakeError(f"{task} ran and is not complete")
+
+
+def _flat(tasks: Any) -> Iterator[Any]:
+    if isinstance(tasks, Iterable):
+        for task in tasks:
+            yield from _flat(task)
+    elif tasks is not None:
+        yield tasks

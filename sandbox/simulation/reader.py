@@ -1,0 +1,83 @@
+"""A reader: what the merged view would answer now, and what is wrong with it.
+
+    newest batch row of each group at or below the visible number  ⊕  Σ its live speed rows  =  the oracle's answer at position
+"""
+
+from typing import Any
+
+from pipeline.definition import View
+from pipeline.fold import combine
+from pipeline.handover import ViewCounts
+from pipeline.states import group_columns, present
+from sandbox.simulation.memory_tables import Group, Row, Rows, Tables
+from sandbox.simulation.oracle import Oracle
+
+SHOWN = 3  # differing groups that a message lists
+
+
+class Reader:
+    """Answers groups from a cache as long as the rows they are made of stay the same."""
+
+    def __init__(self, tables: Tables, oracle: Oracle) -> None:
+        self.tables, self.oracle = tables, oracle
+        self._seen: dict[str, dict[Group, tuple[tuple[Row, ...], dict[str, Any]]]] = {v: {} for v in tables.views}
+
+    def rows(self, view: str) -> dict[Group, list[Row]]:
+        """The rows that the merged view would take together, by group."""
+        t = self.tables
+        newest: Rows = {}
+        for number in sorted(n for n in t.batch_rows[view] if n <= t.visible):
+            newest |= t.batch_rows[view][number]
+        found = {group: [row] for group, row in newest.items()}
+        cut = t.cuts[t.visible].offsets
+        for (partition, segment), rows in t.speed_rows[view].items():
+            if segment >= cut[partition]:
+                for group, row in rows.items():
+                    found.setdefault(group, []).append(row)
+        return found
+
+    def answer(self, view: View) -> dict[Group, dict[str, Any]]:
+        """(key columns..., window_start) -> aggregate -> value, as a user sees them now."""
+        seen, now = self._seen[view.name], self.rows(view.name)
+        stale = {g: tuple(rows) for g, rows in now.items() if g not in seen or seen[g][0] != tuple(rows)}
+        if stale:
+            states = self.tables.table_of(view.name, [row for rows in stale.values() for row in rows])
+            keys = len(group_columns(view))
+            for values in present(view, combine(view, [states])).to_pylist():
+                group = tuple(values.values())[:keys]
+                seen[group] = (stale[group], dict(list(values.items())[keys:]))
+        return {group: seen[group][1] for group in now}
+
+    def wrong(self) -> str | None:
+        """The first difference between the answer and the recompute; None when there is none."""
+        positions = tuple(r.position for r in self.tables.positions)
+        return self._wrong_counts() or next(filter(None, (self._differs(v, positions) for v in self.tables.views.values())), None)
+
+    def _differs(self, view: View, positions: tuple[int, ...]) -> str | None:
+        got, wanted = self.answer(view), self.oracle.answer(view.name, positions)
+        if got == wanted:
+            return None
+        groups = [g for g in sorted(got.keys() | wanted.keys(), key=str) if got.get(g) != wanted.get(g)]
+        lines = [f"{g}: served {_shown(got.get(g), wanted.get(g))}" for g in groups[:SHOWN]]
+        more = f" and {len(groups) - SHOWN} more" if len(groups) > SHOWN else ""
+        return f"view {view.name} at positions {list(positions)} differs from the recompute in {'; '.join(lines)}{more}"
+
+    def _wrong_counts(self) -> str | None:
+        t = self.tables
+        for p, row in enumerate(t.positions):
+            live = t.live(p)
+            records = sum((s.counts for _, s in live), t.batches[t.visible].counts[p])
+            if records != (wanted := self.oracle.counts(p, row.position)):
+                return f"partition {p} at position {row.position}: accounting says {records}, the log has {wanted}"
+            for view in t.views:
+                folded = sum((s.views.get(view, ViewCounts()) for _, s in live), t.batches[t.visible].views[view][p])
+                if folded != (of_view := self.oracle.view_counts(view, p, row.position)):
+                    return f"view {view}, partition {p} at position {row.position}: it counts {folded}, the log has {of_view}"
+        return None
+
+
+def _shown(got: dict[str, Any] | None, wanted: dict[str, Any] | None) -> str:
+    if got is None or wanted is None:
+        return f"{got}, recomputed {wanted}"
+    names = [n for n in wanted if got[n] != wanted[n]]
+    return f"{ {n: str(got[n]) for n in names} }, recomputed { {n: str(wanted[n]) for n in names} }"

@@ -1,0 +1,299 @@
+"""A world: one source with its views, log, arbiter and lake in memory, and the processes that work on it.
+
+    after every transaction: Reader.wrong() is None        what can be published is published when everybody is left in peace
+
+Faults befall transactions: a reply is lost after it landed (lose), it does not land (refuse), or it is on its way (delay) and lands
+at any later time, or never. The caller sees StoreUnavailable in all three.
+"""
+
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from pipeline.definition import View
+from pipeline.errors import LakeError, Refused, WatershedError
+from pipeline.handover import Committed, Fenced, Purge, Split
+from pipeline.log import LogTruncated
+from sandbox.simulation.actors import NightContext, SimulatedWorker, run_task
+from sandbox.simulation.events import events
+from sandbox.simulation.memory_lake import MemoryLake
+from sandbox.simulation.memory_log import MemoryLog
+from sandbox.simulation.memory_night import MemoryNightStore, MemoryOperatorStore, Untiled
+from sandbox.simulation.memory_speed import MemorySpeedStore
+from sandbox.simulation.memory_tables import Tables
+from sandbox.simulation.oracle import Oracle
+from sandbox.simulation.reader import Reader
+from sandbox.simulation.schedule import Actor, Crashed
+from serving.connection import StoreUnavailable
+from tasks import nightly
+from tasks.night import Night
+from tasks.purging import purge_lake
+
+FIRST_NIGHT = date(2013, 1, 1)
+UNSEEN = {"heartbeat", "farewell", "take", "renew", "release", "record_snapshot", "forget_snapshot"}  # change nothing that is read
+CATCH_UP_TURNS = 400
+
+
+class Broken(Exception):
+    """The promise is broken; the message says how."""
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The three faces of the arbiter; a test plants a bug by giving another."""
+
+    speed: type[MemorySpeedStore] = MemorySpeedStore
+    night: type[MemoryNightStore] = MemoryNightStore
+    operator: type[MemoryOperatorStore] = MemoryOperatorStore
+
+
+@dataclass
+class Reach:
+    """Crash points: each is a point where others may run."""
+
+    point: Callable[[str], None]
+
+    def reach(self, name: str) -> None:
+        self.point(name)
+
+
+@dataclass
+class Sizes:
+    """How large a world is."""
+
+    partitions: int = 2
+    workers: int = 2
+    nights: int = 2
+    records: int = 26
+    decisions: int = 260
+
+
+class World:
+    """See the module. All randomness comes from `seed`; each process draws from a generator of its own."""
+
+    def __init__(self, views: Sequence[View], seed: int, sizes: Sizes, stores: Stores = Stores()) -> None:
+        self.views, self.seed, self.sizes = tuple(views), seed, sizes
+        source = views[0].source
+        parts = events(source, random.Random(f"{seed} events"), sizes.partitions, sizes.records)  # noqa: S311
+        self.log = MemoryLog(source.topic, parts, self.point)
+        self.oracle = Oracle(self.views, parts)
+        self.tables = Tables(source, self.views, f"id-of-{source.topic}", tuple(p.start for p in parts))
+        self.tables.read, self.tables.write = self._read, self._write
+        self.speed, self.night_store = stores.speed(self.tables), stores.night(self.tables)
+        self.operator = stores.operator(self.tables)
+        crash = Reach(self.point)
+        self.lake = MemoryLake(crash, self.point)
+        self.crash = crash
+        self.night = Night(source, self.views, self.tables.generation, self.night_store, self.log, self.lake, crash)
+        self.reader = Reader(self.tables, self.oracle)
+        self.current: Actor | None = None
+        self.actors: dict[str, Actor] = {}
+        self.flights: deque[tuple[str, str, Callable[[], Any]]] = deque()
+        self.unfinished: set[date] = set()
+        self.running: dict[str, date] = {}
+        self.dates = 0
+        self.births: Counter[str] = Counter()
+        self.seen: Counter[str] = Counter()
+        self.trace: list[str] = []
+        self.broken: str | None = None
+
+    # ---- points and transactions
+    def point(self, name: str) -> None:
+        """A place where the running process may be interrupted."""
+        if self.current is not None:
+            self.seen["points"] += 1
+            self.current.point()
+
+    def _read(self, what: str, body: Callable[[], Any]) -> Any:
+        self.point(what)
+        return body()
+
+    def _write(self, what: str, body: Callable[[], Any]) -> Any:
+        self.point(what)
+        actor = self.current
+        if actor is None or actor.fate == "run":
+            found = self._apply(what, body, actor.name if actor else "peace")
+            self.point(f"{what}.replied")
+            return found
+        fate, actor.fate = actor.fate, "run"
+        if fate == "lose":
+            self._apply(what, body, actor.name, ", reply lost")
+            self.seen[f"lost {what}"] += 1
+        elif fate == "delay":
+            self.flights.append((what, actor.name, body))
+            self.say(f"{actor.name}: {what} is delayed, connection lost")
+        else:
+            self.say(f"{actor.name}: {what} does not land, connection lost")
+        raise StoreUnavailable("Postgres in memory broke off: try again")
+
+    def _apply(self, what: str, body: Callable[[], Any], who: str, note: str = "") -> Any:
+        before = [(r.owner, r.worker) for r in self.tables.positions] if what == "take" else []
+        try:
+            found = body()
+        except WatershedError as error:
+            self.say(f"{who}: {what}{note}: {type(error).__name__}: {error}")
+            if isinstance(error, Untiled):
+                self._break(f"STUCK: {error}")
+            raise
+        self._count(what, found, before)
+        if what not in UNSEEN or what == "take":
+            self.say(f"{who}: {what} {_told(found)}{note}")
+        if what not in UNSEEN:
+            self.seen["readings"] += 1
+            wrong = self.reader.wrong()
+            if wrong:
+                self._break(wrong)
+        return found
+
+    def _count(self, what: str, found: Any, before: Sequence[Any]) -> None:
+        if what == "take" and found is not None and before[found.partition][0] is not None:
+            self.seen["takeover"] += 1
+        elif isinstance(found, Split):
+            self.seen["split"] += 1
+        elif isinstance(found, Fenced):
+            self.seen["fenced"] += 1
+        elif isinstance(found, Committed):
+            self.seen["commit"] += 1
+        elif what == "publish":
+            self.seen[str(found).replace("published", "publish")] += 1
+        elif what in ("rollback", "purge"):
+            self.seen[what] += 1
+
+    def say(self, line: str) -> None:
+        """Note what happened, for the trace of a failure."""
+        self.trace.append(line)
+
+    def _break(self, how: str) -> None:
+        if self.broken is None:
+            self.broken = how
+        raise Broken(how)
+
+    # ---- processes
+    def born(self, slot: str) -> Actor:
+        """The process in a slot, a new one after a crash."""
+        found = self.actors.get(slot)
+        if found is None or found.done:
+            self.births[slot] += 1
+            name = f"{slot}.{self.births[slot]}"
+            rng = random.Random(f"{self.seed} {name}")  # noqa: S311 -- reproducible, not secret
+            kind = slot.rstrip("0123456789")
+            body = {"worker": self._worker, "night": self._night, "operator": self._operator}[kind]
+            found = self.actors[slot] = Actor(name, lambda: body(slot, name, rng))
+        return found
+
+    def worker(self, name: str, rng: random.Random) -> SimulatedWorker:
+        """A new worker process."""
+        return SimulatedWorker(name, self.speed, self.log, self.lake, self.crash, self.views, self.tables.generation, rng)
+
+    def _worker(self, slot: str, name: str, rng: random.Random) -> None:
+        worker = self.worker(name, rng)
+        with suppress(Refused):  # it ends, as the shipped one does, and is started again
+            while True:
+                worker.turn()
+                self.point("turn")
+
+    def _night(self, slot: str, name: str, rng: random.Random) -> None:
+        others = sorted(day for other, day in self.running.items() if other != slot and day in self.unfinished)
+        if others and rng.random() < 0.4:
+            day = rng.choice(others)
+        elif self.unfinished and rng.random() < 0.6:
+            day = rng.choice(sorted(self.unfinished))
+        else:
+            day = self.new_day()
+        self.running[slot] = day
+        self.say(f"{name}: begins the night {day}")
+        with suppress(StoreUnavailable, LakeError):  # Luigi runs it again
+            self.run_night(day)
+            if rng.random() < 0.3:
+                self.purge(2)
+
+    def new_day(self) -> date:
+        """A date that had no night yet."""
+        self.dates += 1
+        day = FIRST_NIGHT + timedelta(days=self.dates)
+        self.unfinished.add(day)
+        return day
+
+    def run_night(self, day: date) -> None:
+        """The Luigi tasks of one night, as Nightly requires them, up to publish; a night that was withdrawn is over too."""
+        try:
+            run_task(nightly.ChooseCut(day))
+            cut = self.night.choose(day)
+            run_task(nightly.Publish(cut.topic, cut.generation, cut.number, False))
+        except (Untiled, LogTruncated):
+            raise
+        except Refused as refused:
+            if not any(why in str(refused) for why in ("withdrawn", "below everything", "is published", "purged")):
+                raise
+            self.say(f"the night {day} is refused: {refused}")
+        self.unfinished.discard(day)
+
+    def purge(self, keep: int) -> None:
+        """As a night and `watershed purge` do it: the store first, then the lake."""
+        generation = self.tables.generation
+        marked: Purge | None = self.operator.mark_purge(generation, keep)
+        if marked is not None:
+            self.operator.purge(generation, marked)
+        ledger = self.night_store.ledger(generation)
+        purge_lake(self.night, ledger, [c.number for c in ledger if c.status == "published"][-keep:][0])
+
+    def _operator(self, slot: str, name: str, rng: random.Random) -> None:
+        with suppress(StoreUnavailable, LakeError):
+            if rng.random() < 0.5:
+                with suppress(Refused):
+                    self.operator.rollback(self.tables.generation)
+            else:
+                self.purge(rng.choice([1, 1, 2]))
+
+    # ---- peace
+    def settle(self) -> None:
+        """Everybody dies, then one worker and one night are left in peace: all of the log is published and served."""
+        for actor in self.actors.values():
+            self.current = actor
+            actor.kill()
+        self.current = None
+        self.flights.clear()
+        self.tables.now_s += 1000
+        self.log.parts = [p for p in self.log.parts]
+        for part in self.log.parts:
+            part.append(len(part.stops))
+        for day in sorted(self.unfinished):
+            self.run_night(day)
+        worker = self.worker("peace", random.Random(self.seed))  # noqa: S311
+        turns = 0
+        while not worker.caught_up:
+            worker.turn(eager=True)
+            turns += 1
+            if turns > CATCH_UP_TURNS:
+                self._break("a worker that is left in peace does not catch up with the log")
+        self.run_night(self.new_day())
+        ends = tuple(p.end for p in self.log.parts)
+        cut = self.tables.cuts[self.tables.visible]
+        if cut.offsets != ends or any(r.position != end for r, end in zip(self.tables.positions, ends, strict=True)):
+            self._break(f"at the end of the log {list(ends)} the visible cut is {list(cut.offsets)}")
+        wrong = self.reader.wrong()
+        if wrong:
+            self._break(wrong)
+
+    def context(self) -> NightContext:
+        """What tasks.nightly works with while this world runs."""
+        return NightContext(self.night, self.lake, self.crash)
+
+
+def _told(found: Any) -> str:
+    match found:
+        case Committed(claim):
+            return f"[.., {claim.position}) of partition {claim.partition} lands; segment {claim.segment}, epoch {claim.epoch}"
+        case Split(at):
+            return f"is split at the cut {at}"
+        case Fenced():
+            return "is fenced"
+        case None:
+            return "done"
+    return str(found)
+
+

@@ -1,0 +1,59 @@
+"""What the README says is so."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow.compute as pc
+from typer.testing import CliRunner
+
+import pipeline
+from pipeline import View
+from pipeline.settings import Settings
+from watershed import app
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_view_of_the_readme_is_a_view() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, Any] = {name: getattr(pipeline, name) for name in pipeline.__all__}
+    names |= {"dataclass": dataclass, "datetime": datetime, "Decimal": Decimal, "Annotated": Annotated, "pc": pc, "__name__": __name__}
+    exec(compile(code, "README.md", "exec", dont_inherit=True), names)
+    (view,) = names["VIEWS"]
+    assert isinstance(view, View) and view.name == "hourly_weather"
+    assert len([line for line in code.splitlines() if line.strip()]) <= 22, "it is called the 20-line view"
+
+
+def test_every_command_of_the_readme_is_a_command_and_every_command_is_in_the_readme() -> None:
+    shown = CliRunner().invoke(app, ["--help"]).stdout
+    commands = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback is not None}
+    table = README.split("## Commands")[1].split("## ")[0]
+    assert set(re.findall(r"`watershed ([a-z]+)", table)) == commands
+    assert all(name in shown for name in commands)
+    for command, option in re.findall(r"`watershed ([a-z]+)[^`]*?\[(--[a-z-]+)", table):
+        assert option in CliRunner().invoke(app, [command, "--help"], terminal_width=200).stdout
+
+
+def test_every_public_name_is_in_the_readme() -> None:
+    named = set(re.findall(r"`([A-Za-z]+)(?:\([a-z]*\))?`", README)) | set(re.findall(r"\b([A-Z][A-Za-z]+)\(", README))
+    assert set(pipeline.__all__) - {"tumbling"} <= named, set(pipeline.__all__) - named
+    assert "tumbling(" in README
+
+
+def test_the_settings_of_the_readme_are_the_settings() -> None:
+    table = README.split("## Settings")[1].split("## ")[0]
+    assert dict(re.findall(r"\| `([a-z]+)` \| `(WATERSHED_[A-Z]+)` \|", table)) == {
+        name: f"WATERSHED_{name.upper()}" for name in Settings.model_fields
+    }
+
+
+def test_every_target_of_the_readme_is_in_make_help() -> None:
+    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+    for target in set(re.findall(r"(?:`|^    )make ([a-z-]+)", README, re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
