@@ -21,7 +21,7 @@ PIPENV_ENV := env -u VIRTUAL_ENV -u PIPENV_ACTIVE PIPENV_VENV_IN_PROJECT=1 PIPEN
 # Quiet unless it fails.
 QUIETLY = log=$$(mktemp); trap 'rm -f "$$log"' EXIT; quietly() { "$$@" >"$$log" 2>&1 || { cat "$$log" >&2; exit 1; }; }
 
-.PHONY: help demo up down test test-fast check lint types format venv lock clean
+.PHONY: help demo up down test test-fast soak check lint types format venv lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ test: venv ## Run all tests, on real Kafka and Postgres where they are installed
 
 test-fast: venv ## Run the tests that take no more than seconds
 	@$(BIN)/python -m pytest -m "not slow"
+
+soak: venv ## Try schedules of crashes, zombies and nights against the promise until told to stop (Ctrl-C)
+	@$(BIN)/watershed prove --schedules 0 --seed $${SEED:-$$(date +%s)}
 
 check: lint types test ## Lint, types and all tests: what CI runs
 

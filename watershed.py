@@ -23,13 +23,18 @@ Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 @app.command()
 def init(
-    rebuild: Annotated[bool, typer.Option(help="Start a new generation from the master dataset after a definition changed.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Mend what was refused: a new generation from the master dataset, or what the lake lacks.")
+    ] = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="With --rebuild: go on without records that neither the log nor the master dataset has.")
+    ] = False,
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of a topic that has to be made.")] = 4,
 ) -> None:
     """Make topics, tables, batch 0 and the SQL views. Safe to run again, also while everything runs."""
     from tasks.setup import init as run
 
-    for generation in run(rebuild, partitions, typer.echo):
+    for generation in run(rebuild, partitions, typer.echo, accept_loss):
         views = ", ".join(f"serving.{name}" for name in generation.views)
         typer.echo(f"{generation.topic}: generation {generation.number}, {generation.partitions} partitions, {views}")
 
@@ -69,11 +74,73 @@ def audit(
     reference: Annotated[bool, typer.Option(help="Recompute with the independent plain-Python f, which shares no kernel.")] = False,
     as_json: Json = False,
     seed: Annotated[int | None, typer.Option(help="Seed of the block boundaries, to repeat an audit.")] = None,
+    batch: Annotated[bool, typer.Option("--batch", help="Audit the visible batch alone, at its cut.")] = False,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VECTOR",
+            help="0:123,1:456: audit the visible batch merged with a refold up to these offsets, from its cut to the log's end.",
+        ),
+    ] = None,
 ) -> None:
     """Recompute from the log and compare every row and column with what Postgres serves. Exit 1 if any differs."""
     from serving.shown import audit as run
 
-    raise typer.Exit(run(tuple(views or ()), reference, as_json, seed))
+    raise typer.Exit(run(tuple(views or ()), reference, as_json, seed, at, batch))
+
+
+@app.command()
+def rollback(
+    topic: Annotated[str | None, typer.Argument(help="The topic; needed when there are several.")] = None,
+) -> None:
+    """Undo the last publish of a topic: the batch before it is visible again, exact at once, also while workers run."""
+    from tasks.operate import rollback as run
+
+    run(topic, typer.echo)
+
+
+@app.command()
+def rebuild(
+    views: Annotated[list[str] | None, typer.Argument(help="Views whose sources to refold; all by default.")] = None,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="Replay the whole log for the identities, instead of believing those of the last batch.")
+    ] = False,
+) -> None:
+    """Refold the real-time views of a source from the cut, while the old ones are served; then put them in their place."""
+    from speed_layer.rebuild import rebuild as run
+
+    run(tuple(views or ()), from_start, typer.echo)
+
+
+@app.command()
+def purge(
+    keep: Annotated[int, typer.Option(min=1, help="Published batches to keep; with 1, the last publish cannot be undone any more.")] = 2,
+) -> None:
+    """Delete old batches, covered segments and the lake files that no kept batch needs. Every night does, keeping two."""
+    from tasks.operate import purge as run
+
+    run(keep, typer.echo)
+
+
+@app.command()
+def prove(
+    views: Annotated[list[str] | None, typer.Argument(metavar="[VIEW]...", help="Views to try; all by default.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The first seed; a schedule is a function of its seed alone.")] = 0,
+    schedules: Annotated[int, typer.Option(min=0, help="How many; 0 goes on until Ctrl-C, or a difference.")] = 200,
+    partitions: Annotated[int, typer.Option(min=1)] = 2,
+    workers: Annotated[int, typer.Option(min=1)] = 2,
+    nights: Annotated[int, typer.Option(min=1, help="Night processes at once; some are twins, for one date.")] = 2,
+    records: Annotated[int, typer.Option(min=1, help="Records of a partition, at most.")] = 26,
+    decisions: Annotated[int, typer.Option(min=1, help="Steps of the scheduler in a schedule.")] = 260,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: as many as there are cores.")] = 0,
+) -> None:
+    """Try to break your views: crashes, zombies, lost replies, twin nights, in memory, by seed. Exit 1 on any difference."""
+    from pipeline.settings import Settings
+    from sandbox.simulation.prove import prove as run
+    from sandbox.simulation.world import Sizes
+
+    sizes = Sizes(partitions, workers, nights, records, decisions)
+    raise typer.Exit(run(Settings.load().load_views(), views or (), seed, schedules, sizes, jobs))
 
 
 @app.command()

@@ -5,7 +5,7 @@
 Everything public is named here; other modules of this package are the layers' own.
 """
 
-from pipeline.aggregates import Count, CountNonNull, First, Last, Max, Mean, Min, StdDev, Sum, Variance
+from pipeline.aggregates import Count, CountNonNull, DistinctCount, First, Last, Max, Mean, Min, Quantile, StdDev, Sum, Variance
 from pipeline.constraints import Between, Clip, Default, Length, Nullable, OneOf, Pattern, Scale
 from pipeline.definition import Derived, Source, View, tumbling
 
@@ -16,6 +16,7 @@ __all__ = [
     "CountNonNull",
     "Default",
     "Derived",
+    "DistinctCount",
     "First",
     "Last",
     "Length",
@@ -25,6 +26,7 @@ __all__ = [
     "Nullable",
     "OneOf",
     "Pattern",
+    "Quantile",
     "Scale",
     "Source",
     "StdDev",

@@ -2,6 +2,7 @@
 
     WATERSHED_CRASH=name      the process dies (SIGKILL, no clean-up) when it reaches that point for the first time
     WATERSHED_CRASH=name:3    ... for the third time
+    WATERSHED_CRASH=name:3:stop    the process is stopped (SIGSTOP) there instead, until somebody sends SIGCONT
 
 Production sets nothing and pays one dictionary look-up. POINTS lists every name; a test hits each.
 """
@@ -18,31 +19,45 @@ POINTS = (
     "lake.before_fsync",
     "lake.before_rename",
     "lake.after_rename",
+    "lake.durable",
+    "lake.uploaded",  # on S3: instead of the four above
     "archive.start",
     "fold.before_manifest",
+    "choose.written",
     "cut.before_file",
     "night.before_stage",
+    "stage.copied",
+    "stage.written",
     "night.after_stage",
     "night.before_publish",
+    "publish.locked",
+    "publish.written",
     "night.after_publish",
     "speed.before_commit",
+    "speed.copied",
+    "speed.locked",
+    "speed.written",
     "speed.after_commit",
+    "snapshot.recorded",
+    "snapshot.written",
+    "snapshot.deleted",
 )
 
 
 @dataclass
 class DieAt:
-    """Dies when `name` is reached for the `time`-th time."""
+    """Dies, of the signal `by`, when `name` is reached for the `time`-th time."""
 
     name: str
     time: int
+    by: signal.Signals = signal.SIGKILL
     seen: Counter[str] = field(default_factory=Counter)
 
     def reach(self, name: str) -> None:
         """Count, and die if it is the time."""
         self.seen[name] += 1
         if name == self.name and self.seen[name] == self.time:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.by)
 
 
 def crash_points() -> CrashPoints:
@@ -50,7 +65,8 @@ def crash_points() -> CrashPoints:
     wanted = os.environ.get("WATERSHED_CRASH", "")
     if not wanted:
         return NoCrash()
-    name, _, time = wanted.partition(":")
-    if name not in POINTS or not (time or "1").isdigit():
-        raise SettingsError(f"WATERSHED_CRASH={wanted!r} names no crash point; there are {', '.join(POINTS)}")
-    return DieAt(name, int(time or 1))
+    name, _, rest = wanted.partition(":")
+    time, _, action = rest.partition(":")
+    if name not in POINTS or not (time or "1").isdigit() or action not in ("", "stop"):
+        raise SettingsError(f"WATERSHED_CRASH={wanted!r} is not NAME, NAME:n or NAME:n:stop; crash points there are {', '.join(POINTS)}")
+    return DieAt(name, int(time or 1), signal.SIGSTOP if action else signal.SIGKILL)

@@ -27,6 +27,11 @@ class IdentitySnapshot:
     hashes: Hashes
     seen_ms: Ints
 
+    def in_order(self) -> "IdentitySnapshot":
+        """The same, sorted by hash: equal memories give equal snapshots."""
+        order = np.lexsort((self.hashes[:, 1], self.hashes[:, 0]))
+        return IdentitySnapshot(self.position, self.watermark_ms, self.hashes[order], self.seen_ms[order])
+
 
 class Identities:
     """The identities of one partition that could still match. Not thread-safe; one owner."""
@@ -58,10 +63,12 @@ class Identities:
         return duplicate
 
     def snapshot(self, position: int) -> IdentitySnapshot:
-        """What the partition remembers, as of `position`, sorted by hash: equal memories give equal snapshots."""
-        hashes, seen = self._table.entries(self.watermark_ms - self.horizon_ms)
-        order = np.lexsort((hashes[:, 1], hashes[:, 0]))
-        return IdentitySnapshot(position, self.watermark_ms, hashes[order], seen[order])
+        """What the partition remembers, as of `position`, sorted by hash."""
+        return self.copied(position).in_order()
+
+    def copied(self, position: int) -> IdentitySnapshot:
+        """The same in no order: one pass over the table, arrays of its own, so that another thread can sort and write them."""
+        return IdentitySnapshot(position, self.watermark_ms, *self._table.entries(self.watermark_ms - self.horizon_ms))
 
     def _make_room(self, more: int, now_ms: int) -> None:
         if capacity_for(len(self._table) + more) <= len(self._table.keys):

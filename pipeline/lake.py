@@ -12,6 +12,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,7 +98,11 @@ class Lake:
             with self._fs.open_output_stream(temporary) as stream:
                 stream.write(content)
 
-        self._guard(write)
+        try:
+            self._guard(write)
+        except LakeError:
+            self._discard(temporary)
+            raise
         self._settle(temporary, path)
 
     def write_table(self, path: str, schema: pa.Schema, tables: Iterable[pa.Table | pa.RecordBatch]) -> int:
@@ -111,19 +116,37 @@ class Lake:
                     rows += table.num_rows
                     writer.write_table(table, row_group_size=ROW_GROUP)
         except OSError as error:
+            self._discard(temporary)
             raise self._error(error) from None
+        except BaseException:  # the tables' own error, or a signal: the half of a file must not stay
+            self._discard(temporary)
+            raise
         self._settle(temporary, path)
         return rows
 
-    def read_table(self, path: str, columns: list[str] | None = None) -> pa.Table:
-        """A Parquet file, whole."""
-        return self._guard(lambda: pq.ParquetFile(self._full(path), filesystem=self._fs).read(columns=columns))
+    def read_table(self, file: File | str, columns: list[str] | None = None) -> pa.Table:
+        """A Parquet file, whole; a manifest's File also raises LakeError when it has not the rows that the manifest says."""
+        path = file if isinstance(file, str) else file.path
+        table = self._guard(lambda: pq.ParquetFile(self._full(path), filesystem=self._fs).read(columns=columns))
+        if isinstance(file, File):
+            self._check_rows(file, table.num_rows)
+        return table
 
-    def read_batches(self, path: str, rows: int) -> Iterator[pa.RecordBatch]:
-        """A Parquet file in batches of at most `rows`: bounded memory."""
-        file = self._guard(lambda: pq.ParquetFile(self._full(path), filesystem=self._fs, pre_buffer=False))
-        with file:
-            yield from file.iter_batches(batch_size=rows)
+    def read_batches(self, file: File, rows: int) -> Iterator[pa.RecordBatch]:
+        """A manifest's Parquet file in batches of at most `rows`, a row group in memory at a time; LakeError as read_table."""
+        found = self._guard(lambda: pq.ParquetFile(self._full(file.path), filesystem=self._fs, pre_buffer=False))
+        with found:
+            self._check_rows(file, found.metadata.num_rows)
+            for number in range(found.num_row_groups):
+                group = self._guard(partial(found.read_row_group, number))
+                yield from (batch for batch in group.to_batches(max_chunksize=rows) if batch.num_rows)
+
+    def _check_rows(self, file: File, rows: int) -> None:
+        if rows != file.rows:
+            raise LakeError(
+                f"{self.uri(file.path)} has {rows} rows, and its manifest says {file.rows}: it was damaged or replaced;"
+                f" remove the manifest beside it and run the night again"
+            )
 
     def last_row(self, path: str, columns: list[str]) -> dict[str, Any]:
         """The last row of a Parquet file that has one."""
@@ -171,32 +194,54 @@ class Lake:
         return f"{self._base}/{path}"
 
     def _temporary(self, path: str) -> str:
-        full = self._full(path)
-        if not self.is_local:
-            return full  # an object appears whole, when its upload completes
-        folder, _, name = full.rpartition("/")
-        self._guard(lambda: self._fs.create_dir(folder, recursive=True))
+        folder, _, name = self._full(path).rpartition("/")
+        if self.is_local and not Path(folder).is_dir():
+            self._make_folder(Path(folder))
         return f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"
 
     def _settle(self, temporary: str, path: str) -> None:
         """fsync and rename; each step a crash point."""
-        if not self.is_local:
-            self.crash.reach("lake.uploaded")
-            return
         full = self._full(path)
         try:
+            if not self.is_local:  # an upload that broke off is completed when its writer closes: only a copy is all or nothing
+                self.crash.reach("lake.before_rename")
+                self._fs.move(temporary, full)
+                self.crash.reach("lake.after_rename")
+                return
             self.crash.reach("lake.before_fsync")
             _fsync(temporary)
             self.crash.reach("lake.before_rename")
             Path(temporary).replace(full)
             self.crash.reach("lake.after_rename")
             _fsync(full.rpartition("/")[0])
+            self.crash.reach("lake.durable")
         except OSError as error:
+            self._discard(temporary)
             raise self._error(error) from None
+
+    def _discard(self, temporary: str) -> None:
+        """What a failed write left: on a full disk it would keep its place from the next try."""
+        if self.is_local:
+            Path(temporary).unlink(missing_ok=True)
+        elif self._fs.get_file_info(temporary).type == fs.FileType.File:
+            self._fs.delete_file(temporary)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder and those above it, durably: a manifest must not outlive the folder of its files."""
+
+        def make() -> None:
+            missing = [one for one in (folder, *folder.parents) if not one.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+            for one in reversed(missing):
+                _fsync(str(one.parent))
+
+        self._guard(make)
 
     def _guard(self, action: Callable[[], T]) -> T:
         try:
             return action()
+        except pa.ArrowInvalid as error:
+            raise LakeError(f"lake {self.root.split('?')[0]}: a damaged file: {error}; restore it, or run the night again") from None
         except OSError as error:
             raise self._error(error) from None
 

@@ -12,6 +12,11 @@ def master(topic: str, partition: int, start: int, end: int) -> str:
     return f"master/{topic}/partition={partition}/{start}-{end}"
 
 
+def master_set_aside(topic: str, topic_id: str, partition: int, start: int, end: int) -> str:
+    """The archived log of a topic that was deleted and made anew: another log, though it had the name."""
+    return f"master/{topic}/topic_id={topic_id}/partition={partition}/{start}-{end}"
+
+
 def clean(topic: str, fingerprint: str) -> str:
     """The folder of a source's accepted records."""
     return f"clean/{topic}/fingerprint={fingerprint}"
@@ -40,6 +45,11 @@ def view_manifest(name: str, fingerprint: str, cut: int) -> str:
 def identities(topic: str, fingerprint: str, cut: int, partition: int) -> str:
     """The identities that a partition remembers at a cut, without an ending."""
     return f"identities/{topic}/fingerprint={fingerprint}/cut={cut}/partition={partition}"
+
+
+def worker_identities(topic: str, fingerprint: str, partition: int, position: int, generation: int, epoch: int) -> str:
+    """The identities that a worker remembered at a position, without an ending; one takeover (epoch) writes it, nobody else."""
+    return f"identities/{topic}/fingerprint={fingerprint}/partition={partition}/{position}-{generation}-{epoch}"
 
 
 def cut_file(date: str) -> str:
@@ -73,7 +83,7 @@ def read_identities(lake: Lake, path: str, inputs: dict[str, object]) -> Identit
     manifest = lake.made_from(f"{path}.json", inputs)
     if manifest is None:
         return None
-    table = lake.read_table(manifest.files[0].path)
+    table = lake.read_table(manifest.files[0])
     raw = chunk(table.column("identity"))
     data = raw.buffers()[1]
     words = np.frombuffer(memoryview(data), np.uint64) if data is not None and data.size else np.empty(0, np.uint64)

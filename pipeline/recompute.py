@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import layout
+from pipeline.dedupe import IdentitySnapshot
 from pipeline.definition import Source, View
 from pipeline.fold import combine, fold, group_hashes
 from pipeline.handover import Counts, Cut, Generation, ViewCounts
 from pipeline.ingest import Ingest
-from pipeline.lake import Lake
+from pipeline.lake import Lake, Manifest
 from pipeline.log import EMPTY_BATCH, RAW_SCHEMA, Block, Log
 from pipeline.states import present, state_schema
 
@@ -39,18 +40,26 @@ def whole_log(
         path = layout.master(generation.topic, partition, position, upto)
         inputs = {"topic": generation.topic, "topic_id": generation.topic_id, "partition": partition, "start": position, "end": upto}
         manifest = lake.made_from(f"{path}.json", inputs)
-        if manifest is None or upto > end:
+        if manifest is None or position >= end:
             break
-        for file in manifest.files:
-            for batch in lake.read_batches(file.path, max_records):
-                last = int(batch.column("offset")[-1].as_py()) + 1
-                yield Block(pa.RecordBatch.from_arrays(batch.columns, schema=RAW_SCHEMA), position, last)
-                position = last
-        if position < upto:
-            yield Block(EMPTY_BATCH, position, upto)
-            position = upto
+        yield from _archived(lake, manifest, position, min(upto, end), max_records)
+        position = min(upto, end)
     if position < end:
         yield from log.read(generation.topic, partition, position, end, max_records=max_records)
+
+
+def _archived(lake: Lake, manifest: Manifest, position: int, end: int, max_records: int) -> Iterator[Block]:
+    """Blocks that tile [position, end) of an archived range, which may reach further: a rollback goes back below its cut."""
+    for file in manifest.files:
+        for batch in lake.read_batches(file, max_records):
+            whole = pa.RecordBatch.from_arrays(batch.columns, schema=RAW_SCHEMA)
+            rows = whole.slice(0, int((np.asarray(whole.column("offset")) < end).sum()))
+            if rows.num_rows:
+                last = int(rows.column("offset")[-1].as_py()) + 1
+                yield Block(rows, position, last)
+                position = last
+    if position < end:
+        yield Block(EMPTY_BATCH, position, end)
 
 
 def cut_anywhere(blocks: Iterator[Block], rng: random.Random) -> Iterator[Block]:
@@ -95,7 +104,7 @@ class Buckets:
 
 
 class Recompute:
-    """Feed it every partition's log, then read `values` bucket by bucket."""
+    """Feed it every partition's log, then read `values` bucket by bucket. It may go on from states and identities of a cut."""
 
     def __init__(self, source: Source, views: Sequence[View], folder: Path, spill_rows: int = SPILL_ROWS) -> None:
         self.source, self.views, self.spill_rows = source, views, spill_rows
@@ -104,9 +113,13 @@ class Recompute:
         self._held: dict[str, list[pa.Table]] = {v.name: [] for v in views}
         self._buckets = {v.name: Buckets(v, folder / v.name / "recomputed", state_schema(v)) for v in views}
 
-    def feed(self, partition: int, blocks: Iterator[Block]) -> Iterator[int]:
-        """Fold one partition's whole log; yields the offset reached, for progress."""
-        ingest = Ingest(self.source, partition)
+    def add(self, view: View, states: pa.Table) -> None:
+        """Merge states of the view, such as those of a batch."""
+        self._hold(view, states)
+
+    def feed(self, partition: int, blocks: Iterator[Block], known: IdentitySnapshot | None = None) -> Iterator[int]:
+        """Fold one partition's log, from its start or from where `known` was taken; yields the offset reached, for progress."""
+        ingest = Ingest(self.source, partition, known)
         self.counts.setdefault(partition, Counts())
         for view in self.views:
             self.view_counts.setdefault((view.name, partition), ViewCounts())
@@ -135,8 +148,6 @@ class Recompute:
             self._buckets[view.name].write(combine(view, held))
             held.clear()
         return present(view, combine(view, [self._buckets[view.name].read(bucket)]))
-
-
 
 
 __all__ = ["BUCKETS", "Buckets", "Recompute", "cut_anywhere", "whole_log"]

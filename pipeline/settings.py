@@ -9,10 +9,11 @@ import configparser
 import importlib
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.definition import Source, View
@@ -30,7 +31,11 @@ class LuigiCfg(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         parser = configparser.ConfigParser(interpolation=None)
-        parser.read([*LUIGI_CFG, os.environ.get("LUIGI_CONFIG_PATH", "")])
+        files = [*LUIGI_CFG, os.environ.get("LUIGI_CONFIG_PATH", "")]
+        try:
+            parser.read(files, encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError) as error:
+            raise SettingsError(f"luigi.cfg cannot be read: {' '.join(str(error).split())}; allowed are [sections] of name = value") from None
         return {k: v for k, v in parser.items("watershed") if v} if parser.has_section("watershed") else {}
 
 
@@ -43,6 +48,7 @@ class Settings(BaseSettings):
     postgres: SecretStr | None = None
     lake: str = "lake"
     views: str = "views"
+    snapshot_every_s: float = Field(default=60.0, gt=0)  # how much of the log a takeover replays at most
 
     @classmethod
     def settings_customise_sources(  # type: ignore[override]  # the sources are passed by name
@@ -50,6 +56,18 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         started = DotEnvSettingsSource(settings_cls, env_file=SERVICES)
         return sources["init_settings"], sources["env_settings"], sources["dotenv_settings"], LuigiCfg(settings_cls), started
+
+    @classmethod
+    def load(cls) -> "Settings":
+        """The settings as they are now; SettingsError names the one that cannot be."""
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]) if first["loc"] else "settings"
+            raise SettingsError(f"setting {name} (WATERSHED_{name.upper()}): {first['msg']}, found {first.get('input')!r}") from None
+        except UnicodeDecodeError as error:
+            raise SettingsError(f"a .env file cannot be read: {error}; write it in UTF-8") from None
 
     def kafka_servers(self) -> str:
         """The bootstrap servers; SettingsError when none are set."""
@@ -80,6 +98,8 @@ def load_views(module: str) -> tuple[View, ...]:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)  # as luigi --module does
+    if not module or module.startswith("."):
+        raise SettingsError(f"`views` (WATERSHED_VIEWS) is {module!r}; allowed is the name of an importable module, as `views`")
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -90,6 +110,10 @@ def load_views(module: str) -> tuple[View, ...]:
         ) from None
     except SyntaxError as error:
         raise DefinitionError(f"views module {module!r}: {error.msg} at {error.filename}:{error.lineno}") from None
+    except DefinitionError as error:
+        raise DefinitionError(f"{error} (at {_place(error)})") from None
+    except Exception as error:  # whatever a user's module raises is theirs to mend
+        raise DefinitionError(f"views module {module!r} cannot be imported: {type(error).__name__}: {error}, at {_place(error)}") from None
     views = getattr(found, "VIEWS", None)
     if not isinstance(views, tuple) or not views or not all(isinstance(v, View) for v in views):
         raise DefinitionError(f"views module {module!r} must declare VIEWS = (view, ...), a tuple of View values; it has {views!r}")
@@ -102,6 +126,13 @@ def load_views(module: str) -> tuple[View, ...]:
         if by_topic.setdefault(view.source.topic, view.source) != view.source:
             raise DefinitionError(f"views module {module!r} has two different Sources for topic {view.source.topic!r}; a topic has one")
     return views
+
+
+def _place(error: BaseException) -> str:
+    """file:line of the innermost frame that is neither the import machinery's nor ours."""
+    ours = str(Path(__file__).parent)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename and not f.filename.startswith(ours)]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown line"
 
 
 def by_source(views: tuple[View, ...]) -> dict[str, tuple[View, ...]]:

@@ -3,7 +3,7 @@
     copy_out(copy_in(table)) == table        to the bit, for every type a state or a value can have
 
 Null is an empty field without quotes, the empty text is `""`. decimal256 travels as text, for pyarrow's CSV reader does
-not know it.
+not know it; binary as Postgres's hex, `\\x` and two digits a byte.
 """
 
 import io
@@ -11,13 +11,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import psycopg2.extensions
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 from sqlalchemy.engine import Connection
 
+from pipeline.arrays import text_buffers
+from pipeline.errors import StoreError
+
 CHUNK_BYTES = 1 << 20
 BLOCK_BYTES = 1 << 24  # a row must fit: a value has 5 MB at most
+DIGITS = np.array([f"{byte:02x}".encode() for byte in range(256)], "S2").view(np.uint16)  # byte -> its two hex digits
+NIBBLES = np.array([int(chr(c), 16) if chr(c) in "0123456789abcdef" else 0 for c in range(256)], np.uint8)
 WRITE = pacsv.WriteOptions(include_header=False, batch_size=1 << 16)
 
 
@@ -33,14 +40,45 @@ def cursor_of(connection: Connection) -> Any:
     return driver.cursor()
 
 
+def travels_as_text(type: pa.DataType) -> bool:
+    """Whether CSV gives the type as text that we read ourselves."""
+    return bool(pa.types.is_decimal256(type) or pa.types.is_binary(type))
+
+
 def to_csv(table: pa.Table) -> pa.Buffer:
     """The table as CSV without a header."""
     for i, field in enumerate(table.schema):
         if pa.types.is_decimal256(field.type):
             table = table.set_column(i, field.name, table.column(i).cast(pa.string()))
+        elif pa.types.is_binary(field.type):
+            table = table.set_column(i, field.name, pa.chunked_array([to_hex(c) for c in table.column(i).chunks], pa.large_string()))
     sink = pa.BufferOutputStream()
     pacsv.write_csv(table, sink, WRITE)
     return sink.getvalue()
+
+
+def to_hex(array: pa.Array) -> pa.Array:
+    """Binary as Postgres writes bytea; nulls stay null."""
+    offsets, data = text_buffers(array)
+    digits = DIGITS[data[offsets[0] : offsets[-1]]]
+    buffers = [pa.py_buffer(2 * (offsets - offsets[0])), pa.py_buffer(digits)]
+    text = pa.Array.from_buffers(pa.large_string(), len(array), [None, *buffers])
+    parts: Any = [pa.scalar("\\x", pa.large_string()), text, pa.scalar("", pa.large_string())]
+    found: pa.Array = pc.if_else(array.is_valid(), pc.binary_join_element_wise(*parts), None)
+    return found
+
+
+def from_hex(text: pa.Array) -> pa.Array:
+    """What to_hex gave, as binary."""
+    if not pc.all(pc.starts_with(text, "\\x")).as_py() and text.null_count < len(text):
+        raise StoreError("Postgres gave binary in another form than hex; let nothing between set bytea_output, and try again")
+    offsets, digits = text_buffers(text.fill_null("\\x"))
+    nibbles = NIBBLES[digits[offsets[0] : offsets[-1]]].reshape(-1, 2)
+    ends: Any = (offsets - offsets[0]) // 2
+    data: Any = np.delete(nibbles[:, 0] << 4 | nibbles[:, 1], ends[:-1])  # the `\x` made a byte at the start of each
+    ends = (ends - np.arange(len(ends))).astype(np.int32)
+    found = pa.Array.from_buffers(pa.binary(), len(text), [None, pa.py_buffer(ends), pa.py_buffer(data)])
+    return pc.if_else(text.is_valid(), found, None) if text.null_count else found
 
 
 def copy_in(connection: Connection, target: str, columns: Sequence[str], tables: Iterable[pa.Table]) -> None:
@@ -79,7 +117,7 @@ def read_csv(
         pacsv.ReadOptions(column_names=schema.names, block_size=block_bytes, use_threads=False),
         pacsv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
         pacsv.ConvertOptions(
-            column_types={f.name: pa.string() if pa.types.is_decimal256(f.type) else f.type for f in schema},
+            column_types={f.name: pa.string() if travels_as_text(f.type) else f.type for f in schema},
             null_values=[""],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
@@ -89,5 +127,8 @@ def read_csv(
     )
     with reader:
         for batch in reader:
-            columns = [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)]
+            columns = [
+                from_hex(column) if pa.types.is_binary(field.type) else column.cast(field.type)
+                for column, field in zip(batch.columns, schema, strict=True)
+            ]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)

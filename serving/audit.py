@@ -1,6 +1,8 @@
 """The audit: what Postgres serves against a recompute of the log, row by row and column by column.
 
     served(view) at one instant  ==  f(log[0, position)) at that instant's positions
+    batch(view) at one instant   ==  f(log[0, cut))
+    batch(view) ⊕ a refold of [cut, v)  ==  f(log[0, v))      for any vector v from the visible cut to the log's end
 
 One REPEATABLE READ snapshot is copied out; then the log is folded again, by the shared kernels at random block boundaries in bounded
 memory, or by the plain-Python reference, which shares no kernel. Differences are rows; the counts of records are compared too.
@@ -28,7 +30,8 @@ from pipeline.reference import Reference
 from pipeline.states import group_columns, value_schema
 from serving.connection import transaction
 from serving.ledger import read_cuts
-from serving.reading import Snapshot, snapshot
+from serving.reading import Snapshot, batch_part, snapshot
+from serving.refolding import refolded
 
 SHOWN = 20  # differing rows that a report holds; all are counted
 MAX_RECORDS = 19_997  # a block size that no layer uses
@@ -43,6 +46,7 @@ class Report:
 
     view: str
     positions: dict[int, int]
+    compared: str = ""
     records: int = 0
     rows: int = 0
     differences: int = 0
@@ -63,7 +67,11 @@ class Report:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit reads; `seed` draws the block boundaries."""
+    """What an audit reads; `seed` draws the block boundaries.
+
+    `batch` audits the visible batch alone; `at` (partition -> offset, for the views of one source) the visible batch merged with a
+    refold of the log from its cut to that vector, as any worker would make it. Without either, what is served now is audited.
+    """
 
     engine: Engine
     log: Log
@@ -71,6 +79,8 @@ class Audit:
     seed: int
     reference: bool = False
     progress: Progress = lambda what, done, of: None
+    batch: bool = False
+    at: Mapping[int, int] | None = None
 
     def run(self, views: Sequence[View]) -> list[Report]:
         """Audit these views, each source at one instant of its own."""
@@ -87,13 +97,27 @@ class _Source:
 
     def __init__(self, audit: Audit, source: Source, views: list[View], folder: Path) -> None:
         self.audit, self.source, self.views, self.folder = audit, source, views, folder
-        self.snapshot: Snapshot = snapshot(audit.engine, views, folder)
-        self.generation = self._generation()
+        self.snapshot, compared = self._take()
+        self.generation = self._generation(self.snapshot)
         self.positions = {f.partition: f.position for f in self.snapshot.freshness[source.topic]}
-        self.reports = {v.name: Report(v.name, self.positions) for v in views}
+        self.reports = {v.name: Report(v.name, self.positions, compared) for v in views}
 
-    def _generation(self) -> Generation:
-        found = self.snapshot.generations.get(self.source.topic)
+    def _take(self) -> tuple[Snapshot, str]:
+        """What is to be compared, and its name."""
+        audit, topic = self.audit, self.source.topic
+        if audit.at is None and not audit.batch:
+            return snapshot(audit.engine, self.views, self.folder), "what is served, both layers, with f(log[0, position))"
+        part = batch_part(audit.engine, self.views, self.folder)
+        self._generation(part.answer)
+        number = part.number[topic]
+        if audit.at is None:
+            return part.answer, f"batch {number} alone with f(log[0, cut))"
+        merged = refolded(audit.log, audit.lake, self.source, self.views, part, audit.at, self.folder)
+        cut = [f.cut for f in part.answer.freshness[topic]]
+        return merged, f"batch {number} merged with a refold of the log from its cut {cut} to the vector, with f(log[0, vector))"
+
+    def _generation(self, taken: Snapshot) -> Generation:
+        found = taken.generations.get(self.source.topic)
         if found is None:
             raise Refused(f"topic {self.source.topic} is not set up in this database: run `watershed init`")
         wrong = [v.name for v in self.views if found.views.get(v.name) != view_fingerprint(v)]

@@ -89,6 +89,7 @@ def engine(
         "timezone": "UTC",
         "datestyle": "ISO, YMD",
         "extra_float_digits": "1",
+        "bytea_output": "hex",
         "client_min_messages": "warning",
         "client_encoding": "UTF8",
         "idle_in_transaction_session_timeout": str(round(idle_timeout_s * 1000)),

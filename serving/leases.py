@@ -44,12 +44,13 @@ RETURNING p.owner, p.epoch, p.position, p.segment, p.witness_offset, p.witness_h
 RENEW = sa.text("""
 WITH mine AS (
   SELECT topic, generation, partition, owner FROM ops.positions WHERE owner = ANY(:owners)
-  ORDER BY topic, generation, partition FOR NO KEY UPDATE)
+  ORDER BY topic, generation, partition FOR NO KEY UPDATE SKIP LOCKED)
 UPDATE ops.positions p SET lease_until = clock_timestamp() + make_interval(secs => :lease_s)
 FROM mine
 WHERE p.topic = mine.topic AND p.generation = mine.generation AND p.partition = mine.partition AND p.owner = mine.owner
 RETURNING p.owner
 """)
+HELD = sa.text("SELECT owner FROM ops.positions WHERE owner = ANY(:owners)")
 RELEASE = sa.text("""
 UPDATE ops.positions SET owner = NULL, worker = NULL, lease_until = NULL
 WHERE topic = :topic AND generation = :generation AND partition = :partition AND owner = :owner AND epoch = :epoch
@@ -95,9 +96,13 @@ def take(connection: Connection, generation: Generation, partition: int, worker:
 
 
 def renew(connection: Connection, claims: Sequence[Claim], lease_s: float) -> set[UUID]:
-    """A lease that ran out and that nobody took is prolonged as well."""
+    """A lease that ran out and that nobody took is prolonged as well.
+
+    A row that a commit of ours holds is left for the next time: waiting for it would let the other leases run out.
+    """
     owners = sa.bindparam("owners", [claim.owner for claim in claims], sa.ARRAY(sa.Uuid))
-    return {row.owner for row in connection.execute(RENEW.bindparams(owners), {"lease_s": lease_s})}
+    connection.execute(RENEW.bindparams(owners), {"lease_s": lease_s})
+    return {row.owner for row in connection.execute(HELD.bindparams(owners))}
 
 
 def release(connection: Connection, claim: Claim) -> None:

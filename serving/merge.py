@@ -38,6 +38,19 @@ def support(views: tuple[View, ...]) -> list[str]:
     return list(found)
 
 
+def batch_states(view: View, generation: int) -> str:
+    """The SELECT of the states that the visible batch has: of every group, the newest row at or below it."""
+    group = ", ".join(quote(name) for name in group_columns(view))
+    states = ", ".join(quote(name) for name in [*group_columns(view), *state_fields(view)])
+    table = table_name(view.name, generation)
+    here = f"v.topic = {literal(view.source.topic)} AND v.generation = {generation}"
+    return f"""  SELECT {states} FROM (
+    SELECT DISTINCT ON ({group}) {states} FROM {relation("batch", table)}
+    WHERE batch <= (SELECT v.number FROM ops.visible v WHERE {here})
+    ORDER BY {group}, batch DESC
+  ) AS newest"""
+
+
 def merged_view(view: View, generation: int, *, part: str = "both") -> str:
     """The SELECT of serving.<view> on one generation; of one layer's part alone with `part` batch or speed."""
     group = ", ".join(quote(name) for name in group_columns(view))
@@ -48,13 +61,8 @@ def merged_view(view: View, generation: int, *, part: str = "both") -> str:
         values.append(f"({aggregate.sql(type, fields)})::{aggregate.value(type).postgres} AS {quote(name)}")
     table = table_name(view.name, generation)
     here = f"v.topic = {literal(view.source.topic)} AND v.generation = {generation}"
-    number = f"SELECT v.number FROM ops.visible v WHERE {here}"
     cut = f"SELECT c.offsets FROM ops.visible v JOIN ops.cuts c USING (topic, generation, number) WHERE {here}"
-    batch = f"""  SELECT {states} FROM (
-    SELECT DISTINCT ON ({group}) {states} FROM {relation("batch", table)}
-    WHERE batch <= ({number})
-    ORDER BY {group}, batch DESC
-  ) AS newest"""
+    batch = batch_states(view, generation)
     speed = f"""  SELECT {states} FROM {relation("speed", table)}
   WHERE segment >= ({cut})[partition + 1]"""
     rows = {"both": f"{batch}\n  UNION ALL\n{speed}", "batch": batch, "speed": speed}[part]

@@ -19,7 +19,7 @@ from sqlalchemy.schema import CreateTable
 
 from pipeline.definition import View
 from pipeline.errors import Refused, StoreError
-from pipeline.handover import Cut, Generation, Staged, Vector
+from pipeline.handover import CrashPoints, Cut, Generation, NoCrash, Staged, Vector
 from pipeline.states import group_columns, state_fields
 from serving.arrow_copy import copy_in
 from serving.connection import patiently, transaction
@@ -100,8 +100,10 @@ class PostgresNightStore:
         *,
         lock_timeout_s: float = 2.0,
         patience_s: float = 60.0,
+        crash: CrashPoints | None = None,
     ) -> None:
         self._engine = engine
+        self._crash = crash or NoCrash()
         self._views = {view.name: view for view in views}
         self._lock_timeout_ms = round(lock_timeout_s * 1000)
         self._patience_s = patience_s
@@ -162,6 +164,7 @@ class PostgresNightStore:
             if connection.execute(INSERT_CUT, row).rowcount:
                 connection.execute(INSERT_BATCH, row)
                 connection.execute(OPEN_SEGMENTS, row)
+                self._crash.reach("choose.written")
 
     def stage(self, generation: Generation, number: int, staged: Staged) -> None:
         """Replace a batch's rows and counts, all or nothing; Refused for a published or withdrawn one, a covered one is left."""
@@ -173,6 +176,7 @@ class PostgresNightStore:
                 copied = _temporary(self._views[view], generation.number)
                 connection.execute(CreateTable(copied))
                 copy_in(connection, relation("pg_temp", copied.name), [c.name for c in copied.c], tables)
+            self._crash.reach("stage.copied")
             connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 10000")
             connection.exec_driver_sql(
                 "SET LOCAL lock_timeout = 0"
@@ -189,6 +193,7 @@ class PostgresNightStore:
                 _replace_rows(connection, self._views[view], generation.number, number, was_complete)
             _replace_counts(connection, row, staged)
             connection.execute(END_STAGING, row)
+            self._crash.reach("stage.written")
 
     def _refuse_staging(self, generation: Generation, number: int) -> None:
         cut = self.cut(generation, number)
@@ -205,6 +210,7 @@ class PostgresNightStore:
             visible = connection.execute(LOCK_VISIBLE, row).scalar_one()
             rows = connection.execute(LOCK_POSITIONS, row).all()
             connection.execute(LOCK_BATCH, row)
+            self._crash.reach("publish.locked")
             refuse_retired(connection, generation)
             cuts = read_cuts(connection, generation.topic, generation.number)  # a new statement: as of now
             cut, seen = _cut_in(cuts, generation, number), _cut_in(cuts, generation, visible)
@@ -225,6 +231,7 @@ class PostgresNightStore:
             connection.execute(PUBLISHED, row)
             connection.execute(RAISE_POSITIONS, row)
             connection.execute(OPEN_SEGMENTS, row)
+            self._crash.reach("publish.written")
             return "published"
 
 
@@ -232,7 +239,7 @@ def _check_tiling(cut: Cut, seen: Cut, positions: dict[int, int], segments: Any)
     """Live segments tile [cut, position), and none straddles the cut; Refused names the first that does not."""
     for partition, position in positions.items():
         where = f"topic {cut.topic}, partition {partition}"
-        repair = "rebuild the real-time views from the log: `watershed init --rebuild`"
+        repair = "refold the real-time views from the log: `watershed rebuild`"
         at = cut.offsets[partition]
         if at < seen.offsets[partition]:
             raise Refused(

@@ -18,13 +18,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from pipeline.definition import View
-from pipeline.handover import Counts, Cut, Generation, ViewCounts
-from pipeline.states import group_columns, value_schema
+from pipeline.handover import Counts, Cut, Generation, ViewCounts, Witness
+from pipeline.states import group_columns, state_schema, value_schema
 from serving.arrow_copy import copy_to_file, quote, read_csv
 from serving.connection import transaction
 from serving.generations import active_generation
-from serving.ledger import read_cuts
-from serving.merge import merged_view, relation
+from serving.ledger import key_of, read_cuts
+from serving.merge import batch_states, merged_view, relation
 
 
 class Freshness(NamedTuple):
@@ -85,6 +85,66 @@ def snapshot(engine: Engine, views: Sequence[View], folder: Path) -> Snapshot:
     )
 
 
+@dataclass(frozen=True)
+class BatchPart:
+    """What the batch layer alone answers at one instant: `answer` is f(log[0, cut)), its positions being the visible cut.
+
+    `number` is the visible batch of each topic; `states(view)` are the states that the rows present, in the same order.
+    """
+
+    answer: Snapshot
+    number: Mapping[str, int]
+    state_files: Mapping[str, Path]
+
+    def states(self, view: str) -> Iterator[pa.RecordBatch]:
+        """state_schema(view) of the newest batch row of every group at or below the visible number."""
+        return read_csv(self.state_files[view], state_schema(self.answer.views[view]))
+
+
+BATCH_FRESHNESS = sa.text("""
+SELECT v.topic, b.partition, v.number, c.offsets[b.partition + 1] AS cut, b.accepted, b.duplicates, b.rejected, b.tombstones
+FROM ops.visible v JOIN ops.generations g ON g.topic = v.topic AND g.number = v.generation AND g.status = 'active'
+JOIN ops.cuts c ON c.topic = v.topic AND c.generation = v.generation AND c.number = v.number
+JOIN ops.batch_counts b ON b.topic = v.topic AND b.generation = v.generation AND b.number = v.number
+ORDER BY v.topic, b.partition
+""")
+BATCH_VIEWS = sa.text("""
+SELECT b.view, b.folded, b.filtered, b.rejected
+FROM ops.visible v JOIN ops.generations g ON g.topic = v.topic AND g.number = v.generation AND g.status = 'active'
+JOIN ops.batch_views b ON b.topic = v.topic AND b.generation = v.generation AND b.number = v.number
+ORDER BY b.view, b.partition
+""")
+
+
+def batch_part(engine: Engine, views: Sequence[View], folder: Path) -> BatchPart:
+    """Copy what the visible batches answer into `folder`, rows and states, with the cuts and counts of the same instant."""
+    files = {view.name: folder / f"{view.name}.batch.csv" for view in views}
+    state_files = {view.name: folder / f"{view.name}.states.csv" for view in views}
+    freshness: dict[str, list[Freshness]] = defaultdict(list)
+    accounting: dict[str, list[Counts]] = defaultdict(list)
+    view_accounting: dict[str, list[ViewCounts]] = defaultdict(list)
+    numbers: dict[str, int] = {}
+    with transaction(engine, isolation="REPEATABLE READ") as connection:
+        _begin_reading(connection, [view.name for view in views])
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        for row in connection.execute(BATCH_FRESHNESS):
+            numbers[row.topic] = row.number
+            freshness[row.topic].append(Freshness(row.partition, row.cut, row.cut))
+            accounting[row.topic].append(Counts(row.accepted, row.duplicates, row.rejected, row.tombstones))
+        for row in connection.execute(BATCH_VIEWS):
+            view_accounting[row.view].append(ViewCounts(row.folded, row.filtered, row.rejected))
+        active = [active_generation(connection, topic) for topic in freshness]
+        generations = {generation.topic: generation for generation in active if generation is not None}
+        for view in views:
+            number = generations[view.source.topic].number
+            with files[view.name].open("wb") as file:
+                copy_to_file(connection, _by_group(view, f"({merged_view(view, number, part='batch')}) AS part", value_schema(view)), file)
+            with state_files[view.name].open("wb") as file:
+                copy_to_file(connection, _by_group(view, f"({batch_states(view, number)}) AS states", state_schema(view)), file)
+    answer = Snapshot(generations, dict(freshness), dict(accounting), dict(view_accounting), files, {v.name: v for v in views})
+    return BatchPart(answer, numbers, state_files)
+
+
 def _begin_reading(connection: Connection, names: Sequence[str]) -> None:
     """LOCK TABLE takes no snapshot: the views' definitions are fixed first, so that the data is not older than they."""
     connection.exec_driver_sql("SET TRANSACTION READ ONLY")
@@ -93,9 +153,13 @@ def _begin_reading(connection: Connection, names: Sequence[str]) -> None:
 
 
 def _ordered(view: View) -> str:
-    columns = ", ".join(quote(name) for name in value_schema(view).names)
+    return _by_group(view, relation("serving", view.name), value_schema(view))
+
+
+def _by_group(view: View, source: str, schema: pa.Schema) -> str:
+    columns = ", ".join(quote(name) for name in schema.names)
     group = ", ".join(quote(name) for name in group_columns(view))
-    return f"SELECT {columns} FROM {relation('serving', view.name)} ORDER BY {group}"  # noqa: S608 -- quoted names
+    return f"SELECT {columns} FROM {source} ORDER BY {group}"  # noqa: S608 -- quoted names
 
 
 @dataclass(frozen=True)
@@ -186,3 +250,26 @@ def status(engine: Engine) -> Status:
         for row in connection.execute(living):
             workers.setdefault(row.topic, []).append(row.worker)
     return Status(rows, ledger, workers)
+
+
+COUNTED = sa.text("""
+SELECT coalesce(sum(accepted + duplicates + rejected + tombstones), 0) FROM ops.segments
+WHERE topic = :topic AND generation = :generation AND partition = :partition AND start >= :start
+""")
+WITNESSES = sa.text("""
+SELECT position, witness_offset, witness_hash FROM ops.positions
+WHERE topic = :topic AND generation = :generation ORDER BY partition
+""")
+
+
+def counted_from(engine: Engine, generation: Generation, partition: int, start: int) -> int:
+    """How many records the speed layer has counted in the segments of one partition that begin at `start` or above."""
+    with transaction(engine) as connection:
+        return int(connection.execute(COUNTED, {**key_of(generation), "partition": partition, "start": start}).scalar_one())
+
+
+def witnesses(engine: Engine, generation: Generation) -> list[tuple[int, Witness | None]]:
+    """By partition: the position, and the last record known to be below it (None when publish or rollback moved it)."""
+    with transaction(engine) as connection:
+        rows = connection.execute(WITNESSES, key_of(generation)).all()
+    return [(r.position, None if r.witness_offset is None else Witness(r.witness_offset, r.witness_hash)) for r in rows]

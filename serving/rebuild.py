@@ -2,12 +2,15 @@
 
     begin_generation: the new one has the ledger of the old (numbers, dates, offsets), and no rows
     activate: in one transaction the old one is retired and fenced, the new one active, and the views answer from it
+    after a loss: the ledger up to what is archived, then a cut of its own at which the log goes on (Restart.resume)
+    on a topic made anew: no ledger at all, for its offsets mean other records (Restart.fresh)
 
 In between, a night stages and publishes the newest visible number on the new generation, while the old one answers and
 moves on.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -15,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from pipeline.definition import View
 from pipeline.errors import Refused
 from pipeline.fingerprints import source_fingerprint, view_fingerprint
-from pipeline.handover import Generation
+from pipeline.handover import Generation, Vector
 from serving.connection import patiently, transaction
 from serving.generations import active_generation, building_generation, generation_of, status_of
 from serving.ledger import read_cuts
@@ -27,13 +30,13 @@ from serving.setup import (
     make_generation,
     publish_views,
     refuse_foreign_views,
-    refuse_other_topic,
+    refuse_other_log,
 )
 
 # What was published is chosen again: staged and published anew, or covered. The rest of the ledger keeps its meaning.
 COPY_CUTS = sa.text("""
 INSERT INTO ops.cuts (topic, generation, number, date, offsets, chosen_at)
-SELECT topic, :new, number, date, offsets, chosen_at
+SELECT topic, :new, number, date, offsets || CAST(:added AS bigint[]), chosen_at
 FROM ops.cuts WHERE topic = :topic AND generation = :old AND number = ANY(:numbers)
 """)
 COPY_BATCHES = sa.text("""
@@ -41,6 +44,10 @@ INSERT INTO ops.batches (topic, generation, number, status)
 SELECT topic, :new, number, CASE status WHEN 'published' THEN 'chosen' ELSE status END
 FROM ops.batches WHERE topic = :topic AND generation = :old AND number = ANY(:numbers)
 """)
+RESUME_CUT = sa.text("""
+INSERT INTO ops.cuts (topic, generation, number, offsets) VALUES (:topic, :new, :number, CAST(:offsets AS bigint[]))
+""")
+RESUME_BATCH = sa.text("INSERT INTO ops.batches (topic, generation, number, status) VALUES (:topic, :new, :number, 'chosen')")
 LOCK_GENERATIONS = sa.text("SELECT number FROM ops.generations WHERE topic = :topic ORDER BY number FOR NO KEY UPDATE")
 LOCK_POSITIONS = sa.text("""
 SELECT generation, partition, position FROM ops.positions WHERE topic = :topic AND generation = ANY(:generations)
@@ -58,29 +65,66 @@ UPDATE ops.positions SET segment = position WHERE topic = :topic AND generation 
 """)
 
 
-def begin_generation(engine: Engine, plan: Plan) -> Generation:
-    """Generation n + 1 in status building, with batch 0 and a copy of the ledger; one begun for these definitions goes on.
+@dataclass(frozen=True)
+class Restart:
+    """How a new generation departs from the log of the one in force; the default: not at all.
 
-    It starts where the generation in force starts, since the master dataset does, whatever retention has deleted since.
+    `fresh`: the topic was made anew, start at its log's start. `resume`: cuts above number `keep` are not taken over, since the log no
+    longer has all of their records; a cut of its own follows, whose offsets are where the log goes on.
     """
-    return patiently(lambda: _begin(engine, plan))
+
+    fresh: bool = False
+    keep: int = 0
+    resume: Vector | None = None
 
 
-def _begin(engine: Engine, plan: Plan) -> Generation:
+def begin_generation(engine: Engine, plan: Plan, restart: Restart | None = None) -> Generation:
+    """Generation n + 1 in status building, with batch 0 and a copy of the ledger; one begun for just this goes on.
+
+    It starts where the generation in force starts, since the master dataset does, whatever retention has deleted since;
+    partitions that were added start where they start now.
+    """
+    return patiently(lambda: _begin(engine, plan, restart or Restart()))
+
+
+def _begin(engine: Engine, plan: Plan, restart: Restart) -> Generation:
     with transaction(engine) as connection:
         lock_setup(connection)
         active = _active(connection, plan.source.topic)
-        refuse_other_topic(active, plan)
+        if not restart.fresh:
+            _refuse_other_log(active, plan)
         refuse_foreign_views(connection, plan)
+        starts = plan.starts if restart.fresh else active.starts + plan.starts[active.partitions :]
         begun = building_generation(connection, plan.source.topic)
         if begun is not None:
-            if _is_for(begun, plan.views):
+            if _is_for(begun, plan.views) and begun.topic_id == plan.topic_id and _goes_on(connection, begun, starts, restart):
                 return begun
             _retire(connection, begun)
-        made = make_generation(connection, plan, free_number(connection, plan), active.starts, "building")
+        made = make_generation(connection, plan, free_number(connection, plan), starts, "building")
+        if restart.fresh:
+            return made
         numbers = [cut.number for cut in read_cuts(connection, active.topic, active.number) if cut.number > 0]
-        _copy_ledger(connection, active, made, numbers)
+        if restart.resume is None:
+            _copy_ledger(connection, active, made, numbers)
+        else:
+            _copy_ledger(connection, active, made, [n for n in numbers if n <= restart.keep])
+            row = {"topic": made.topic, "new": made.number, "number": restart.keep + 1, "offsets": list(restart.resume)}
+            connection.execute(RESUME_CUT, row)
+            connection.execute(RESUME_BATCH, row)
         return made
+
+
+def _refuse_other_log(active: Generation, plan: Plan) -> None:
+    """More partitions are taken in; fewer, or another topic of this name, are not the log that was archived."""
+    refuse_other_log(active, plan.topic_id, min(active.partitions, len(plan.starts)))
+
+
+def _goes_on(connection: Connection, begun: Generation, starts: Vector, restart: Restart) -> bool:
+    """Whether a generation begun before a crash is the one that is wanted now; retention may have moved on since."""
+    cuts = read_cuts(connection, begun.topic, begun.number)
+    if restart.resume is None:
+        return begun.starts == tuple(starts) and all(cut.date is not None for cut in cuts if cut.number)
+    return begun.starts == tuple(starts) and (cuts[-1].number, cuts[-1].offsets) == (restart.keep + 1, tuple(restart.resume))
 
 
 def activate(engine: Engine, generation: Generation, views: Sequence[View]) -> None:
@@ -143,6 +187,8 @@ def _retire(connection: Connection, generation: Generation) -> None:
 
 
 def _refuse_unpublished(connection: Connection, old: Generation, new: Generation) -> None:
+    if old.topic_id != new.topic_id:
+        return  # nothing of the old one can be published on it
     numbers = [
         int(connection.execute(VISIBLE, {"topic": g.topic, "generation": g.number}).scalar_one()) for g in (old, new)
     ]
@@ -155,17 +201,21 @@ def _refuse_unpublished(connection: Connection, old: Generation, new: Generation
 
 def _copy_later_cuts(connection: Connection, old: Generation, new: Generation, positions: list[int]) -> None:
     """The cuts that the old generation chose meanwhile, as far as no position of the new one has passed them."""
+    if old.topic_id != new.topic_id:
+        return
     have = {cut.number for cut in read_cuts(connection, new.topic, new.number)}
     for cut in read_cuts(connection, old.topic, old.number):
         if cut.number in have:
             continue
-        if any(offset < position for offset, position in zip(cut.offsets, positions, strict=True)):
+        offsets = [*cut.offsets, *new.starts[old.partitions :]]
+        if any(offset < position for offset, position in zip(offsets, positions, strict=True)):
             break
         _copy_ledger(connection, old, new, [cut.number])
-        connection.execute(OPEN_SEGMENTS, {"topic": new.topic, "generation": new.number, "offsets": list(cut.offsets)})
+        connection.execute(OPEN_SEGMENTS, {"topic": new.topic, "generation": new.number, "offsets": offsets})
 
 
 def _copy_ledger(connection: Connection, old: Generation, new: Generation, numbers: list[int]) -> None:
-    row = {"topic": old.topic, "old": old.number, "new": new.number, "numbers": numbers}
+    added = list(new.starts[old.partitions :])
+    row = {"topic": old.topic, "old": old.number, "new": new.number, "numbers": numbers, "added": added}
     connection.execute(COPY_CUTS, row)
     connection.execute(COPY_BATCHES, row)

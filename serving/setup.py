@@ -206,20 +206,23 @@ def refuse_foreign_views(connection: Connection, plan: Plan) -> None:
 
 
 def refuse_other_topic(generation: Generation, plan: Plan) -> None:
-    """Offsets mean the records of one topic with its partitions; of another they mean nothing."""
-    topic, repair = (
-        generation.topic,
-        "give the new topic a name of its own, or set up an empty database and lake for it",
-    )
-    if len(plan.starts) != generation.partitions:
+    """Refused unless the topic is the one the generation was made for, with as many partitions."""
+    refuse_other_log(generation, plan.topic_id, len(plan.starts))
+
+
+def refuse_other_log(generation: Generation, topic_id: str, partitions: int) -> None:
+    """Offsets mean the records of one topic with its partitions; of another they mean nothing. Names the command that repairs it."""
+    topic = generation.topic
+    if topic_id != generation.topic_id:
         raise Refused(
-            f"topic {topic} has {len(plan.starts)} partitions, and was set up with {generation.partitions}: with another number,"
-            f" keys move between partitions and their duplicates are not seen; {repair}"
+            f"topic {topic} was deleted and created again: its id is {topic_id}, and was {generation.topic_id} at"
+            f" set-up, so the offsets on record are not its own; `watershed init --rebuild --accept-loss` starts over from the new"
+            f" topic and keeps what was archived of the old one in the lake (without --accept-loss it only says what that means)"
         )
-    if plan.topic_id != generation.topic_id:
+    if partitions != generation.partitions:
         raise Refused(
-            f"topic {topic} was deleted and created again: its id is {plan.topic_id}, and was {generation.topic_id} at"
-            f" set-up, so the offsets on record are not its own; {repair}"
+            f"topic {topic} has {partitions} partitions, and was set up with {generation.partitions}: with another number,"
+            f" keys move between partitions and their duplicates are not seen; `watershed init --rebuild` takes the new ones in"
         )
 
 

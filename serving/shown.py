@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipeline.errors import DefinitionError, did_you_mean
+from pipeline.errors import DefinitionError, SettingsError, did_you_mean
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.settings import Settings, by_source
@@ -24,26 +24,52 @@ from serving.reading import status as read_status
 from serving.setup import require
 
 
-def audit(names: tuple[str, ...], reference: bool, as_json: bool, seed: int | None) -> int:
+def audit(
+    names: tuple[str, ...], reference: bool, as_json: bool, seed: int | None, at: str | None = None, batch: bool = False
+) -> int:
     """Audit the named views (all when none is named) and print what was found; 0 when exact, 1 when not."""
-    settings = Settings()
+    settings = Settings.load()
     views = settings.load_views()
     known = [v.name for v in views]
     for name in names:
         if name not in known:
             raise DefinitionError(f"there is no view {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}")
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+    chosen = [v for v in views if not names or v.name in names]
+    vector = _vector(at, batch, {v.source.topic for v in chosen}) if at is not None else None
     database = engine(settings.postgres_url(), application_name="watershed audit")
     for of_source in by_source(views).values():
         require(database, of_source[0].source, of_source)
     with _Bars() as bars:
-        run = Audit(database, KafkaLog(settings.kafka_servers()), Lake(settings.lake), seed, reference, bars.show)
-        reports = run.run([v for v in views if not names or v.name in names])
+        log, lake = KafkaLog(settings.kafka_servers()), Lake(settings.lake)
+        reports = Audit(database, log, lake, seed, reference, bars.show, batch, vector).run(chosen)
     if as_json:
         _document({"reference": reference, "seed": seed, "views": [asdict(r) for r in reports]})
     else:
         _print(reports, reference, seed)
     return 0 if all(r.exact for r in reports) else 1
+
+
+def _vector(text: str, batch: bool, topics: set[str]) -> dict[int, int]:
+    """partition -> offset, from 0:123,1:456 or the JSON of that mapping or of a list."""
+    if batch:
+        raise SettingsError("--batch audits the visible batch at its own cut, and --at at another vector: give one of them")
+    if len(topics) > 1:
+        raise SettingsError(f"--at gives one source's offsets, and the views are of {', '.join(sorted(topics))}: name views of one")
+    try:
+        if text.lstrip().startswith(("{", "[")):
+            found = json.loads(text)
+            pairs: list[Any] = list(found.items()) if isinstance(found, dict) else list(enumerate(found))
+        else:
+            pairs = [part.split(":") for part in text.split(",")]
+        vector = {int(partition): int(offset) for partition, offset in pairs}
+        if len(vector) != len(pairs):
+            raise ValueError("a partition is given twice")
+    except (ValueError, TypeError) as error:
+        raise SettingsError(
+            f"--at {text!r} is no vector ({error}); write partition:offset for every partition, 0:123,1:456, or JSON"
+        ) from None
+    return vector
 
 
 def _document(content: dict[str, Any]) -> None:
@@ -79,6 +105,8 @@ def _print(reports: list[Report], reference: bool, seed: int) -> None:
         if reference
         else f"the layers' kernels at other block boundaries (seed {seed})"
     )
+    for compared in dict.fromkeys(r.compared for r in reports):
+        console.print(f"comparing {compared}", highlight=False, soft_wrap=True)
     table = Table(title=f"audit against the log, recomputed by {how}")
     for name in ("view", "rows", "records", "positions", "differences"):
         table.add_column(name, justify="left" if name in ("view", "positions") else "right")
@@ -98,7 +126,7 @@ def _print(reports: list[Report], reference: bool, seed: int) -> None:
 
 def status(as_json: bool) -> None:
     """Print positions, lag, cuts and workers."""
-    settings = Settings()
+    settings = Settings.load()
     found = read_status(engine(settings.postgres_url(), application_name="watershed status"))
     log = KafkaLog(settings.kafka_servers())
     ends = {topic: log.end_offsets(topic) for topic in found.ledger}

@@ -22,7 +22,20 @@ from sqlalchemy.schema import CreateTable
 
 from pipeline.definition import View
 from pipeline.errors import StoreError
-from pipeline.handover import Claim, Commit, Committed, Cut, Fenced, Generation, LeaseRow, Outcome, Split
+from pipeline.handover import (
+    Claim,
+    Commit,
+    Committed,
+    CrashPoints,
+    Cut,
+    Fenced,
+    Generation,
+    LeaseRow,
+    NoCrash,
+    Outcome,
+    Split,
+    WorkerSnapshot,
+)
 from pipeline.states import group_columns, state_fields, state_schema
 from serving import leases
 from serving.arrow_copy import copy_in, copy_out, quote
@@ -52,11 +65,31 @@ UPDATE ops.positions SET segment = position WHERE topic = :topic AND generation 
 """)
 
 
-class PostgresSpeedStore:
-    """pipeline.handover.SpeedStore on Postgres, for the topics of these views; `require` has compared them before."""
+RECORD_SNAPSHOT = sa.text("""
+INSERT INTO ops.snapshots (topic, generation, partition, epoch, position, path)
+SELECT topic, generation, partition, epoch, :position, :path FROM ops.positions
+WHERE topic = :topic AND generation = :generation AND partition = :partition AND epoch = :epoch AND owner = :owner
+ON CONFLICT (topic, generation, partition, path) DO UPDATE SET created_at = clock_timestamp()
+""")
+SNAPSHOTS = sa.text("""
+SELECT position, path FROM ops.snapshots
+WHERE topic = :topic AND generation = :generation AND partition = :partition AND position <= :position
+ORDER BY position DESC, epoch DESC
+""")
+# Not those of a later takeover: whoever was stopped for long must not delete what its successor wrote.
+SUPERSEDED = sa.text("""
+SELECT path FROM ops.snapshots WHERE topic = :topic AND partition = :partition AND path <> :path
+  AND (generation < :generation OR generation = :generation AND epoch <= :epoch)
+""")
+FORGET_SNAPSHOT = sa.text("DELETE FROM ops.snapshots WHERE topic = :topic AND partition = :partition AND path = :path")
 
-    def __init__(self, engine: Engine, views: Sequence[View]) -> None:
+
+class PostgresSpeedStore:
+    """pipeline.handover.SpeedStore and SnapshotStore on Postgres; `require` has compared the views' definitions before."""
+
+    def __init__(self, engine: Engine, views: Sequence[View], crash: CrashPoints | None = None) -> None:
         self._engine = engine
+        self._crash = crash or NoCrash()
         self._views: Mapping[str, View] = {view.name: view for view in views}
 
     def active(self, topic: str) -> Generation | None:
@@ -114,6 +147,24 @@ class PostgresSpeedStore:
             ]
         return max(below, key=lambda cut: (cut.offsets[claim.partition], cut.number), default=None)
 
+    def record_snapshot(self, claim: Claim, path: str) -> bool:
+        row = {**leases.row_of(claim), "epoch": claim.epoch, "owner": claim.owner, "position": claim.position, "path": path}
+        with transaction(self._engine) as connection:
+            return bool(connection.execute(RECORD_SNAPSHOT, row).rowcount)
+
+    def snapshots(self, claim: Claim) -> list[WorkerSnapshot]:
+        with transaction(self._engine) as connection:
+            rows = connection.execute(SNAPSHOTS, {**leases.row_of(claim), "position": claim.position})
+            return [WorkerSnapshot(row.position, row.path) for row in rows]
+
+    def superseded(self, claim: Claim, path: str) -> list[str]:
+        with transaction(self._engine) as connection:
+            return list(connection.scalars(SUPERSEDED, {**leases.row_of(claim), "epoch": claim.epoch, "path": path}))
+
+    def forget_snapshot(self, claim: Claim, path: str) -> None:
+        with transaction(self._engine) as connection:
+            connection.execute(FORGET_SNAPSHOT, {**leases.row_of(claim), "path": path})
+
     def commit(self, work: Commit) -> Outcome:
         """Move the position to work.end with its states and counts, or change nothing; an exception: nobody knows which."""
         claim = work.claim
@@ -123,9 +174,11 @@ class PostgresSpeedStore:
         with transaction(self._engine) as connection:
             for view, table in work.states.items():
                 _copy_changed(connection, self._view(view), claim.generation, table)
+            self._crash.reach("speed.copied")
             if connection.execute(ADVANCE, row).rowcount != 1:
                 connection.rollback()
                 return Fenced()
+            self._crash.reach("speed.locked")
             cuts = [int(found.cut) for found in connection.execute(CHOSEN_CUTS, row)]
             if cuts and cuts[0] < work.end:
                 connection.rollback()
@@ -135,6 +188,7 @@ class PostgresSpeedStore:
             _add_counts(connection, work)
             for view in work.states:
                 _write_changed(connection, self._view(view), claim)
+            self._crash.reach("speed.written")
         return Committed(
             replace(
                 claim,

@@ -160,6 +160,16 @@ visible = Table(
     PrimaryKeyConstraint("topic", "generation"),
 )
 
+snapshots = Table(
+    "snapshots",
+    OPS,
+    *_where(Column("partition", Integer, nullable=False), Column("epoch", BigInteger, nullable=False)),
+    Column("position", BigInteger, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("created_at", TIME, nullable=False, server_default=func.clock_timestamp()),
+    PrimaryKeyConstraint("topic", "generation", "partition", "path"),
+)
+
 workers = Table(
     "workers",
     OPS,

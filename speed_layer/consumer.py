@@ -295,5 +295,5 @@ class LiveConsumer:
             if found and self._topic_ids.setdefault(topic, found) != found:
                 raise TopicRecreated(
                     f"topic {topic!r} was deleted and made anew (its id was {self._topic_ids[topic]}, is {found}): "
-                    f"`watershed init --rebuild` starts a new generation from the master dataset"
+                    f"`watershed init --rebuild --accept-loss` starts over from the new topic"
                 )

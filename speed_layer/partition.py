@@ -6,7 +6,7 @@ A commit that lands moves the row; one that is refused, or whose outcome is unkn
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -23,8 +23,10 @@ from pipeline.handover import (
     Committed,
     Counts,
     CrashPoints,
+    Cut,
     Generation,
     NoCrash,
+    SnapshotStore,
     SpeedStore,
     Split,
     ViewCounts,
@@ -32,13 +34,17 @@ from pipeline.handover import (
 )
 from pipeline.ingest import Ingest
 from pipeline.lake import Lake
-from pipeline.log import Block, Log, LogTruncated
+from pipeline.log import Block, Log, LogTruncated, TopicRecreated
 from speed_layer.memory import SegmentStates
+from speed_layer.snapshots import Snapshots
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a worker works with; all of it given, so that tests and the simulation can give others."""
+    """What a worker works with; all of it given, so that tests and the simulation can give others.
+
+    Without `snapshot_store` it writes and reads no snapshots of its own: a takeover replays the log from the batch's.
+    """
 
     source: Source
     views: Sequence[View]
@@ -47,6 +53,12 @@ class Parts:
     log: Log
     lake: Lake
     crash: CrashPoints = field(default_factory=NoCrash)
+    snapshot_store: SnapshotStore | None = None
+
+    @property
+    def snapshots(self) -> Snapshots | None:
+        """The workers' own snapshots of the source."""
+        return Snapshots(self.snapshot_store, self.lake, self.generation) if self.snapshot_store is not None else None
 
 
 def split_block(block: Block, at: int) -> tuple[Block, Block]:
@@ -62,6 +74,7 @@ class PartitionWork:
         self.parts = parts
         self.claim = claim
         self.read: int | None = None
+        self.replayed_from = claim.position  # where the last load began to read the log again
         self.limit: int | None = None  # a chosen cut that the next commit must end at
         self.oldest_s = 0.0  # monotonic time at which the oldest uncommitted block was taken
         self.states: dict[str, SegmentStates] = {}
@@ -74,17 +87,23 @@ class PartitionWork:
         self.newest_ms = -1  # of record timestamps
 
     # ---- load
-    def load(self) -> bool:
-        """Read the row again and load what belongs to it; False when the lease is gone."""
+    def load(self, give_up: Callable[[], bool] = lambda: False) -> bool:
+        """Read the row again and load what belongs to it; False when the lease is gone.
+
+        When `give_up()` turns true meanwhile, or the snapshot was purged under it, it returns without having loaded: `read` stays None.
+        """
         claim = self.parts.store.reload(self.claim)
         if claim is None:
             return False
+        self._check_topic(claim)
         self._check_witness(claim)
         self.claim = claim
         self.states = {v.name: SegmentStates(v, self.parts.store.load_states(claim, v.name)) for v in self.parts.views}
-        self.ingest = self._load_identities(claim)
-        self._nothing_pending()
-        self.read = claim.position
+        ingest = self._load_identities(claim, give_up)
+        if ingest is not None:
+            self.ingest = ingest
+            self._nothing_pending()
+            self.read = claim.position
         return True
 
     def forget(self) -> None:
@@ -92,7 +111,7 @@ class PartitionWork:
         self.read = None
         self.states = {}
 
-    def _load_identities(self, claim: Claim) -> Ingest:
+    def _load_identities(self, claim: Claim, give_up: Callable[[], bool]) -> Ingest | None:
         """The identities of log[0, position): the newest snapshot at or below it, and the log from there."""
         parts, topic, partition = self.parts, claim.topic, claim.partition
         cut = parts.store.snapshot_below(claim)
@@ -102,21 +121,52 @@ class PartitionWork:
                 f" identities below it are unknown; run a night, or `watershed init --rebuild`"
             )
         start = cut.offsets[partition]
-        snapshot: IdentitySnapshot | None = None
-        if cut.number:
-            path = layout.identities(topic, source_fingerprint(parts.source), cut.number, partition)
-            snapshot = layout.read_identities(parts.lake, path, layout.identity_inputs(parts.generation.topic_id, partition, start))
+        snapshot = parts.snapshots.newest(claim, start) if parts.snapshots is not None else None
+        if snapshot is None and cut.number:
+            snapshot = self._batch_identities(cut)
+            if snapshot is None and parts.store.snapshot_below(claim) != cut:
+                return None  # a night published and purged while we looked: read the row again
             if snapshot is None:
-                raise Refused(
-                    f"topic {topic}, partition {partition}: the identities at cut {cut.number} ({path}.json) are missing from the"
-                    f" lake {parts.lake.root.split('?')[0]} or belong to another cut; check the setting `lake`, or run"
-                    f" `watershed init --rebuild`"
-                )
+                raise self._identities_missing(cut)
+        start = self.replayed_from = snapshot.position if snapshot is not None else start
         ingest = Ingest(parts.source, partition, snapshot)
         if start < claim.position:
             for block in parts.log.read(topic, partition, start, claim.position):
+                if give_up():
+                    return None
                 ingest.feed(block)
         return ingest
+
+    def _batch_identities(self, cut: Cut) -> IdentitySnapshot | None:
+        """What the batch published with its cut; None when the lake does not have it."""
+        parts, partition = self.parts, self.claim.partition
+        inputs = layout.identity_inputs(parts.generation.topic_id, partition, cut.offsets[partition])
+        return layout.read_identities(parts.lake, self._identities_path(cut), inputs)
+
+    def _identities_path(self, cut: Cut) -> str:
+        return layout.identities(cut.topic, source_fingerprint(self.parts.source), cut.number, self.claim.partition)
+
+    def _identities_missing(self, cut: Cut) -> Refused:
+        return Refused(
+            f"topic {cut.topic}, partition {self.claim.partition}: the identities at cut {cut.number} ({self._identities_path(cut)}.json)"
+            f" are missing from the lake {self.parts.lake.root.split('?')[0]} or belong to another cut; check the setting `lake`, or run"
+            f" `watershed init --rebuild`"
+        )
+
+    def _check_topic(self, claim: Claim) -> None:
+        """A topic made anew may well have a record at this position; it is another one."""
+        log, mine = self.parts.log, self.parts.generation
+        found = log.topic_id(claim.topic)
+        if found != mine.topic_id:
+            raise TopicRecreated(
+                f"topic {claim.topic} was deleted and made anew (id {found!r}, was {mine.topic_id!r}): its offsets mean other records"
+                f" now; `watershed init --rebuild --accept-loss` starts over from the new topic"
+            )
+        if (partitions := log.partitions(claim.topic)) != mine.partitions:
+            raise Refused(
+                f"topic {claim.topic} has {partitions} partitions, and {mine.partitions} when it was set up: a key may now be in two"
+                f" partitions; `watershed init --rebuild` takes the new ones in"
+            )
 
     def _check_witness(self, claim: Claim) -> None:
         witness = claim.witness
@@ -126,7 +176,8 @@ class PartitionWork:
         if found is not None and found.hex() != witness.hash:
             raise LogTruncated(
                 f"topic {claim.topic}, partition {claim.partition}: the record at offset {witness.offset} is not the one that was"
-                f" committed; the log was truncated and has grown again; `watershed init --rebuild` starts over from the master dataset"
+                f" committed; the log was truncated and has grown again; `watershed init --rebuild --accept-loss` goes on from the"
+                f" master dataset"
             )
 
     # ---- fold

@@ -13,15 +13,17 @@ from rich.live import Live
 from rich.table import Table
 
 from pipeline.crash import crash_points
+from pipeline.errors import LakeError
 from pipeline.handover import Generation
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.log import Unreachable
 from pipeline.settings import Settings, by_source
 from serving.connection import StoreUnavailable, engine
-from serving.setup import require
+from serving.setup import refuse_other_log, require
 from serving.speed_store import PostgresSpeedStore
 from speed_layer.consumer import LiveConsumer
+from speed_layer.warm_up import warm_up
 from speed_layer.worker import Worker
 
 GROUP = "watershed"
@@ -32,15 +34,18 @@ LOG_EVERY_S = 10.0
 def main(until_caught_up: bool, stop: threading.Event) -> None:
     """Run one worker until `stop` is set; with `until_caught_up`, until what is in the log now is committed."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=sys.stderr))
-    settings = Settings()
+    settings = Settings.load()
     views = settings.load_views()
     database = engine(settings.postgres_url(), application_name="watershed speed")
     sources = [(of[0].source, of, require(database, of[0].source, of)) for of in by_source(views).values()]
     log = KafkaLog(settings.kafka_servers())
-    store = PostgresSpeedStore(database, views)
-    reader = LiveConsumer(settings.kafka_servers(), group_id=GROUP)
     crash = crash_points()
-    worker = Worker(sources, store, log, reader, Lake(settings.lake, crash), (StoreUnavailable, Unreachable), stop, crash)
+    store = PostgresSpeedStore(database, views, crash)
+    reader = LiveConsumer(settings.kafka_servers(), group_id=GROUP)
+    lake, transient = Lake(settings.lake, crash), (StoreUnavailable, Unreachable, LakeError)
+    worker = Worker(sources, store, log, reader, lake, transient, stop, crash, store, settings.snapshot_every_s)
+    for source, of, _ in sources:
+        warm_up(source, of)
     until = _caught_up(log, store, [g for _, _, g in sources]) if until_caught_up else None
     with _Shown(worker):
         worker.run(until)
@@ -48,7 +53,13 @@ def main(until_caught_up: bool, stop: threading.Event) -> None:
 
 
 def _caught_up(log: KafkaLog, store: PostgresSpeedStore, generations: list[Generation]) -> Callable[[], bool]:
-    """Whether every partition's position, whoever moves it, has reached the log's end as of now."""
+    """Whether every partition's position, whoever moves it, has reached the log's end as of now.
+
+    Refused for a topic that is another one: its positions may well be beyond the end, with nothing left to take over.
+    """
+    for g in generations:
+        found = log.describe(g.topic)
+        refuse_other_log(g, found.topic_id, found.partitions)
     ends = {g.topic: log.end_offsets(g.topic) for g in generations}
     return lambda: all(row.position >= ends[g.topic][row.partition] for g in generations for row in store.leases(g))
 

@@ -27,6 +27,11 @@ class Stats:
     _recent: deque[tuple[float, int, float, float]] = field(default_factory=lambda: deque(maxlen=4096))
     records_read: int = 0
 
+    def forget(self, at: At) -> None:
+        """A partition was let go: it is no longer shown."""
+        self.positions = {k: v for k, v in self.positions.items() if k != at}
+        self.log_ends = {k: v for k, v in self.log_ends.items() if k != at}
+
     def read(self, block: Block) -> None:
         """A block was fetched."""
         self.records_read += len(block)

@@ -19,11 +19,12 @@ import structlog
 
 from pipeline.definition import Source, View
 from pipeline.errors import Refused
-from pipeline.handover import Claim, CrashPoints, Generation, NoCrash, SpeedStore
+from pipeline.handover import Claim, CrashPoints, Generation, NoCrash, SnapshotStore, SpeedStore
 from pipeline.lake import Lake
 from pipeline.log import Block, Log
 from speed_layer.partition import PartitionWork, Parts
 from speed_layer.sharing import moves
+from speed_layer.snapshots import SNAPSHOT_EVERY_S, SnapshotWriter
 from speed_layer.stats import Stats
 
 COMMIT_EVERY_S = 0.1
@@ -31,6 +32,7 @@ COMMIT_ROWS = 200_000
 POLL_MS = 50
 LEASE_S = 3.0
 RENEW_S = 1.0
+REBALANCE_S = 0.5
 RETRY_S = 1.0
 log = structlog.get_logger("speed")
 
@@ -47,6 +49,9 @@ class Reader(Protocol):
     @property
     def end_offsets(self) -> Mapping[At, int]: ...
 
+    @property
+    def down_reason(self) -> str: ...
+
     def commit_group_offsets(self, offsets: Mapping[At, int]) -> None: ...
 
     def close(self) -> None: ...
@@ -60,15 +65,16 @@ class Sourced:
     works: dict[int, PartitionWork] = field(default_factory=dict)
 
 
-
-
 def worker_name() -> str:
     """A name for people: host, process, and enough to tell two workers of one process apart."""
     return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(2).hex()}"
 
 
 class Worker:
-    """Runs until `stop` is set. `transient` are the errors of a store or log that is down: it waits and tries again."""
+    """Runs until `stop` is set. `transient` are the errors of a store or log that is down: it waits and tries again.
+
+    With `snapshot_store` it writes what each partition remembers into the lake every `snapshot_every_s`.
+    """
 
     def __init__(
         self,
@@ -80,18 +86,20 @@ class Worker:
         transient: tuple[type[BaseException], ...],
         stop: threading.Event,
         crash: CrashPoints | None = None,
+        snapshot_store: SnapshotStore | None = None,
+        snapshot_every_s: float = SNAPSHOT_EVERY_S,
     ) -> None:
         self.name = worker_name()
-        self.sources = {
-            s.topic: Sourced(Parts(s, v, g, store, log, lake, crash or NoCrash())) for s, v, g in sources
-        }
+        crash = crash or NoCrash()
+        self.sources = {s.topic: Sourced(Parts(s, v, g, store, log, lake, crash, snapshot_store)) for s, v, g in sources}
+        self.snapshot_writer = SnapshotWriter(transient, snapshot_every_s, crash)
         self.store, self.reader, self.transient = store, reader, transient
         self.stop = stop
         self._ended = threading.Event()  # the thread that renews goes on while the worker drains
         self.stats = Stats()
         self.trouble = ""
         self._lost: SimpleQueue[Claim] = SimpleQueue()  # from the thread that renews
-        self._renewed_s = 0.0
+        self._rebalanced_s = 0.0
         self._fatal: BaseException | None = None
 
     # ---- life
@@ -100,29 +108,44 @@ class Worker:
         renewing = threading.Thread(target=self._renew_forever, name="leases", daemon=True)
         renewing.start()
         try:
-            while not self.stop.is_set() and not (until is not None and self._settled() and until()):
-                self._step()
-                if self._fatal:
-                    raise self._fatal
+            while not self.stop.is_set() and not self._step(until):
+                if fatal := self._fatal or self.snapshot_writer.failed:
+                    raise fatal
         finally:
+            self._end(renewing)
+
+    def _end(self, renewing: threading.Thread) -> None:
+        """Drain while the leases are still renewed; say farewell when nothing can renew them any more."""
+        try:
             self._let_go()
+        finally:
             self._ended.set()
             renewing.join(timeout=10)
-            self.reader.close()
+            try:
+                self._farewell()
+            finally:
+                self.snapshot_writer.close()
+                self.reader.close()
 
-    def _step(self) -> None:
+    def _step(self, until: Callable[[], bool] | None) -> bool:
+        """One round; whether `until` says that it was the last."""
         try:
             self._rebalance()
-            self._load_missing()
-            self._read(POLL_MS)
+            more = self._load_missing()
+            self._read(0 if more else POLL_MS)
             self._commit_due()
-            self._clear_trouble()
+            if self.reader.down_reason:
+                self._say_trouble(self.reader.down_reason)
+            else:
+                self._clear_trouble()
+            return until is not None and self._settled() and until()
         except self.transient as error:
             self._say_trouble(str(error))
             for sourced in self.sources.values():
                 for work in sourced.works.values():
                     work.forget()
             self.stop.wait(RETRY_S)
+            return False
 
     def _say_trouble(self, text: str) -> None:
         if text != self.trouble:
@@ -161,9 +184,9 @@ class Worker:
             work = self.sources[lost.topic].works.get(lost.partition)
             if work is not None and work.claim.owner == lost.owner:
                 self._drop(lost.topic, lost.partition, "taken over by another worker")
-        if now - self._renewed_s < RENEW_S:
+        if now - self._rebalanced_s < REBALANCE_S:
             return
-        self._renewed_s = now
+        self._rebalanced_s = now
         for topic, sourced in self.sources.items():
             self._check_generation(sourced)
             workers = self.store.heartbeat(topic, self.name, LEASE_S)
@@ -196,20 +219,23 @@ class Worker:
     def _drop(self, topic: str, partition: int, why: str) -> None:
         if self.sources[topic].works.pop(partition, None) is not None:
             log.info("let go", topic=topic, partition=partition, why=why)
+            self.stats.forget((topic, partition))
             self._assign()
 
     # ---- work
-    def _load_missing(self) -> None:
-        loaded = False
-        for sourced in self.sources.values():
-            for partition, work in list(sourced.works.items()):
-                if work.read is None:
-                    if work.load():
-                        loaded = True
-                    else:
-                        self._drop(work.claim.topic, partition, "fenced")
-        if loaded:
-            self._assign()
+    def _load_missing(self) -> bool:
+        """Load one partition, so that those in hand go on in between; whether more are to be loaded."""
+        missing = [(s, p, w) for s in self.sources.values() for p, w in s.works.items() if w.read is None]
+        for sourced, partition, work in missing[:1]:
+            began = time.monotonic()
+            if work.load():
+                took_s = round(time.monotonic() - began, 3)
+                at = {"topic": work.claim.topic, "partition": partition, "position": work.claim.position}
+                log.info("loaded", **at, replayed_from=work.replayed_from, took_s=took_s)
+                self._assign()
+            else:
+                self._drop(sourced.parts.source.topic, partition, "fenced")
+        return len(missing) > 1
 
     def _assign(self) -> None:
         wanted = {(t, p): w.read for t, s in self.sources.items() for p, w in s.works.items() if w.read is not None}
@@ -250,6 +276,8 @@ class Worker:
             return False
         self.stats.committed(work.claim, counts, time.monotonic() - began, newest_ms)
         self.reader.commit_group_offsets({(work.claim.topic, partition): work.claim.position})
+        if sourced.parts.snapshots is not None:
+            self.snapshot_writer.after_commit(sourced.parts.snapshots, work.claim, work.ingest.identities)
         return True
 
     def _settled(self) -> bool:
@@ -264,6 +292,12 @@ class Worker:
                         self._commit(sourced, partition)
                     self.store.release(work.claim)
                     sourced.works.pop(partition, None)
+            except self.transient as error:
+                log.warning("left leases behind; they run out by themselves", topic=topic, why=str(error))
+
+    def _farewell(self) -> None:
+        for topic in self.sources:
+            try:
                 self.store.farewell(topic, self.name)
             except self.transient as error:
-                log.warning("left without a farewell; the leases run out by themselves", topic=topic, why=str(error))
+                log.warning("left without a farewell", topic=topic, why=str(error))

@@ -20,8 +20,9 @@ from tasks.night import Night, Range, Report, counts_of, silent
 
 BLOCK_ROWS = 50_000
 FLUSH_ROWS = 500_000  # accepted rows held before they are written: bounds memory, not the night
-FLUSH_BYTES = 64 * 1024 * 1024  # the same for rejected records, which can be large
+FLUSH_BYTES = 64 * 1024 * 1024  # the same in bytes, for rejected records; four times as many for accepted ones
 DATE = "date"
+LOST = "lost"  # a fact of a master manifest: an operator accepted that the log no longer has this range as it was
 
 
 def archive(night: Night, number: int, partition: int, report: Report = silent) -> Manifest:
@@ -31,8 +32,10 @@ def archive(night: Night, number: int, partition: int, report: Report = silent) 
     files: tuple[File, ...] = ()
     night.crash.reach("archive.start")
     if r.end > r.start:
+        night.check_topic()
         check_not_regrown(night, number, r)
         rows = night.lake.write_table(f"{path}.parquet", RAW_SCHEMA, _raw(night, r, report))
+        night.check_topic()  # made anew while it was read, it would have given records of both
         files = (File(f"{path}.parquet", rows),)
     manifest = Manifest("master", night.archive_inputs(r), files)
     night.lake.commit(f"{path}.json", manifest)
@@ -41,16 +44,16 @@ def archive(night: Night, number: int, partition: int, report: Report = silent) 
 
 def check_not_regrown(night: Night, number: int, r: Range) -> None:
     """Compare the last archived record below the range with the log: a truncated and regrown log holds another there."""
-    below = [night.range(n, r.partition) for n in sorted(c.number for c in night.store.ledger(night.generation)) if 0 < n < number]
-    kept = next((m for m in map(night.archived, reversed(below)) if m and m.files and m.files[-1].rows), None)
-    if kept is None:
-        return
+    below = (night.archived(night.range(n, r.partition)) for n in range(number - 1, 0, -1) if night.has(n))
+    kept = next((m for m in below if m and ((m.files and m.files[-1].rows) or LOST in m.facts)), None)
+    if kept is None or LOST in kept.facts:
+        return  # what the log was below an accepted loss is no witness of what it is above
     row = night.lake.last_row(kept.files[-1].path, ["offset", "timestamp_ms", "key", "value"])
-    found = night.log.witness(night.source.topic, r.partition, r.start)
+    found = night.log.witness(night.source.topic, r.partition, kept.inputs["end"])  # a cut in between may not be archived yet
     if found is not None and found != record_hash(row["offset"], row["timestamp_ms"], row["key"], row["value"]):
         raise LogTruncated(
             f"topic {night.source.topic}, partition {r.partition}: the record at offset {row['offset']} is not the one archived"
-            f" before; the log was truncated and has grown again; `watershed init --rebuild` starts over from the master dataset"
+            f" before; the log was truncated and has grown again; `watershed init --rebuild --accept-loss` goes on from the master dataset"
         )
 
 
@@ -102,7 +105,7 @@ def master_blocks(night: Night, r: Range, rows: int = BLOCK_ROWS) -> Iterator[Bl
     manifest = night.need(night.archived(r), f"the archived range [{r.start}, {r.end}) of partition {r.partition}")
     start = r.start
     for file in manifest.files:
-        for batch in night.lake.read_batches(file.path, rows):
+        for batch in night.lake.read_batches(file, rows):
             end = int(batch.column("offset")[-1].as_py()) + 1
             yield Block(pa.RecordBatch.from_arrays(batch.columns, schema=RAW_SCHEMA), start, end)
             start = end
@@ -110,8 +113,8 @@ def master_blocks(night: Night, r: Range, rows: int = BLOCK_ROWS) -> Iterator[Bl
         yield Block(EMPTY_BATCH, start, r.end)
 
 
-def _runs(days: pa.ChunkedArray) -> list[tuple[object, int]]:
-    """(day, rows) of each run of a sorted column."""
+def runs(days: pa.ChunkedArray) -> list[tuple[object, int]]:
+    """(day, rows) of each run of a sorted column of dates."""
     counted = pc.value_counts(days)
     pairs: list[Any] = list(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
     return sorted(pairs)
@@ -134,7 +137,7 @@ class _CleanFiles:
             self.held.append(accepted)
         if rejected.num_rows:
             self.rejects.append(rejected)
-        if sum(b.num_rows for b in self.held) >= FLUSH_ROWS:
+        if sum(b.num_rows for b in self.held) >= FLUSH_ROWS or sum(b.nbytes for b in self.held) >= 4 * FLUSH_BYTES:
             self._flush()
         if sum(b.nbytes for b in self.rejects) >= FLUSH_BYTES:
             self._flush_rejects()
@@ -156,7 +159,7 @@ class _CleanFiles:
         days = table.column(self.night.source.event_time).cast(pa.date32())
         table = table.append_column(DATE, days).sort_by([(DATE, "ascending"), ("_offset", "ascending")])
         start = 0
-        for day, rows in _runs(table.column(DATE)):
+        for day, rows in runs(table.column(DATE)):
             end = start + rows
             folder = layout.clean(self.night.source.topic, self.night.source_fingerprint)
             path = f"{folder}/date={day}/{self.r.partition}-{self.r.start}-{self.r.end}-{self.flushes}.parquet"

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from pipeline.crash import crash_points
 from pipeline.definition import View
-from pipeline.errors import Refused
+from pipeline.errors import DefinitionError, Refused
 from pipeline.fingerprints import view_fingerprint
 from pipeline.handover import CrashPoints, Generation, NoCrash
 from pipeline.kafka_log import KafkaLog
@@ -43,6 +43,8 @@ class Context:
     def night(self, topic: str, generation: int = 0) -> Night:
         """The night of a source in a generation; 0 is the active one, which must match the definition."""
         if (topic, generation) not in self._nights:
+            if topic not in self.topics:
+                raise DefinitionError(f"no view reads topic {topic!r}; there are {', '.join(self.topics)}")
             views = by_source(self.views)[topic]
             found = self._generation(topic, generation, views)
             self._nights[topic, generation] = Night(views[0].source, views, found, self.store, self.log, self.lake, self.crash)
@@ -64,7 +66,7 @@ class Context:
 
 @lru_cache(maxsize=1)
 def _open(pid: int) -> Context:
-    settings = Settings()
+    settings = Settings.load()
     views = settings.load_views()
     crash = crash_points()
     lake = Lake(settings.lake, crash)

@@ -7,11 +7,12 @@ manifest, so that a manifest always lists the whole view.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
+import dask.config
 import pyarrow as pa
-import pyarrow.compute as pc
 from dask.base import compute
 from dask.delayed import delayed
 
@@ -22,6 +23,7 @@ from pipeline.handover import ViewCounts
 from pipeline.ingest import PARTITION, REJECTED_SCHEMA
 from pipeline.lake import File, Lake, Manifest
 from pipeline.states import WINDOW_START, present, state_schema
+from tasks.archive import runs
 from tasks.night import Night, Report, numbers_between, silent, view_counts_of
 
 WINDOW_DATE = "date"
@@ -55,7 +57,7 @@ def fold_view(night: Night, view: View, number: int, full: bool = False, report:
     cleans = _clean_manifests(night, base, number)
     chunks = [(p, files) for p, manifest in cleans for files in _chunks(manifest.files)]
     report(f"folding {sum(f.rows for _, files in chunks for f in files):,} records above cut {base}", 0.1)
-    parts: list[Part] = _compute([delayed(fold_files, pure=False)(view, night.lake.root, p, files) for p, files in chunks])
+    parts: list[Part] = _compute([delayed(fold_files, pure=False)(view, night.lake, p, files) for p, files in chunks])
     report(f"merging {sum(p.states.num_rows for p in parts):,} states", 0.6)
     carried = {f.partition[WINDOW_DATE]: f for f in below.files} if below else {}
     touched = _by_date(combine(view, [p.states for p in parts]), view)
@@ -77,14 +79,19 @@ def fold_view(night: Night, view: View, number: int, full: bool = False, report:
 
 
 def _compute(graph: Sequence[Any]) -> list[Any]:
-    return list(compute(*graph, scheduler="threads")) if graph else []
+    return list(compute(*graph, scheduler=dask.config.get("scheduler", "threads"))) if graph else []
+
+
+def in_one_thread() -> AbstractContextManager[Any]:
+    """Within it folds run one task after another, in the caller's thread: what the simulation needs to be deterministic."""
+    return cast(AbstractContextManager[Any], dask.config.set(scheduler="synchronous"))
 
 
 def _clean_manifests(night: Night, base: int, number: int) -> list[tuple[int, Manifest]]:
     found = []
     for n in numbers_between(night.store.ledger(night.generation), base, number):
         for partition in range(night.generation.partitions):
-            manifest = night.need(night.cleaned(n, partition), f"the clean range of cut {n}, partition {partition},")
+            manifest = night.need(night.cleaned_records(n, partition), f"the clean range of cut {n}, partition {partition},")
             found.append((partition, manifest))
     return found
 
@@ -101,14 +108,13 @@ def _chunks(files: Sequence[File]) -> list[list[File]]:
     return chunks
 
 
-def fold_files(view: View, root: str, partition: int, files: Sequence[File]) -> Part:
-    """Fold some clean files of one partition; runs in a Dask worker, so it opens the lake itself."""
-    lake = Lake(root)
+def fold_files(view: View, lake: Lake, partition: int, files: Sequence[File]) -> Part:
+    """Fold some clean files of one partition; runs in a thread of Dask's."""
     states: list[pa.Table] = []
     rejected: list[pa.Table] = []
     counts = ViewCounts()
     for file in files:
-        for batch in lake.read_batches(file.path, BATCH_ROWS):
+        for batch in lake.read_batches(file, BATCH_ROWS):
             done = fold(view, batch)
             counts += done.counts
             states.append(done.states)
@@ -131,8 +137,13 @@ def _by_date(states: pa.Table, view: View) -> dict[str, pa.Table]:
     """States by the UTC date of their window's start."""
     if states.num_rows == 0:
         return {}
-    days = states.column(WINDOW_START).cast(pa.date32())
-    return {str(day): states.filter(pc.equal(days, day)) for day in pc.unique(days)}
+    states = states.append_column("_day", states.column(WINDOW_START).cast(pa.date32())).sort_by("_day")
+    days, states = states.column("_day"), states.drop_columns(["_day"])
+    found, start = {}, 0
+    for day, rows in runs(days):
+        found[str(day)] = states.slice(start, rows)
+        start += rows
+    return found
 
 
 def write_date(night: Night, view: View, number: int, day: str, states: pa.Table, base: File | None) -> File:
@@ -165,4 +176,4 @@ def _write_rejects(night: Night, view: View, number: int, parts: Sequence[Part])
 
 def read_states(lake: Lake, view: View, file: File) -> pa.Table:
     """The states of one file of a view's manifest."""
-    return lake.read_table(file.path, state_schema(view).names).cast(state_schema(view))
+    return lake.read_table(file, state_schema(view).names).cast(state_schema(view))

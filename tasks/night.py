@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from pipeline import layout
 from pipeline.definition import Source, View
-from pipeline.errors import LakeError, Refused
+from pipeline.errors import LakeError, Refused, StoreError
 from pipeline.fingerprints import source_fingerprint, view_fingerprint
 from pipeline.handover import Counts, CrashPoints, Cut, Generation, NightStore, NoCrash, ViewCounts
 from pipeline.lake import Lake, Manifest
@@ -54,6 +54,7 @@ class Night:
     crash: CrashPoints = field(default_factory=NoCrash)
 
     def __post_init__(self) -> None:
+        self._ledger: Sequence[Cut] = ()
         self.source_fingerprint = source_fingerprint(self.source)
         self.view_fingerprints = {v.name: view_fingerprint(v) for v in self.views}
 
@@ -72,7 +73,7 @@ class Night:
         if found.topic_id != self.generation.topic_id:
             raise Refused(
                 f"topic {self.source.topic} was deleted and made anew (id {found.topic_id!r}, was {self.generation.topic_id!r}):"
-                f" its offsets mean other records now; `watershed init --rebuild` starts over from the master dataset"
+                f" its offsets mean other records now; `watershed init --rebuild --accept-loss` starts over from the new topic"
             )
         if found.partitions != self.generation.partitions:
             raise Refused(
@@ -85,16 +86,33 @@ class Night:
             )
 
     def cut(self, number: int) -> Cut:
-        """The cut of that number."""
-        return next(c for c in self.store.ledger(self.generation) if c.number == number)
+        """The cut of that number, as it is now."""
+        return self._of(self.store.ledger(self.generation), number)
+
+    def has(self, number: int) -> bool:
+        """Whether the generation has a cut of that number."""
+        return any(c.number == number for c in self._ledger_with(number))
 
     def before(self, number: int) -> Cut:
         """The cut before it in the ledger."""
-        return max((c for c in self.store.ledger(self.generation) if c.number < number), key=lambda c: c.number)
+        self._of(self._ledger_with(number), number)
+        return max((c for c in self._ledger if c.number < number), key=lambda c: c.number)
+
+    def _ledger_with(self, number: int) -> Sequence[Cut]:
+        """The ledger, read again only when it does not have the number: offsets never change, a status does."""
+        if all(c.number != number for c in self._ledger):
+            self._ledger = self.store.ledger(self.generation)
+        return self._ledger
+
+    def _of(self, ledger: Sequence[Cut], number: int) -> Cut:
+        for cut in ledger:
+            if cut.number == number:
+                return cut
+        raise StoreError(f"{self.source.topic} has no cut {number} in generation {self.generation.number}; `watershed status` lists them")
 
     def range(self, number: int, partition: int) -> Range:
         """What cut `number` added to the partition."""
-        start, end = self.before(number).offsets[partition], self.cut(number).offsets[partition]
+        start, end = self.before(number).offsets[partition], self._of(self._ledger, number).offsets[partition]
         if end < start:
             raise Refused(
                 f"cut {number} of {self.source.topic} ends at {end} in partition {partition}, below the cut before it ({start});"
@@ -121,11 +139,13 @@ class Night:
 
     def cleaned(self, number: int, partition: int) -> Manifest | None:
         """The manifest of the clean range that cut `number` added, if complete: its identities too."""
-        r = self.range(number, partition)
         path = layout.identities(self.source.topic, self.source_fingerprint, number, partition)
-        inputs = layout.identity_inputs(self.generation.topic_id, partition, r.end)
-        if self.lake.made_from(f"{path}.json", inputs) is None:
-            return None
+        inputs = layout.identity_inputs(self.generation.topic_id, partition, self.range(number, partition).end)
+        return self.cleaned_records(number, partition) if self.lake.made_from(f"{path}.json", inputs) is not None else None
+
+    def cleaned_records(self, number: int, partition: int) -> Manifest | None:
+        """The same without asking for the identities, which a purge may have taken and no fold needs."""
+        r = self.range(number, partition)
         return self.lake.made_from(self.clean_path(r), self.clean_inputs(r))
 
     def fold_inputs(self, view: View, cut: Cut) -> dict[str, Any]:
@@ -152,14 +172,14 @@ class Night:
         return self.published(number) or (cut.complete and cut.staged_from == self.staging_digest(number))
 
     def published(self, number: int) -> bool:
-        """Whether the batch is visible, was, or is covered by a later one."""
+        """Whether the batch is visible, was (purged or not), or is covered by a later one; Refused when it was rolled back."""
         cut = self.cut(number)
-        if cut.status in ("withdrawn", "purged"):
+        if cut.status == "withdrawn":
             raise Refused(
-                f"batch {number} of {self.source.topic} (night {cut.date}) is {cut.status};"
+                f"batch {number} of {self.source.topic} (night {cut.date}) was rolled back and stays withdrawn;"
                 f" run the night of another date: it takes in everything up to now"
             )
-        return cut.status in ("published", "covered")
+        return cut.status in ("published", "covered", "purged")
 
     def covered(self, number: int) -> bool:
         """Whether a later batch is visible already, so that there is nothing to fold."""

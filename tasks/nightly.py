@@ -7,16 +7,19 @@ complete() asks the manifest or the row, never a flag of Luigi's. `date` names t
 
 import datetime
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 import luigi
 
 from pipeline import layout
-from pipeline.errors import DefinitionError
+from pipeline.errors import DefinitionError, WatershedError
 from pipeline.handover import Cut
 from tasks.context import context
 from tasks.night import Night
+
+LOG = logging.getLogger("luigi-interface")
 
 
 def _say(tell: Any, what: Any) -> None:
@@ -27,8 +30,6 @@ def _say(tell: Any, what: Any) -> None:
 
 class Step(luigi.Task):
     """A task that reports to Luigi's UI: message, progress and a link to what it made."""
-
-    retry_count = 1
 
     def report(self, message: str, fraction: float) -> None:
         """Show where the task is."""
@@ -193,25 +194,39 @@ class Nightly(Step):
     def bulk_complete(cls, parameter_tuples: Any) -> list[Any]:
         """For Range tools, which never see directory targets: which of the dates are published."""
         dates = list(parameter_tuples)
-        done = cls._published([d[0] if isinstance(d, tuple) else d for d in dates])
+        done = cls._published([d[0] if isinstance(d, tuple) else d for d in dates], over={"withdrawn", "purged"})
         return [d for d in dates if (d[0] if isinstance(d, tuple) else d) in done]
 
     def run(self) -> Iterator[Any]:
         yield ChooseCut(self.date)
         cuts = [self._cut(topic) for topic in context().topics]
         yield [Publish(c.topic, c.generation, c.number, self.full) for c in cuts]
+        for cut in cuts:
+            self._purge(cut.topic)
         self.report(f"published {', '.join(f'{c.topic} at {list(c.offsets)}' for c in cuts)}", 1.0)
         self.made(layout.cut_file(str(self.date)))
+
+    def _purge(self, topic: str) -> None:
+        """Let go of old batches. The night is published: a purge that fails is reported, and the next one makes up for it."""
+        from tasks.purging import KEEP, purge
+
+        try:
+            done = purge(context(), topic, KEEP)
+        except WatershedError as error:
+            LOG.warning("%s: published, but not purged; `watershed purge` tries again: %s", topic, error)
+        else:
+            LOG.info("%s", done)
 
     def _cut(self, topic: str) -> Cut:
         night = context().night(topic)
         return night.choose(self.date)
 
     @classmethod
-    def _published(cls, dates: list[datetime.date]) -> set[datetime.date]:
+    def _published(cls, dates: list[datetime.date], over: set[str] | None = None) -> set[datetime.date]:
+        """Which of the dates need nothing any more; a status in `over` counts as that, and is refused otherwise."""
         done = set(dates)
         for topic in context().topics:
             night = context().night(topic)
-            of_date = {c.date: c.number for c in night.store.ledger(night.generation)}
-            done &= {d for d in dates if d in of_date and night.published(of_date[d])}
+            of_date = {c.date: c for c in night.store.ledger(night.generation)}
+            done &= {d for d in dates if d in of_date and (of_date[d].status in (over or ()) or night.published(of_date[d].number))}
         return done

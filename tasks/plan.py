@@ -45,7 +45,7 @@ def _next_night(night: Night, last: Cut) -> Table:
 
 def _undone(night: Night, cut: Cut) -> Iterator[str]:
     """The incomplete targets of one cut, in the order they would be made."""
-    if cut.status not in ("chosen", "published"):
+    if cut.status not in ("chosen", "published") or night.covered(cut.number):
         return
     for partition in range(night.generation.partitions):
         if night.archived(night.range(cut.number, partition)) is None:

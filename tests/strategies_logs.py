@@ -6,6 +6,7 @@ shrinking leads) is a plain good record. About 40 % of the records are broken, o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -167,7 +168,7 @@ def tiles(records: Sequence[Record], cuts: Sequence[int]) -> Iterator[Block]:
     """Blocks over [first offset, last offset + 1) that are cut at the given offsets."""
     bounds = [records[0][0], records[-1][0] + 1] if records else [0, 0]
     edges = sorted({*bounds, *(c for c in cuts if bounds[0] < c < bounds[1])})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         yield block(records, start, end)
 
 

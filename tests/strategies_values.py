@@ -212,8 +212,9 @@ WRONG: dict[str, list[str]] = {
         '"10000-01-01"',
         '"2013-01-02T00:00:00Z"',
         "1357128000000",
-    ]
-    + ['"２０１３-01-02"', '"2013-01-02\\n"'],
+        '"２０１３-01-02"',
+        '"2013-01-02\\n"',
+    ],
 }
 
 
@@ -229,9 +230,7 @@ class Texts:
     @property
     def every(self) -> list[str]:
         """All of them, each once."""
-        return list(
-            dict.fromkeys([t for texts in self.good for t in texts] + self.breaking + self.wrong + self.foreign)
-        )
+        return list(dict.fromkeys([t for texts in self.good for t in texts] + self.breaking + self.wrong + self.foreign))
 
 
 def texts(column: Column, identity: bool = False) -> Texts:

@@ -12,7 +12,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from hypothesis import strategies as st
 
-from pipeline.aggregates import Aggregate, Count, CountNonNull, First, Last, Max, Mean, Min, StdDev, Sum, Variance
+from pipeline.aggregates import (
+    Aggregate,
+    Count,
+    CountNonNull,
+    DistinctCount,
+    First,
+    Last,
+    Max,
+    Mean,
+    Min,
+    Quantile,
+    StdDev,
+    Sum,
+    Variance,
+)
 from pipeline.constraints import (
     Between,
     Clip,
@@ -181,9 +195,7 @@ def _is_in(kind: str) -> Any:
 
 def _matches(draw: Draw, columns: Kinds, depth: int) -> pc.Expression:
     function = draw(st.sampled_from([pc.starts_with, pc.ends_with, pc.match_substring]))
-    return function(
-        _expr(draw, "str", columns, depth), pattern=draw(st.sampled_from(["", "a", "E", "é", "\n", "R", "\u0301"]))
-    )
+    return function(_expr(draw, "str", columns, depth), pattern=draw(st.sampled_from(["", "a", "E", "é", "\n", "R", "\u0301"])))
 
 
 def _is_valid(draw: Draw, columns: Kinds, depth: int) -> pc.Expression:
@@ -244,12 +256,14 @@ def _kind(type: ColumnType) -> str:
 @st.composite
 def deriveds(draw: Draw, columns: Kinds) -> Derived:
     """A derived column of any type."""
-    to = draw(
-        st.sampled_from(["decimal", "int", "float", "decimal", "int", "float", "bool", "str", "datetime", "date"])
-    )
+    to = draw(st.sampled_from(["decimal", "int", "float", "decimal", "int", "float", "bool", "str", "datetime", "date"]))
     kind = draw(st.sampled_from(FROM.get(to, [to])))
     type = Scale(draw(st.sampled_from([2, 0, 12]))) if to == "decimal" else PYTHON[to]
     return Derived(draw(expressions(kind, columns, depth=3)), type)
+
+
+def _quantile(draw: Draw) -> Callable[[str], Aggregate]:
+    return lambda column: Quantile(column, draw(st.sampled_from([0.5, 0, 0.99, 1])))
 
 
 @st.composite
@@ -258,7 +272,8 @@ def aggregates(draw: Draw, types: dict[str, ColumnType]) -> Aggregate:
     name = draw(st.sampled_from(sorted(types)))
     classes: list[Any] = [CountNonNull, First, Last]
     classes += [Min, Max] if types[name].kind != "bool" else []
-    classes += [Sum, Mean, Variance, StdDev] * 2 if types[name].kind in NUMBERS else []
+    classes += [DistinctCount] if types[name].kind != "float" else []
+    classes += [_quantile(draw), Sum, Mean, Variance, StdDev] * 2 if types[name].kind in NUMBERS else []
     found: Aggregate = draw(st.sampled_from(classes))(name)
     return found
 

@@ -69,18 +69,18 @@ class System:
         """`watershed ARGUMENTS`."""
         return self._call([sys.executable, "-m", "watershed", *arguments], check, timeout, environment)
 
-    def night(self, date: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def night(self, date: str, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """`luigi --module tasks Nightly --date DATE`."""
-        return self._call(self._luigi(date, *arguments), check, 300, {})
+        return self._call(self.luigi(date, *arguments), check, 300, environment)
 
     def start_night(self, date: str) -> subprocess.Popen[str]:
         """A night as a process, its standard error to be read."""
-        return self._start(self._luigi(date), stderr=subprocess.PIPE)
+        return self._start(self.luigi(date), {}, stderr=subprocess.PIPE)
 
-    def worker(self, name: str = "worker") -> subprocess.Popen[str]:
+    def worker(self, name: str = "worker", **environment: str) -> subprocess.Popen[str]:
         """`watershed speed` in the background; its log in the folder."""
-        log = (self.folder / f"{name}.log").open("a")
-        return self._start([sys.executable, "-m", "watershed", "speed"], stderr=log, stdout=log)
+        with (self.folder / f"{name}.log").open("a") as log:
+            return self._start([sys.executable, "-m", "watershed", "speed"], environment, stderr=log, stdout=log)
 
     def catch_up(self) -> None:
         """One worker until everything in the log is committed."""
@@ -104,8 +104,10 @@ class System:
             ], found
         return found
 
-    def _luigi(self, date: str, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "luigi", "--module", "tasks", "Nightly", "--date", date, "--local-scheduler", *arguments]
+    def luigi(self, date: str, *arguments: str) -> list[str]:
+        """The command of a night. Luigi's lock goes by the command's text: a folder of its own, or another system's night holds it."""
+        command = [sys.executable, "-m", "luigi", "--module", "tasks", "Nightly", "--date", date, "--local-scheduler"]
+        return [*command, "--lock-pid-dir", str(self.folder / "luigi"), *arguments]
 
     def _call(self, command: list[str], check: bool, timeout: float, extra: dict[str, str]) -> subprocess.CompletedProcess[str]:
         environment = {**self.environment, **extra}
@@ -116,10 +118,9 @@ class System:
             assert done.returncode == 0, f"{' '.join(command)} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def _start(self, command: list[str], **streams: Any) -> subprocess.Popen[str]:
-        child = subprocess.Popen(
-            command, env=self.environment, cwd=self.folder, text=True, stdout=streams.pop("stdout", subprocess.DEVNULL), **streams
-        )
+    def _start(self, command: list[str], extra: dict[str, str], **streams: Any) -> subprocess.Popen[str]:
+        environment, stdout = {**self.environment, **extra}, streams.pop("stdout", subprocess.DEVNULL)
+        child = subprocess.Popen(command, env=environment, cwd=self.folder, text=True, stdout=stdout, **streams)
         self.children.append(child)
         return child
 

@@ -331,7 +331,7 @@ EVENTS = st.one_of(
 X = [int, float, str, bool, date, datetime, DECIMAL, Annotated[Decimal | None, Scale(2), Between(0, 1), Nullable()]]
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=200, deadline=None, database=None)
 @given(values=st.lists(EVENTS, max_size=12), hint=st.sampled_from(X))
 def test_whatever_comes_every_record_is_accounted_for(values: list[bytes | None], hint: Any) -> None:
     got = ingest(source_of(hint), values)

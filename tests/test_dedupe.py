@@ -66,7 +66,7 @@ TIMES = st.sampled_from((-1, 0, 1, 5, 9, 10, 11, 20, 21, 100)) | st.integers(-1,
 RECORDS = st.builds(Record, TIMES, st.integers(0, 5), st.sampled_from((True, True, True, False)))
 LOGS = st.lists(RECORDS, max_size=40)
 HORIZONS = st.sampled_from((0, 1, 10, 11, 1000))
-quick = settings(max_examples=300, deadline=None, database=None)
+quick = settings(max_examples=200, deadline=None, database=None)
 
 
 @quick

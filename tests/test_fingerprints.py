@@ -47,8 +47,9 @@ from views import VIEWS
 CELSIUS = pc.field("celsius")
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC = [
-    *("Between", "Clip", "Count", "CountNonNull", "Default", "Derived", "First", "Last", "Length", "Max", "Mean", "Min"),
-    *("Nullable", "OneOf", "Pattern", "Scale", "Source", "StdDev", "Sum", "Variance", "View", "tumbling"),
+    *("Between", "Clip", "Count", "CountNonNull", "Default", "Derived", "DistinctCount"),
+    *("First", "Last", "Length", "Max", "Mean", "Min", "Nullable", "OneOf", "Pattern", "Quantile", "Scale"),
+    *("Source", "StdDev", "Sum", "Variance", "View", "tumbling"),
 ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -40,7 +41,7 @@ def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
 def test_what_is_written_is_read_back(lake: Lake) -> None:
     assert lake.write_table("a/b.parquet", TABLE.schema, [TABLE, TABLE]) == 6
     assert lake.read_table("a/b.parquet").equals(pa.concat_tables([TABLE, TABLE]).combine_chunks())
-    assert sum(b.num_rows for b in lake.read_batches("a/b.parquet", 2)) == 6
+    assert sum(b.num_rows for b in lake.read_batches(File("a/b.parquet", 6), 2)) == 6
     assert lake.last_row("a/b.parquet", ["x", "y"]) == {"x": 3, "y": "c"}
     lake.check_writable()
 
@@ -96,3 +97,31 @@ def test_a_writer_that_dies_before_the_rename_leaves_the_file_as_it_was(tmp_path
     with pytest.raises(SystemExit):
         Lake(str(tmp_path), _Dies("lake.after_rename")).write_bytes("f", b"after")
     assert Lake(str(tmp_path)).read_bytes("f") == b"after"
+
+
+def test_a_writer_whose_tables_fail_leaves_the_file_as_it_was_and_nothing_else(lake: Lake) -> None:
+    lake.write_table("w/b.parquet", TABLE.schema, [TABLE, TABLE])
+
+    def fails() -> Iterator[pa.Table]:
+        yield TABLE
+        raise RuntimeError("the log is gone")
+
+    with pytest.raises(RuntimeError):
+        lake.write_table("w/b.parquet", TABLE.schema, fails())
+    assert lake.read_table(File("w/b.parquet", 6)).num_rows == 6
+    folder = lake._fs.get_file_info(pa.fs.FileSelector(f"{lake._base}/w"))
+    assert [f.base_name for f in folder if f.type == pa.fs.FileType.File and f.size] == ["b.parquet"]
+
+
+def test_a_file_with_other_rows_than_its_manifest_says_is_refused(lake: Lake) -> None:
+    lake.write_table("r/b.parquet", TABLE.schema, [TABLE])
+    with pytest.raises(LakeError, match="its manifest says 4"):
+        lake.read_table(File("r/b.parquet", 4))
+    with pytest.raises(LakeError, match="its manifest says 4"):
+        list(lake.read_batches(File("r/b.parquet", 4), 10))
+
+
+def test_a_damaged_file_is_one_line(lake: Lake) -> None:
+    lake.write_bytes("d/b.parquet", b"no parquet")
+    with pytest.raises(LakeError, match="damaged"):
+        lake.read_table("d/b.parquet")

@@ -21,6 +21,14 @@ def pipfile() -> dict[str, Any]:
     return tomllib.loads((ROOT / "Pipfile").read_text(encoding="utf-8"))
 
 
+def requirement(name: str, wanted: str | dict[str, Any]) -> Requirement:
+    """One line of the Pipfile, with its extras, as pip writes it."""
+    if isinstance(wanted, str):
+        wanted = {"version": wanted}
+    extras = f"[{','.join(wanted['extras'])}]" if "extras" in wanted else ""
+    return Requirement(name + extras + wanted["version"].replace("*", ""))
+
+
 def lock() -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((ROOT / "Pipfile.lock").read_text(encoding="utf-8"))
     return loaded
@@ -52,16 +60,16 @@ def test_every_locked_package_has_one_version_and_hashes() -> None:
 def test_setup_cfg_and_pipfile_give_the_same_ranges() -> None:
     config = setup_cfg()
     lines = config["options"]["install_requires"].split() + config["options.extras_require"]["demo"].split()
-    declared = {canonicalize_name(one.name): str(one.specifier) for one in map(Requirement, lines)}
-    piped = [Requirement(name + ends) for name, ends in pipfile()["packages"].items()]
-    assert declared == {canonicalize_name(one.name): str(one.specifier) for one in piped}
+    declared = {canonicalize_name(one.name): (one.extras, str(one.specifier)) for one in map(Requirement, lines)}
+    piped = [requirement(name, wanted) for name, wanted in pipfile()["packages"].items()]
+    assert declared == {canonicalize_name(one.name): (one.extras, str(one.specifier)) for one in piped}
 
 
 @pytest.mark.parametrize(("part", "locked_part"), [("packages", "default"), ("dev-packages", "develop")])
 def test_locked_versions_lie_in_the_ranges(part: str, locked_part: str) -> None:
-    for name, ends in pipfile()[part].items():
+    for name, wanted in pipfile()[part].items():
         locked = lock()[locked_part][canonicalize_name(name)]["version"].removeprefix("==")
-        assert Requirement(name + ends.replace("*", "")).specifier.contains(locked), name
+        assert requirement(name, wanted).specifier.contains(locked), name
 
 
 def test_pyproject_holds_the_build_system_and_nothing_else() -> None:

@@ -25,8 +25,28 @@ from tests.strategies import expressions, pool
 INF, NAN = math.inf, math.nan
 MORE: dict[str, list[Any]] = {
     "int": [None, 0, 1, -1, 2, -7, 3, 2**53, 2**53 + 1, -(2**53), -(2**53) - 1, 2**62, -(2**62), 2**63 - 1, -(2**63)],
-    "float": [None, 0.0, -0.0, 1.0, -1.0, 0.5, -0.5, -7.5, 3.0, 1e308, -1e308, 5e-324, 2.0**53, 2.0**63, -(2.0**63)]
-    + [2.0**63 - 1024, 1e18, INF, -INF, NAN],
+    "float": [
+        None,
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        0.5,
+        -0.5,
+        -7.5,
+        3.0,
+        1e308,
+        -1e308,
+        5e-324,
+        2.0**53,
+        2.0**63,
+        -(2.0**63),
+        2.0**63 - 1024,
+        1e18,
+        INF,
+        -INF,
+        NAN,
+    ],
     "str": [None, *pool(ColumnType("str"))],
     "bool": [None, True, False],
     "date": [None, *pool(ColumnType("date"))],
@@ -41,9 +61,7 @@ def same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def pyarrow_says(
-    function: str, kind: tuple[str, ...], values: tuple[Any, ...], options: Any = None
-) -> tuple[bool, Any]:
+def pyarrow_says(function: str, kind: tuple[str, ...], values: tuple[Any, ...], options: Any = None) -> tuple[bool, Any]:
     """(failed, value) of one row."""
     arrays = [pa.array([v], ColumnType(k).arrow) for v, k in zip(values, kind, strict=True)]
     try:
@@ -59,9 +77,7 @@ def reference_says(function: str, values: tuple[Any, ...], options: dict[str, An
         return True, None
 
 
-def check(
-    function: str, kinds: tuple[str, ...], options: Any = None, given_options: dict[str, Any] | None = None
-) -> None:
+def check(function: str, kinds: tuple[str, ...], options: Any = None, given_options: dict[str, Any] | None = None) -> None:
     """Every combination of boundary values."""
     seen = 0
     for values in itertools.product(*(MORE[k] for k in kinds)):

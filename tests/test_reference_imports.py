@@ -20,7 +20,8 @@ DEFINITIONS = {
     "pipeline.expressions",
     "pipeline.errors",
 }
-CLASSES = {"Aggregate", "Count", "CountNonNull", "First", "Last", "Max", "Mean", "Min", "StdDev", "Sum", "Variance"}
+CLASSES = {"Aggregate", "Count", "CountNonNull", "DistinctCount", "First", "Last", "Max", "Mean", "Min"}
+CLASSES |= {"Quantile", "StdDev", "Sum", "Variance"}
 
 
 def imports(file: Path) -> list[tuple[str, list[str]]]:

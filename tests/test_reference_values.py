@@ -1,4 +1,4 @@
-"""Decoding, types and constraints of the reference; every expectation is written by hand from the rules of f."""
+"""Types and constraints of the reference; every expectation is written by hand from the rules of f."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import Between, Clip, Default, Length, Nullable, OneOf, Pattern, Scale
 from pipeline.record import columns
-from pipeline.reference.json_text import Invalid, decode
+from pipeline.reference.json_text import Invalid
 from pipeline.reference.validation import record_of
 from pipeline.reference.values import decimal_of
 
@@ -29,86 +29,6 @@ def rejected(hint: Any, text: str | None) -> bool:
         assert str(reason)
         return True
     return False
-
-
-GOOD_TEXTS = [
-    b"{}",
-    b' \t\r\n{ "a" : [ 1 , { } ] } \n',
-    b'{"a": "\\ud800", "b": -0, "c": 1E+2, "d": 1e999999999}',
-    b'{"a": ' + b"[" * 63 + b"]" * 63 + b"}",
-    b'{"a": "' + b"[{" * 100 + b'\\"[["}',
-    b'{"a": {"x": 1}, "b": {"x": 1}}',
-    b'{"a": "' + b"x" * 5_000_000 + b'"}',
-    b'{"a": ' + b"7" * 5_000_000 + b"}",
-    b'{"' + "\u00e9\U0001d11e\uffff".encode() + b'": "\\u0000"}',
-]
-
-
-@pytest.mark.parametrize("value", GOOD_TEXTS, ids=lambda v: repr(v[:20]))
-def test_an_object_of_strict_json_decodes(value: bytes) -> None:
-    assert isinstance(decode(value), dict)
-
-
-BAD_TEXTS = [
-    b"",
-    b" ",
-    b"null",
-    b"1",
-    b'"a"',
-    b"[]",
-    b"[{}]",
-    b"{",
-    b"{}{}",
-    b"{} x",
-    b'{"a": 1,}',
-    b'{"a": [1,]}',
-    b"{'a': 1}",
-    b"{a: 1}",
-    b'{"a" 1}',
-    b'{"a": 01}',
-    b'{"a": 1.}',
-    b'{"a": .5}',
-    b'{"a": +1}',
-    b'{"a": -}',
-    b'{"a": 1e}',
-    b'{"a": NaN}',
-    b'{"a": Infinity}',
-    b'{"a": -Infinity}',
-    b'{"a": nan}',
-    b'{"a": True}',
-    '{"a": ٣}'.encode(),
-    b'{"a": "\t"}',
-    b'{"a": "\x00"}',
-    b'{"a": "\\x"}',
-    b'{"a": "\\u12g4"}',
-    b'{"a": "}',
-    b'{"a": 1 /* no */}',
-    b'\xef\xbb\xbf{"a": 1}',
-    b'{"a": "\xff"}',
-    b'{"a": "\xed\xa0\x80"}',
-    b'{"a": "\xc0\x80"}',
-    '{"a": 1}'.encode("utf-16"),
-    "\u00a0{}".encode(),
-    b'{"a": 1, "a": 1}',
-    b'{"a": 1, "\\u0061": 2}',
-    b'{"b": [{"a": 1, "a": 2}]}',
-    b'{"b": {"\\ud834\\udd1e": 1, "\xf0\x9d\x84\x9e": 2}}',
-    b'{"a": ' + b"[" * 64 + b"]" * 64 + b"}",
-    b'{"a":' * 65 + b"1" + b"}" * 65,
-    b"[" * 100_000,
-    b'{"a": "' + b"x" * 5_000_000,
-]
-
-
-@pytest.mark.parametrize("value", BAD_TEXTS, ids=lambda v: repr(v[:20]))
-def test_anything_else_is_invalid(value: bytes) -> None:
-    with pytest.raises(Invalid, match=r"\w"):
-        decode(value)
-
-
-def test_the_depth_is_counted_outside_of_strings() -> None:
-    text = b'{"s": "' + b"[" * 99 + b'", "a": ' + b"[" * 63 + b"]" * 63 + b"}"
-    assert len(decode(text)["s"]) == 99
 
 
 @pytest.mark.parametrize(
@@ -151,8 +71,13 @@ def test_an_int_is_a_number_with_a_whole_value(text: str, value: int) -> None:
         "[]",
         "{}",
         None,
-    ]
-    + ["1e999999999", "1e-999999999", "9" * 4001, "0." + "0" * 4000, "1e" + "9" * 3000, "-1e" + "0" * 3990 + "19"],
+        "1e999999999",
+        "1e-999999999",
+        "9" * 4001,
+        "0." + "0" * 4000,
+        "1e" + "9" * 3000,
+        "-1e" + "0" * 3990 + "19",
+    ],
 )
 def test_no_int_else(text: str | None) -> None:
     assert rejected(int, text)
@@ -177,9 +102,7 @@ def test_a_float_is_the_nearest_double(text: str, value: str) -> None:
     assert given(float, text).hex() == value
 
 
-@pytest.mark.parametrize(
-    "text", ["1.7976931348623159e308", "-1e309", "1e999999999", '"1"', "true", "NaN", "1." + "0" * 4000, "[1]", None]
-)
+@pytest.mark.parametrize("text", ["1.7976931348623159e308", "-1e309", "1e999999999", '"1"', "true", "NaN", "1." + "0" * 4000, "[1]", None])
 def test_no_float_else(text: str | None) -> None:
     assert rejected(float, text)
 
@@ -230,8 +153,6 @@ def test_more_decimals_than_the_scale_break_it_and_a_remedy_mends_that(text: str
         f'"{"9" * 4001}"',
         "true",
         "[]",
-    ]
-    + [
         '""',
         '" 1"',
         '"1 "',
@@ -367,9 +288,7 @@ def test_between_is_closed() -> None:
 
 
 def test_length_counts_code_points_and_pattern_matches_the_whole_text_in_ascii() -> None:
-    assert not rejected(Annotated[str, Length(1, 1)], '"\U0001d11e"') and rejected(
-        Annotated[str, Length(1, 1)], '"e\u0301"'
-    )
+    assert not rejected(Annotated[str, Length(1, 1)], '"\U0001d11e"') and rejected(Annotated[str, Length(1, 1)], '"e\u0301"')
     assert rejected(Annotated[str, Length(1)], '""')
     digits = Annotated[str, Pattern(r"\d+")]
     assert [rejected(digits, t) for t in ('"12"', '"12a"', '"٣"', '"12\\n"', '""')] == [False, True, True, True, True]

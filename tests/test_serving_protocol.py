@@ -305,7 +305,7 @@ def test_publish_refuses_segments_that_do_not_tile(world: World, statement: str,
     with transaction(world.engine) as connection:
         connection.exec_driver_sql(statement)
     with pytest.raises(
-        Refused, match=rf"batch 1 .* cannot be published: topic payments, partition 0: {wrong}; .*init --rebuild"
+        Refused, match=rf"batch 1 .* cannot be published: topic payments, partition 0: {wrong}; .*watershed rebuild"
     ):
         world.night.publish(world.generation, 1)
     assert world.night.visible(world.generation) == 0

@@ -6,14 +6,30 @@ A row is (event time, partition, offset, value); memory is per group, except for
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from math import floor, isqrt
 from typing import Any
 
-from pipeline.aggregates import Aggregate, Count, CountNonNull, First, Last, Max, Mean, Min, StdDev, Sum, Variance
+from pipeline.aggregates import (
+    Aggregate,
+    Count,
+    CountNonNull,
+    DistinctCount,
+    First,
+    Last,
+    Max,
+    Mean,
+    Min,
+    Quantile,
+    StdDev,
+    Sum,
+    Variance,
+)
 from pipeline.errors import WatershedError
+from pipeline.reference.sketches import bucket, bucket_at, estimate, middle, register_and_rank
 from pipeline.reference.values import decimal_of, unscaled
 from pipeline.types import ColumnType
 
@@ -150,6 +166,42 @@ class Latest(Earliest):
         return place > best
 
 
+class Distinct(Group):
+    """DistinctCount."""
+
+    def __init__(self, aggregate: Aggregate, scale: int) -> None:
+        super().__init__(aggregate, scale)
+        self.registers: dict[int, int] = {}
+
+    def add(self, place: Place, value: Any) -> None:
+        if value is not None:
+            register, rank = register_and_rank(value, self.scale)
+            self.registers[register] = max(rank, self.registers.get(register, 0))
+
+    def value(self) -> int:
+        return estimate(self.registers)
+
+
+class QuantileOf(Group):
+    """Quantile."""
+
+    def __init__(self, aggregate: Aggregate, scale: int) -> None:
+        super().__init__(aggregate, scale)
+        assert isinstance(aggregate, Quantile)
+        self.q = Fraction(aggregate.q)
+        self.counts: Counter[int] = Counter()
+
+    def add(self, place: Place, value: Any) -> None:
+        if value is not None:
+            self.counts[bucket(unscaled(value, self.scale))] += 1
+
+    def value(self) -> Decimal | None:
+        if not self.counts:
+            return None
+        found = bucket_at(self.counts, floor(self.q * (self.counts.total() - 1)))
+        return rounded(middle(found) / 10**self.scale, self.scale + MORE_DIGITS)
+
+
 class Own(Group):
     """An aggregate of the user's own, by its method `reference`; holds every row."""
 
@@ -175,6 +227,8 @@ GROUPS: dict[type[Aggregate], type[Group]] = {
     Max: Greatest,
     First: Earliest,
     Last: Latest,
+    DistinctCount: Distinct,
+    Quantile: QuantileOf,
 }
 
 

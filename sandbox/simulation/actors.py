@@ -33,6 +33,7 @@ class Reader:
         self.log, self.rng = log, rng
         self.positions: dict[At, int] = {}
         self.end_offsets: dict[At, int] = {}
+        self.down_reason = ""
 
     def assign(self, wanted: Mapping[At, int]) -> None:
         self.positions = dict(wanted)
@@ -89,8 +90,10 @@ class SimulatedWorker(Worker):
                  generation: Generation, rng: random.Random) -> None:  # fmt: skip
         sources = [(views[0].source, views, generation)]
         never: Any = Never(log)
-        super().__init__(sources, store, log, Reader(log, rng), lake, (StoreUnavailable,), never, crash, store)
-        self.name, self.rng = name, rng
+        reader: Any = Reader(log, rng)
+        super().__init__(sources, store, log, reader, lake, (StoreUnavailable,), never, crash, store)
+        self.name, self.rng, self._eager = name, rng, False
+        self.parts_of_log = log.parts
         self.snapshot_writer = Inline((StoreUnavailable,), 0.0, crash)
         self.snapshot_writer.rng = rng
 
@@ -98,11 +101,15 @@ class SimulatedWorker(Worker):
         """One step of the loop."""
         if eager or self.rng.random() < 0.3:
             self._renew_once()
-        self._renewed_s = -inf if eager or self.rng.random() < 0.4 else inf
+        self._rebalanced_s = -inf if eager or self.rng.random() < 0.4 else inf
+        self._eager = eager
+        self._step(None)
+
+    def _commit_due(self) -> None:
         for sourced in self.sources.values():
             for work in sourced.works.values():
-                work.oldest_s = -inf if eager or self.rng.random() < 0.6 else inf
-        self._step()
+                work.oldest_s = -inf if self._eager or self.rng.random() < 0.5 else inf
+        super()._commit_due()
 
     def _renew_once(self) -> None:
         """What the thread of the leases does every RENEW_S."""
@@ -121,7 +128,7 @@ class SimulatedWorker(Worker):
     def caught_up(self) -> bool:
         """Whether it holds every partition, and has committed all of the log."""
         works = [w for s in self.sources.values() for w in s.works.values()]
-        ends = self.reader.log.parts  # type: ignore[attr-defined]
+        ends = self.parts_of_log
         return len(works) == len(ends) and all(
             w.read is not None and not w.dirty and w.claim.position == ends[w.claim.partition].end for w in works
         )

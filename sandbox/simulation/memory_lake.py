@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.errors import LakeError
 from pipeline.handover import CrashPoints, NoCrash
-from pipeline.lake import Lake
+from pipeline.lake import File, Lake
 
 
 class MemoryLake(Lake):
@@ -55,13 +55,15 @@ class MemoryLake(Lake):
         self._settled(path, table)
         return table.num_rows
 
-    def read_table(self, path: str, columns: list[str] | None = None) -> pa.Table:
+    def read_table(self, file: File | str, columns: list[str] | None = None) -> pa.Table:
         self.point("lake.read")
-        table: pa.Table = self._file(path)
+        table: pa.Table = self._file(file if isinstance(file, str) else file.path)
+        if isinstance(file, File):
+            self._check_rows(file, table.num_rows)
         return table if columns is None else table.select(columns)
 
-    def read_batches(self, path: str, rows: int) -> Iterator[pa.RecordBatch]:
-        yield from self.read_table(path).to_batches(max_chunksize=rows)
+    def read_batches(self, file: File, rows: int) -> Iterator[pa.RecordBatch]:
+        yield from self.read_table(file).to_batches(max_chunksize=rows)
 
     def last_row(self, path: str, columns: list[str]) -> dict[str, Any]:
         table = self.read_table(path, columns)

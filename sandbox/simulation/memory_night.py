@@ -171,7 +171,10 @@ class MemoryOperatorStore:
     def _rollback(self) -> Cut:
         t = self.tables
         if t.previous is None:
-            raise Refused(f"topic {t.source.topic} cannot be rolled back: batch {t.visible} is visible and the one before it is not kept")
+            raise Refused(
+                f"topic {t.source.topic} cannot be rolled back: batch {t.visible} is visible, and the one before it was never, was"
+                f" rolled back to already, or was given up by a purge; to go on, run the next night, which covers everything"
+            )
         gone, back = t.visible, t.cut(t.previous)
         t.visible, t.previous = back.number, None
         t.cuts[gone] = replace(t.cuts[gone], status="withdrawn")
@@ -228,6 +231,11 @@ class MemoryOperatorStore:
         gone = tuple(c.number for c in below if c.status in ("published", "covered") or (c.status == "withdrawn" and c.complete))
         return kept.number, Purge(t.generation.number, gone, kept.offsets)
 
+    def floor(self, generation: Generation) -> int:
+        """The lowest batch that can be visible again, now and for ever: rollback goes no further."""
+        t = self.tables
+        return int(t.read("floor", lambda: t.visible if t.previous is None else t.previous))
+
     def purge(self, generation: Generation, marked: Purge) -> None:
         if marked.generation != generation.number:
             raise ValueError(f"marked in generation {marked.generation}, purged in {generation.number}")
@@ -235,7 +243,8 @@ class MemoryOperatorStore:
 
     def _purge(self, marked: Purge) -> None:
         t = self.tables
-        keep = max(c.number for c in t.cuts if c.offsets == marked.cut and c.status in ("published", "withdrawn", "purged"))
+        # Not a withdrawn one at the same cut: nobody looks at its rows, so they make no others superfluous.
+        keep = max(c.number for c in t.cuts if c.offsets == marked.cut and c.status in ("published", "purged"))
         for partition, cut in enumerate(marked.cut):
             self._delete(partition, [s for s in t.segments[partition] if s < cut])
         for by_batch in t.batch_rows.values():

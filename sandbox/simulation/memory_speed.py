@@ -116,7 +116,8 @@ class MemorySpeedStore:
             rows = self.tables.speed_rows[view].get((claim.partition, claim.segment), {})
             return self.tables.table_of(view, list(rows.values()))
 
-        return self.tables.read("load_states", body)
+        found: pa.Table = self.tables.read("load_states", body)
+        return found
 
     def snapshot_below(self, claim: Claim) -> Cut | None:
         def body() -> Cut | None:

@@ -47,7 +47,7 @@ class Segment:
     """A row of ops.segments with those of ops.segment_views; its start is its key."""
 
     end: int
-    counts: Counts = Counts()
+    counts: Counts = field(default_factory=Counts)
     views: dict[str, ViewCounts] = field(default_factory=dict)
 
 
@@ -67,7 +67,7 @@ class Tables:
         self.views = {v.name: v for v in views}
         fingerprints = {v.name: view_fingerprint(v) for v in views}
         self.generation = Generation(source.topic, number, topic_id, tuple(starts), source_fingerprint(source), fingerprints)
-        nothing = {v.name: [ViewCounts()] * len(starts) for v in views}
+        nothing: dict[str, Sequence[ViewCounts]] = {v.name: [ViewCounts()] * len(starts) for v in views}
         first = Cut(source.topic, number, 0, None, tuple(starts), EPOCH, "published", True)
         self.cuts: list[Cut] = [first]
         self.batches: dict[int, Batch] = {0: Batch([Counts()] * len(starts), nothing)}

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from unittest.mock import patch
 
 import structlog
 
@@ -25,7 +24,10 @@ LEASE_S = 3
 
 @dataclass
 class Played:
-    """What one schedule came to: what happened how often, and how it broke, if it did, after which of its decisions."""
+    """What one schedule came to: what happened how often, and how it broke, if it did, after which of its decisions.
+
+    `seen` counts steps, points (places where somebody could be interrupted), readings, and what befell whom.
+    """
 
     seed: int
     broken: str | None
@@ -45,14 +47,25 @@ def quiet() -> Iterator[None]:
         structlog.configure(**before)
 
 
+@contextmanager
+def nights_of(world: World) -> Iterator[None]:
+    """Luigi's tasks work with this world's parts, in this process, as long as it runs."""
+    before = vars(nightly)["context"]
+    setattr(nightly, "context", world.context)  # noqa: B010 -- mypy: a function is no variable
+    try:
+        yield
+    finally:
+        setattr(nightly, "context", before)  # noqa: B010
+
+
 def play(
     views: Sequence[View], seed: int, sizes: Sizes, stores: Stores | None = None, decisions: Sequence[Decision] | None = None
 ) -> Played:
     """One schedule from its seed; with `decisions`, these instead of the seed's own."""
     world = World(views, seed, sizes, stores or Stores())
     made: list[Decision] = []
-    with quiet(), in_one_thread(), patch.object(nightly, "context", world.context):
-        source = draw(world, random.Random(f"{seed} decisions")) if decisions is None else iter(decisions)  # noqa: S311
+    with quiet(), in_one_thread(), nights_of(world):
+        source = draw(world, random.Random(f"{seed} decisions")) if decisions is None else iter(decisions)
         try:
             for decision in source:
                 made.append(decision)
@@ -77,7 +90,8 @@ def draw(world: World, rng: random.Random) -> Iterator[Decision]:
     workers, nights = [f"worker{n}" for n in range(sizes.workers)], [f"night{n}" for n in range(sizes.nights)]
     resting = rng.randrange(sizes.partitions) if rng.random() < 0.3 else None
     calm = rng.choice([0.0, 0.5, 0.9])  # how rarely things go wrong
-    shares = {"log": rng.choice([2, 4]), "worker": rng.choice([4, 8]), "night": rng.choice([3, 6]), "operator": 0.8, "clock": 0.7, "network": 0.5}
+    shares: dict[str, float] = {"log": rng.choice([2, 4]), "worker": rng.choice([4, 8]), "night": rng.choice([3, 6])}
+    shares |= {"operator": 0.8, "clock": 0.7, "network": 0.5}
     for _ in range(sizes.decisions):
         kind = rng.choices(list(shares), list(shares.values()))[0]
         if kind == "log":

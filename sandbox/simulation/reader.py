@@ -50,6 +50,9 @@ class Reader:
 
     def wrong(self) -> str | None:
         """The first difference between the answer and the recompute; None when there is none."""
+        visible = self.tables.visible
+        if visible not in self.tables.batches or not self.tables.cuts[visible].complete:
+            return f"batch {visible} is visible, and is half staged or purged"
         positions = tuple(r.position for r in self.tables.positions)
         return self._wrong_counts() or next(filter(None, (self._differs(v, positions) for v in self.tables.views.values())), None)
 

@@ -27,7 +27,7 @@ from sandbox.simulation.memory_speed import MemorySpeedStore
 from sandbox.simulation.memory_tables import Tables
 from sandbox.simulation.oracle import Oracle
 from sandbox.simulation.reader import Reader
-from sandbox.simulation.schedule import Actor, Crashed
+from sandbox.simulation.schedule import Actor
 from serving.connection import StoreUnavailable
 from tasks import nightly
 from tasks.night import Night
@@ -36,6 +36,13 @@ from tasks.purging import purge_lake
 FIRST_NIGHT = date(2013, 1, 1)
 UNSEEN = {"heartbeat", "farewell", "take", "renew", "release", "record_snapshot", "forget_snapshot"}  # change nothing that is read
 CATCH_UP_TURNS = 400
+
+
+OVER = ("withdrawn", "below everything", "is published", "is purged")  # why a night of that date has nothing left to do
+
+
+class RunAgain(Exception):
+    """A night came to nothing because of what another did meanwhile; Luigi runs it again."""
 
 
 class Broken(Exception):
@@ -78,7 +85,7 @@ class World:
     def __init__(self, views: Sequence[View], seed: int, sizes: Sizes, stores: Stores = Stores()) -> None:
         self.views, self.seed, self.sizes = tuple(views), seed, sizes
         source = views[0].source
-        parts = events(source, random.Random(f"{seed} events"), sizes.partitions, sizes.records)  # noqa: S311
+        parts = events(source, random.Random(f"{seed} events"), sizes.partitions, sizes.records)
         self.log = MemoryLog(source.topic, parts, self.point)
         self.oracle = Oracle(self.views, parts)
         self.tables = Tables(source, self.views, f"id-of-{source.topic}", tuple(p.start for p in parts))
@@ -179,7 +186,7 @@ class World:
         if found is None or found.done:
             self.births[slot] += 1
             name = f"{slot}.{self.births[slot]}"
-            rng = random.Random(f"{self.seed} {name}")  # noqa: S311 -- reproducible, not secret
+            rng = random.Random(f"{self.seed} {name}")
             kind = slot.rstrip("0123456789")
             body = {"worker": self._worker, "night": self._night, "operator": self._operator}[kind]
             found = self.actors[slot] = Actor(name, lambda: body(slot, name, rng))
@@ -191,10 +198,15 @@ class World:
 
     def _worker(self, slot: str, name: str, rng: random.Random) -> None:
         worker = self.worker(name, rng)
-        with suppress(Refused):  # it ends, as the shipped one does, and is started again
+        try:
             while True:
                 worker.turn()
                 self.point("turn")
+        except LogTruncated:
+            raise
+        except (Refused, LakeError) as error:  # a purge came in between: it ends, as the shipped one does, and is started again
+            self.seen["worker ended"] += 1
+            self.say(f"{name}: ends: {error}")
 
     def _night(self, slot: str, name: str, rng: random.Random) -> None:
         others = sorted(day for other, day in self.running.items() if other != slot and day in self.unfinished)
@@ -206,7 +218,7 @@ class World:
             day = self.new_day()
         self.running[slot] = day
         self.say(f"{name}: begins the night {day}")
-        with suppress(StoreUnavailable, LakeError):  # Luigi runs it again
+        with suppress(StoreUnavailable, LakeError, RunAgain):  # Luigi runs it again
             self.run_night(day)
             if rng.random() < 0.3:
                 self.purge(2)
@@ -221,25 +233,28 @@ class World:
     def run_night(self, day: date) -> None:
         """The Luigi tasks of one night, as Nightly requires them, up to publish; a night that was withdrawn is over too."""
         try:
-            run_task(nightly.ChooseCut(day))
+            run_task(night_of(nightly.ChooseCut, day))
             cut = self.night.choose(day)
-            run_task(nightly.Publish(cut.topic, cut.generation, cut.number, False))
+            run_task(night_of(nightly.Publish, cut.topic, cut.generation, cut.number, False))
         except (Untiled, LogTruncated):
             raise
         except Refused as refused:
-            if not any(why in str(refused) for why in ("withdrawn", "below everything", "is published", "purged")):
+            if "is not staged" in str(refused) and self.current is not None:
+                raise RunAgain from refused  # what covered it was rolled back just now
+            if not any(why in str(refused) for why in OVER):
                 raise
             self.say(f"the night {day} is refused: {refused}")
         self.unfinished.discard(day)
 
     def purge(self, keep: int) -> None:
-        """As a night and `watershed purge` do it: the store first, then the lake."""
+        """The store first, then the lake, which keeps what a rollback may return to, whatever was published since the mark."""
         generation = self.tables.generation
         marked: Purge | None = self.operator.mark_purge(generation, keep)
         if marked is not None:
             self.operator.purge(generation, marked)
+        floor = self.operator.floor(generation)
         ledger = self.night_store.ledger(generation)
-        purge_lake(self.night, ledger, [c.number for c in ledger if c.status == "published"][-keep:][0])
+        purge_lake(self.night, ledger, min(floor, [c.number for c in ledger if c.status == "published"][-keep:][0]))
 
     def _operator(self, slot: str, name: str, rng: random.Random) -> None:
         with suppress(StoreUnavailable, LakeError):
@@ -258,12 +273,11 @@ class World:
         self.current = None
         self.flights.clear()
         self.tables.now_s += 1000
-        self.log.parts = [p for p in self.log.parts]
         for part in self.log.parts:
             part.append(len(part.stops))
         for day in sorted(self.unfinished):
             self.run_night(day)
-        worker = self.worker("peace", random.Random(self.seed))  # noqa: S311
+        worker = self.worker("peace", random.Random(self.seed))
         turns = 0
         while not worker.caught_up:
             worker.turn(eager=True)
@@ -282,6 +296,11 @@ class World:
     def context(self) -> NightContext:
         """What tasks.nightly works with while this world runs."""
         return NightContext(self.night, self.lake, self.crash)
+
+
+def night_of(task: Any, *parameters: Any) -> Any:
+    """A Luigi task; luigi's own classes have no types."""
+    return task(*parameters)
 
 
 def _told(found: Any) -> str:

@@ -1,0 +1,86 @@
+"""The visible batch and a refold of the log above it: what the layers would serve at any vector, made without the speed layer.
+
+    refolded(v) = batch(visible) ⊕ f(log[cut, v)),  knowing the identities at the cut      cut <= v <= the log's end
+
+The states are Postgres' own, the identities the lake's; so what is audited is what a worker would start from.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline import layout
+from pipeline.dedupe import IdentitySnapshot
+from pipeline.definition import Source, View
+from pipeline.errors import Refused
+from pipeline.fingerprints import source_fingerprint
+from pipeline.handover import Generation
+from pipeline.lake import Lake
+from pipeline.log import Log
+from pipeline.recompute import BUCKETS, Recompute
+from pipeline.states import state_schema
+from serving.reading import BatchPart, Freshness, Snapshot
+
+
+@dataclass(frozen=True)
+class Refolded(Snapshot):
+    """A Snapshot whose rows come from a Recompute, bucket by bucket; in no order of groups."""
+
+    states: Recompute
+
+    def rows(self, view: str) -> Iterator[pa.RecordBatch]:
+        """The rows of the view: value_schema(view)."""
+        for bucket in range(BUCKETS):
+            yield from self.states.values(self.views[view], bucket).to_batches()
+
+
+def refolded(
+    log: Log, lake: Lake, source: Source, views: Sequence[View], part: BatchPart, at: Mapping[int, int], folder: Path
+) -> Refolded:
+    """Merge the batch with a refold of [cut, at) read from the log; Refused for a vector that is outside."""
+    topic, below = source.topic, part.answer
+    generation, fresh = below.generations[topic], below.freshness[topic]
+    _check(topic, at, [f.cut for f in fresh], log.end_offsets(topic))
+    states = Recompute(source, views, folder / "refold")
+    for view in views:
+        for batch in part.states(view.name):
+            states.add(view, pa.Table.from_batches([batch], state_schema(view)))
+    for partition, cut, _ in fresh:
+        known = identities_at(lake, source, generation, part.number[topic], partition, cut)
+        blocks = log.read(topic, partition, cut, at[partition])
+        for _ in states.feed(partition, blocks, known):
+            pass
+    counts = [c + states.counts[p] for p, c in enumerate(below.accounting[topic])]
+    view_counts = {
+        v.name: [c + states.view_counts[v.name, p] for p, c in enumerate(below.view_accounting[v.name])] for v in views
+    }
+    vector = [Freshness(f.partition, f.cut, at[f.partition]) for f in fresh]
+    return Refolded(below.generations, {topic: vector}, {topic: counts}, view_counts, {}, below.views, states)
+
+
+def identities_at(
+    lake: Lake, source: Source, generation: Generation, number: int, partition: int, cut: int
+) -> IdentitySnapshot | None:
+    """What the batch layer published with a cut; None for batch 0, which knows nothing. Refused when it is not in the lake."""
+    if number == 0:
+        return None
+    path = layout.identities(source.topic, source_fingerprint(source), number, partition)
+    found = layout.read_identities(lake, path, layout.identity_inputs(generation.topic_id, partition, cut))
+    if found is None:
+        raise Refused(
+            f"topic {source.topic}, partition {partition}: the identities at cut {number} ({path}.json) are missing from the lake"
+            f" {lake.root.split('?')[0]} or belong to another cut; check the setting `lake`, or run `watershed init --rebuild`"
+        )
+    return found
+
+
+def _check(topic: str, at: Mapping[int, int], cuts: Sequence[int], ends: Sequence[int]) -> None:
+    allowed = ",".join(f"{p}:{cut}..{end}" for p, (cut, end) in enumerate(zip(cuts, ends, strict=True)))
+    if set(at) != set(range(len(cuts))):
+        raise Refused(f"topic {topic} has partitions 0 to {len(cuts) - 1}: give an offset for each; allowed are {allowed}")
+    for partition, (cut, end) in enumerate(zip(cuts, ends, strict=True)):
+        if not cut <= at[partition] <= end:
+            where = "below the visible cut" if at[partition] < cut else "beyond the log's end"
+            raise Refused(f"topic {topic}, partition {partition}: {at[partition]} is {where}; allowed are {allowed}")

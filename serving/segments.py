@@ -1,0 +1,191 @@
+# ruff: noqa: S608 -- names of tables and columns come from checked definitions alone, and every identifier is quoted
+"""Refolded segments in place of the live ones of one partition, in one transaction.
+
+    replace lands  =>  the new segments tile [cut visible, position), the row is still the claim's, and nobody's memory outlives it
+
+Until then the old ones are served. The states are copied before the first lock; after it come short statements only.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.schema import CreateTable
+
+from pipeline.definition import View
+from pipeline.errors import Refused
+from pipeline.handover import Claim, Counts, Cut, Generation, ViewCounts, Witness
+from pipeline.states import group_columns, state_fields
+from serving.arrow_copy import copy_in, quote
+from serving.connection import patiently, transaction
+from serving.generations import refuse_retired
+from serving.ledger import key_of, read_cuts
+from serving.merge import relation
+from serving.night_store import VISIBLE
+from serving.operator_store import LOCK_VISIBLE
+from serving.tables import RECORD_COUNTS, VIEW_COUNTS, segment_views, segments, state_columns, table_name
+
+ROW = sa.text("SELECT position FROM ops.positions WHERE topic = :topic AND generation = :generation AND partition = :partition")
+# Whoever holds the lease is fenced: only so does the position stand still while the last of the log is folded.
+SEIZE = sa.text("""
+UPDATE ops.positions SET owner = :owner, worker = :worker, epoch = epoch + 1,
+  lease_until = clock_timestamp() + make_interval(secs => :lease_s)
+WHERE topic = :topic AND generation = :generation AND partition = :partition
+RETURNING owner, epoch, position, segment, witness_offset, witness_hash
+""")
+LOCK_MINE = sa.text("""
+SELECT position FROM ops.positions WHERE topic = :topic AND generation = :generation AND partition = :partition
+  AND owner = :owner AND epoch = :epoch FOR NO KEY UPDATE
+""")
+LET_GO = sa.text("""
+UPDATE ops.positions SET segment = :segment, epoch = epoch + 1, owner = NULL, worker = NULL, lease_until = NULL
+WHERE topic = :topic AND generation = :generation AND partition = :partition
+""")
+
+
+@dataclass
+class Segment:
+    """A refolded stretch [start, end) of one partition: its counts, and per view its counts and states."""
+
+    start: int
+    end: int
+    counts: Counts = field(default_factory=Counts)
+    view_counts: dict[str, ViewCounts] = field(default_factory=dict)
+    states: dict[str, pa.Table] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One partition at one instant: the visible cut, the position, and the chosen cuts at or above the visible one, rising."""
+
+    visible: Cut
+    cut: int
+    position: int
+    chosen: tuple[int, ...]
+
+
+class PostgresSegmentStore:
+    """See the module."""
+
+    def __init__(self, engine: Engine, views: Sequence[View], *, lock_timeout_s: float = 2.0, patience_s: float = 60.0) -> None:
+        self._engine = engine
+        self._views = {view.name: view for view in views}
+        self._lock_timeout_ms = round(lock_timeout_s * 1000)
+        self._patience_s = patience_s
+
+    def standing(self, generation: Generation, partition: int) -> Standing:
+        """How the partition stands now."""
+        with transaction(self._engine, isolation="REPEATABLE READ") as connection:
+            row = {**key_of(generation), "partition": partition}
+            position = int(connection.execute(ROW, row).scalar_one())
+            return _standing(connection, generation, partition, int(connection.execute(VISIBLE, row).scalar_one()), position)
+
+    def seize(self, generation: Generation, partition: int, worker: str, lease_s: float) -> Claim:
+        """Take the lease from whoever holds it, for `lease_s`; a crash after it costs that much freshness and nothing else."""
+
+        def call() -> Claim:
+            with transaction(self._engine) as connection:
+                refuse_retired(connection, generation)
+                row = {**key_of(generation), "partition": partition}
+                found = connection.execute(SEIZE, {**row, "owner": uuid4(), "worker": worker, "lease_s": lease_s}).one()
+                witness = None if found.witness_offset is None else Witness(found.witness_offset, found.witness_hash)
+                return Claim(**row, owner=found.owner, epoch=found.epoch, position=found.position, segment=found.segment, witness=witness)
+
+        return patiently(call, patience_s=self._patience_s)
+
+    def replace(self, generation: Generation, claim: Claim, number: int, new: Sequence[Segment]) -> bool:
+        """Let the new segments be the live ones, and let go; False, changing nothing, when the row or the visible batch has moved on."""
+        return patiently(lambda: self._replace(generation, claim, number, new), patience_s=self._patience_s)
+
+    def _replace(self, generation: Generation, claim: Claim, number: int, new: Sequence[Segment]) -> bool:
+        with transaction(self._engine) as connection:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {self._lock_timeout_ms}")
+            for name in generation.views:
+                self._copy(connection, self._views[name], generation.number, new)
+            row: dict[str, Any] = {**key_of(generation), "partition": claim.partition, "owner": claim.owner, "epoch": claim.epoch}
+            visible = connection.execute(LOCK_VISIBLE, row).one()
+            position = connection.execute(LOCK_MINE, row).scalar_one_or_none()
+            refuse_retired(connection, generation)
+            if visible.number != number or position != claim.position:
+                connection.rollback()
+                return False
+            now = _standing(connection, generation, claim.partition, number, claim.position)
+            check_tiling(claim.topic, claim.partition, now, new)
+            row |= {"cut": now.cut, "segment": claim.position if not new or claim.position in now.chosen else new[-1].start}
+            for name in generation.views:
+                self._switch(connection, self._views[name], row)
+            _switch_counts(connection, row, new)
+            connection.execute(LET_GO, row)
+            return True
+
+    def _copy(self, connection: Connection, view: View, generation: int, new: Sequence[Segment]) -> None:
+        target = _temporary(view, generation)
+        connection.execute(CreateTable(target))
+        tables = (
+            table.append_column("segment", pa.array([one.start] * table.num_rows, pa.int64()))
+            for one, table in ((one, one.states[view.name]) for one in new)
+        )
+        copy_in(connection, relation("pg_temp", target.name), [*group_columns(view), *state_fields(view), "segment"], tables)
+
+    def _switch(self, connection: Connection, view: View, row: Mapping[str, Any]) -> None:
+        target = relation("speed", table_name(view.name, row["generation"]))
+        columns = ", ".join(quote(name) for name in [*group_columns(view), *state_fields(view), "segment"])
+        copied = relation("pg_temp", _temporary(view, row["generation"]).name)
+        connection.execute(sa.text(f"DELETE FROM {target} WHERE partition = :partition AND segment >= :cut"), row)
+        order = ", ".join(quote(name) for name in group_columns(view))
+        insert = f"INSERT INTO {target} ({columns}, partition) SELECT {columns}, :partition FROM {copied} ORDER BY {order}"
+        connection.execute(sa.text(insert), row)
+
+
+def check_tiling(topic: str, partition: int, now: Standing, new: Sequence[Segment]) -> None:
+    """The segments tile [cut, position), and none straddles a chosen cut; Refused names the first that does not."""
+    at = now.cut
+    for one in new:
+        inside = [c for c in now.chosen if one.start < c < one.end]
+        if one.start != at or one.end <= one.start or inside:
+            why = f"straddles the chosen cut {inside[0]}" if inside else f"does not follow {at}"
+            what = f"topic {topic}, partition {partition}: refolded segment [{one.start}, {one.end}) {why}"
+            raise Refused(f"{what}; run `watershed rebuild` again")
+        at = one.end
+    if at != now.position:
+        raise Refused(f"topic {topic}, partition {partition}: refolded up to {at}, not {now.position}; run `watershed rebuild` again")
+
+
+def _standing(connection: Connection, generation: Generation, partition: int, visible: int, position: int) -> Standing:
+    cuts = read_cuts(connection, generation.topic, generation.number)
+    seen = next(c for c in cuts if c.number == visible)
+    cut = seen.offsets[partition]
+    chosen = {c.offsets[partition] for c in cuts if c.status == "chosen" and c.offsets[partition] >= cut}
+    return Standing(seen, cut, position, tuple(sorted(chosen)))
+
+
+def _temporary(view: View, generation: int) -> sa.Table:
+    return sa.Table(
+        f"{table_name(view.name, generation)}_refolded",
+        sa.MetaData(schema="pg_temp"),
+        *state_columns(view),
+        sa.Column("segment", sa.BigInteger, nullable=False),
+        prefixes=["TEMPORARY"],
+        postgresql_on_commit="DROP",
+    )
+
+
+def _switch_counts(connection: Connection, row: Mapping[str, Any], new: Sequence[Segment]) -> None:
+    for table in ("segment_views", "segments"):
+        here = f"DELETE FROM ops.{table} WHERE topic = :topic AND generation = :generation AND partition = :partition AND start >= :cut"
+        connection.execute(sa.text(here), row)
+    key = {name: row[name] for name in ("topic", "generation", "partition")}
+    counts = [{**key, "start": s.start, "end": s.end, **{n: getattr(s.counts, n) for n in RECORD_COUNTS}} for s in new]
+    views = [
+        {**key, "start": s.start, "view": view, **{n: getattr(found, n) for n in VIEW_COUNTS}}
+        for s in new
+        for view, found in s.view_counts.items()
+    ]
+    if counts:
+        connection.execute(sa.insert(segments), counts)
+    if views:
+        connection.execute(sa.insert(segment_views), views)

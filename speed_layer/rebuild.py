@@ -1,0 +1,162 @@
+"""`watershed rebuild`: the real-time views of a source, folded again beside those that are served, then put in their place.
+
+    new segments = f(log[cut, position)),  knowing the identities below the cut        served = old ones, then new ones; never a mixture
+
+Partition by partition. Most of the log is folded while workers go on; only for the last of it is the lease taken from whoever holds it,
+so that the position stands still for a moment. A crash at any point leaves the old segments, and a lease that runs out.
+"""
+
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from pipeline import layout
+from pipeline.dedupe import IdentitySnapshot
+from pipeline.definition import Source, View
+from pipeline.errors import DefinitionError, Refused, did_you_mean
+from pipeline.fingerprints import source_fingerprint
+from pipeline.fold import combine, fold
+from pipeline.handover import Generation, ViewCounts
+from pipeline.ingest import Ingest
+from pipeline.kafka_log import KafkaLog
+from pipeline.lake import Lake
+from pipeline.log import Log
+from pipeline.recompute import whole_log
+from pipeline.settings import Settings, by_source
+from serving.connection import engine
+from serving.night_store import PostgresNightStore
+from serving.segments import PostgresSegmentStore, Segment, Standing
+from serving.setup import require
+
+NEAR = 20_000  # offsets that may be left to fold while nobody else can commit
+PASSES = 20  # while workers go on; then the lease is taken, however much is left
+LEASE_S = 10.0
+TRIES = 5
+MAX_RECORDS = 50_000
+HELD_TABLES = 64  # of states, before they are combined
+
+Say = Callable[[str], None]
+
+
+class Refold:
+    """One partition's segments from the visible cut on, folded further as the position moves."""
+
+    def __init__(self, source: Source, views: Sequence[View], partition: int, cut: int, known: IdentitySnapshot | None) -> None:
+        self.views, self.end = views, cut
+        self.ingest = Ingest(source, partition, known)
+        self.segments: list[Segment] = []
+        self._held: dict[str, list[pa.Table]] = {}
+        self.start_at(cut)
+
+    def start_at(self, offset: int) -> None:
+        """Open the next segment; one of no length is forgotten."""
+        self._close()
+        self.segments.append(Segment(offset, offset, view_counts={v.name: ViewCounts() for v in self.views}))
+        self._held = {v.name: [] for v in self.views}
+
+    def upto(self, log: Log, topic: str, partition: int, standing: Standing) -> None:
+        """Fold on to the position; every chosen cut on the way begins a segment."""
+        for stop in [*(c for c in standing.chosen if self.end < c < standing.position), standing.position]:
+            if self.end in standing.chosen and self.segments[-1].start != self.end:
+                self.start_at(self.end)
+            for block in log.read(topic, partition, self.end, stop, max_records=MAX_RECORDS):
+                done = self.ingest.feed(block)
+                self.segments[-1].counts += done.counts
+                for view in self.views:
+                    folded = fold(view, done.accepted)
+                    self.segments[-1].view_counts[view.name] += folded.counts
+                    held = self._held[view.name]
+                    held.append(folded.states)
+                    if len(held) > HELD_TABLES:
+                        held[:] = [combine(view, held)]
+                self.end = self.segments[-1].end = block.end
+
+    def _close(self) -> None:
+        if self.segments and self.segments[-1].end == self.segments[-1].start:
+            self.segments.pop()
+        elif self.segments:
+            self.segments[-1].states = {v.name: combine(v, self._held[v.name]) for v in self.views}
+
+    def finished(self) -> list[Segment]:
+        """The segments with their states; nothing may be folded after."""
+        self._close()
+        return self.segments
+
+
+class Rebuild:
+    """The rebuild of one source. `worker` is the name that holds the lease for a moment."""
+
+    def __init__(
+        self, source: Source, views: Sequence[View], generation: Generation, store: PostgresSegmentStore, nights: PostgresNightStore,
+        log: Log, lake: Lake, *, from_start: bool = False, worker: str = "watershed rebuild",
+    ) -> None:  # fmt: skip
+        self.source, self.views, self.generation, self.store, self.nights = source, views, generation, store, nights
+        self.log, self.lake, self.from_start, self.worker = log, lake, from_start, worker
+
+    def partition(self, partition: int) -> tuple[Standing, list[Segment]]:
+        """Refold one partition and put the result in place; how it stood then, and the new segments."""
+        topic = self.source.topic
+        for _ in range(TRIES):
+            standing = self.store.standing(self.generation, partition)
+            refold = Refold(self.source, self.views, partition, standing.cut, None)
+            refold.ingest = self._knowing(standing, partition)
+            for _ in range(PASSES):
+                refold.upto(self.log, topic, partition, standing)
+                standing = self.store.standing(self.generation, partition)
+                if standing.position - refold.end <= NEAR:
+                    break
+            claim = self.store.seize(self.generation, partition, self.worker, LEASE_S)
+            last = self.store.standing(self.generation, partition)
+            if last.visible == standing.visible and refold.end <= claim.position == last.position:
+                refold.upto(self.log, topic, partition, last)
+                new = refold.finished()
+                if self.store.replace(self.generation, claim, last.visible.number, new):
+                    return last, new
+        raise Refused(
+            f"topic {topic}, partition {partition}: batches were published or rolled back all the while, so nothing was replaced;"
+            f" run `watershed rebuild` again when no night runs"
+        )
+
+    def _knowing(self, standing: Standing, partition: int) -> Ingest:
+        """What the log below the cut leaves behind: replayed from its start, or as the batch layer published it."""
+        if self.from_start:
+            ingest = Ingest(self.source, partition)
+            ledger = self.nights.ledger(self.generation)
+            for block in whole_log(self.log, self.lake, self.generation, ledger, partition, standing.cut, MAX_RECORDS):
+                ingest.feed(block)
+            return ingest
+        if standing.visible.number == 0:
+            return Ingest(self.source, partition)
+        path = layout.identities(self.source.topic, source_fingerprint(self.source), standing.visible.number, partition)
+        known = layout.read_identities(self.lake, path, layout.identity_inputs(self.generation.topic_id, partition, standing.cut))
+        if known is None:
+            raise Refused(
+                f"topic {self.source.topic}, partition {partition}: the identities at cut {standing.visible.number} ({path}.json) are"
+                f" missing or belong to another cut; `watershed rebuild --from-start` does without them, `watershed init --rebuild`"
+                f" makes them again"
+            )
+        return Ingest(self.source, partition, known)
+
+
+def rebuild(names: tuple[str, ...], from_start: bool, say: Say) -> None:
+    """Rebuild the sources of the named views, of all when none is named. A source's views share their segments: all are folded."""
+    settings = Settings.load()
+    views = settings.load_views()
+    known = [v.name for v in views]
+    for name in names:
+        if name not in known:
+            raise DefinitionError(f"there is no view {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}")
+    database = engine(settings.postgres_url(), application_name="watershed rebuild")
+    log, lake = KafkaLog(settings.kafka_servers()), Lake(settings.lake)
+    for topic, mine in by_source(views).items():
+        if names and not any(v.name in names for v in mine):
+            continue
+        generation = require(database, mine[0].source, mine)
+        stores = PostgresSegmentStore(database, mine), PostgresNightStore(database, mine)
+        work = Rebuild(mine[0].source, mine, generation, *stores, log, lake, from_start=from_start)
+        say(f"{topic}: refolding the real-time views {', '.join(v.name for v in mine)}, which share their segments")
+        for partition in range(generation.partitions):
+            standing, new = work.partition(partition)
+            records = sum(s.counts.records for s in new)
+            say(f"  partition {partition}: [{standing.cut:,}, {standing.position:,}) refolded, {records:,} records in {len(new)} segments")
+    log.close()

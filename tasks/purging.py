@@ -1,0 +1,93 @@
+"""Letting go: batches, covered segments and lake files that no kept batch needs.
+
+    kept = the newest `keep` published batches and every cut after the oldest of them
+    a file of views/ or identities/ goes  =>  a manifest of an older cut names it, and no manifest of a kept cut does
+
+master/, clean/ and rejected/ are never touched. No directory is listed: files are found through the manifests of the ledger's cuts.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline import layout
+from pipeline.definition import View
+from pipeline.handover import Cut
+from pipeline.lake import Lake
+from serving.connection import transaction
+from serving.generations import building_generation
+from serving.operator_store import PostgresOperatorStore
+from tasks.context import Context
+from tasks.night import Night
+
+KEEP = 2  # published batches: the visible one, and the one a rollback returns to
+
+
+@dataclass(frozen=True)
+class Purged:
+    """What one purge let go of."""
+
+    topic: str
+    batches: tuple[int, ...]
+    files: int
+    kept: int
+
+    def __str__(self) -> str:
+        gone = f"batches {', '.join(map(str, self.batches))}" if self.batches else "no batch"
+        return f"{self.topic}: purged {gone} and {self.files} lake files; batch {self.kept} and later ones are kept"
+
+
+def purge(parts: Context, topic: str, keep: int = KEEP) -> Purged:
+    """Purge one topic's active generation, Postgres first; what it did. Safe to kill and to run again."""
+    night = parts.night(topic)
+    store = PostgresOperatorStore(parts.engine, parts.views)
+    marked = store.mark_purge(night.generation, keep)
+    if marked is not None:
+        store.purge(night.generation, marked)
+    ledger = night.store.ledger(night.generation)
+    oldest = [c.number for c in ledger if c.status == "published"][-keep:][0]
+    with transaction(parts.engine) as connection:
+        rebuilding = building_generation(connection, topic) is not None
+    files = 0 if rebuilding else purge_lake(night, ledger, oldest)  # a rebuild may read what this generation needs no more
+    return Purged(topic, marked.batches if marked else (), files, oldest)
+
+
+def purge_lake(night: Night, ledger: list[Cut], oldest: int) -> int:
+    """Delete the files of cuts below `oldest` that no later cut names; how many."""
+    numbers = [c.number for c in ledger if 0 < c.number < oldest]
+    stale = list(_still_there(night, numbers))
+    if not stale:
+        return 0
+    kept = {file for c in ledger if c.number >= oldest for view in night.views for file in _files(night, view, c.number)}
+    deleted = 0
+    for number in sorted(stale):  # the oldest first, and its last identities last: _still_there rests on this order
+        for view in night.views:
+            gone = [file for file in _files(night, view, number) if file not in kept]
+            manifest = night.fold_path(view, number)
+            deleted += sum(_delete(night.lake, path) for path in (*gone, manifest))
+        for partition in range(night.generation.partitions):
+            path = layout.identities(night.source.topic, night.source_fingerprint, number, partition)
+            deleted += sum(_delete(night.lake, f"{path}.{ending}") for ending in ("parquet", "json"))
+    return deleted
+
+
+def _still_there(night: Night, numbers: list[int]) -> Iterator[int]:
+    """Those that a purge has not finished yet, downwards: below a finished one all are."""
+    last = night.generation.partitions - 1
+    for number in sorted(numbers, reverse=True):
+        identities = layout.identities(night.source.topic, night.source_fingerprint, number, last)
+        manifests = [f"{identities}.json", *(night.fold_path(view, number) for view in night.views)]
+        if not any(map(night.lake.exists, manifests)):
+            return
+        yield number
+
+
+def _files(night: Night, view: View, number: int) -> list[str]:
+    manifest = night.lake.manifest(night.fold_path(view, number))
+    return [file.path for file in manifest.files] if manifest is not None else []
+
+
+def _delete(lake: Lake, path: str) -> int:
+    if not lake.exists(path):
+        return 0
+    lake.delete(path)
+    return 1

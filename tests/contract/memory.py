@@ -1,0 +1,75 @@
+"""The world of the store's tests on the arbiter in memory: the same shorthands, so that the same tests run over both."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pipeline.definition import View
+from pipeline.states import present
+from sandbox.simulation.memory_tables import Tables
+from sandbox.simulation.world import Stores
+from tests.contract.world import VIEWS, merge, ordered, payments, states, values
+from tests.test_operator_store import Operated
+from tests.test_serving_protocol import LOGS
+
+TICK_S = 0.001  # a lease of 0 s has run out when the next one asks, as it has by a clock
+
+
+class Ticking(Tables):
+    """Time goes on a little with every transaction."""
+
+    def _run(self, what: str, body: Callable[[], Any]) -> Any:
+        self.now_s += TICK_S
+        return super()._run(what, body)
+
+
+class MemoryWorld(Operated):
+    """tests.test_operator_store.Operated without an engine."""
+
+    def __init__(self, stores: Stores | None = None) -> None:
+        stores = stores or Stores()
+        self.tables = Ticking(payments, VIEWS, "id-1", (0, 0))
+        self.generation = self.tables.generation
+        self.speed: Any = stores.speed(self.tables)
+        self.night: Any = stores.night(self.tables)
+        self.operator: Any = stores.operator(self.tables)
+        self.days = 0
+
+    def row(self, partition: int) -> tuple[int, int]:
+        found = self.tables.positions[partition]
+        return found.position, found.segment
+
+    def now(self) -> tuple[int, ...]:
+        return tuple(row.position for row in self.tables.positions)
+
+    def check(self, *positions: int) -> None:
+        for view in VIEWS:
+            expected = merge(view, [states(view, log[:p]) for log, p in zip(LOGS, positions, strict=True)])
+            assert self.served(view) == values(view, expected)
+
+    def served(self, view: View) -> list[dict[str, Any]]:
+        """What serving.<view> would show."""
+        t = self.tables
+        newest: dict[Any, Any] = {}
+        for number in sorted(n for n in t.batch_rows[view.name] if n <= t.visible):
+            newest |= t.batch_rows[view.name][number]
+        cut = t.cuts[t.visible].offsets
+        live = [row for (p, s), rows in t.speed_rows[view.name].items() if s >= cut[p] for row in rows.values()]
+        merged = merge(view, [t.table_of(view.name, [*newest.values(), *live])])
+        return ordered(view, present(view, merged).to_pylist())
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        """The few questions that the shared tests ask in SQL."""
+        t = self.tables
+        starts = [(p, s) for p, found in enumerate(t.segments) for s in found]
+        answers: dict[str, Sequence[tuple[object, ...]]] = {
+            "SELECT previous FROM ops.visible": [(t.previous,)],
+            "SELECT start FROM ops.segments ORDER BY start": sorted((s,) for _, s in starts),
+            'SELECT count(*) FROM speed."by_account__g1" WHERE segment > 0': [
+                (sum(len(rows) for (_, s), rows in t.speed_rows["by_account"].items() if s > 0),)
+            ],
+            "SELECT DISTINCT number FROM ops.batch_counts ORDER BY 1": sorted((n,) for n in t.batches),
+            "SELECT min(start) FROM ops.segments WHERE partition = 0": [(min((s for p, s in starts if p == 0), default=None),)],
+        }
+        return list(answers[sql])
+
+

@@ -1,0 +1,145 @@
+"""The shipped code under a thousand seeded schedules of crashes, zombies, twin nights and lost replies, in memory."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from pipeline.record import columns
+from sandbox.simulation.events import values_of
+from sandbox.simulation.play import play
+from sandbox.simulation.prove import Summary, command, prove, run, views_of
+from sandbox.simulation.schedule import Actor
+from sandbox.simulation.shrink import shrink
+from sandbox.simulation.texts import matching
+from sandbox.simulation.world import Sizes, Stores
+from speed_layer.partition import PartitionWork
+from tests.simulated import VIEWS, Sale, by_shop
+from tests.test_planted_bugs import SegmentKept, without_identities_below
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZES = Sizes(partitions=2, workers=2, nights=2)
+SCHEDULES = int(os.environ.get("WATERSHED_TEST_SCHEDULES", "1000"))
+OFTEN = ("takeover", "split", "publish", "rollback", "purge", "lost", "lost commit", "fenced", "delayed", "crash")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_thousand_schedules_show_no_difference(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = run(VIEWS, seed=0, schedules=SCHEDULES, sizes=SIZES)
+    failure = summary.failure
+    assert failure is None, f"{command((), failure.seed, SIZES)}: {failure.broken}"
+    assert summary.schedules == SCHEDULES
+    with capsys.disabled():
+        print(f"\n  {told(summary)}")
+    assert summary.total["steps"] >= 200 * SCHEDULES
+    assert summary.within["readings"] == SCHEDULES
+    rare = {name: summary.share(name) for name in OFTEN if summary.share(name) < 0.05}
+    assert not rare, f"these occur in less than 5 % of the schedules, so they are not tried: {rare}"
+
+
+def told(summary: Summary) -> str:
+    """The counts, in one line."""
+    shares = ", ".join(f"{name} {100 * summary.share(name):.0f} %" for name in OFTEN)
+    rate = summary.schedules / summary.took_s
+    return (
+        f"{summary.schedules:,} schedules, {summary.total['steps']:,} steps, {summary.total['points']:,} points,"
+        f" {summary.total['readings']:,} readings, 0 differences, {rate:.1f} schedules a second; in how many: {shares}"
+    )
+
+
+def test_a_seed_plays_the_same_schedule_every_time() -> None:
+    for seed in range(4):
+        first, second = (play([by_shop], seed, SIZES, Stores(speed=SegmentKept)) for _ in range(2))
+        assert (first.seen, first.broken, first.decisions, first.trace) == (second.seen, second.broken, second.decisions, second.trace)
+        again = play([by_shop], seed, SIZES, Stores(speed=SegmentKept), first.decisions)
+        assert (again.broken, again.trace) == (first.broken, first.trace)
+
+
+def test_two_seeds_play_two_schedules() -> None:
+    assert play([by_shop], 1, SIZES).decisions != play([by_shop], 2, SIZES).decisions
+
+
+def test_a_failure_is_shrunk_to_a_schedule_that_fails_the_same_way() -> None:
+    stores = Stores(speed=SegmentKept)
+    found = play([by_shop], 0, SIZES, stores)
+    assert found.broken is not None and found.broken.startswith("STUCK")
+    shortest = shrink(found, lambda decisions: play([by_shop], 0, SIZES, stores, decisions), within_s=20)
+    assert shortest.broken is not None and shortest.broken.startswith("STUCK")
+    assert len(shortest.decisions) < min(20, len(found.decisions))
+
+
+def test_every_view_is_played_alone_and_with_the_others() -> None:
+    played = {tuple(v.name for v in views_of(VIEWS, seed)) for seed in range(16)}
+    assert played == {("by_shop",), ("by_size",), ("by_shop", "by_size")}
+
+
+def test_a_difference_is_told_with_its_seed_and_how_to_play_it_again(capsys: pytest.CaptureFixture[str]) -> None:
+    with patch.object(PartitionWork, "_load_identities", without_identities_below):
+        assert prove(VIEWS, ["by_shop"], seed=3, schedules=4, sizes=Sizes(workers=3)) == 1
+    text = capsys.readouterr().out
+    assert "partition" in text and "accounting says" in text
+    assert "watershed prove by_shop --seed 3 --schedules 1 --workers 3" in text.replace("\n", " ")
+
+
+USERS_OWN = '''
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+from pipeline import Count, First, Pattern, Source, StdDev, View, tumbling
+
+@dataclass(frozen=True)
+class Call:
+    number: int
+    line: Annotated[str, Pattern("[A-Z]{2}-[0-9]+")]
+    began_at: datetime
+    seconds: int | None
+
+calls = Source(topic="calls", record=Call, key="line", event_time="began_at", identity="number")
+VIEWS = (
+    View("by_line", calls, key=("line",), window=tumbling(days=1),
+         aggregates={"calls": Count(), "spread": StdDev("seconds"), "first": First("seconds")}),
+)
+'''
+
+
+def test_a_view_in_a_users_own_module_is_proven(tmp_path: Path) -> None:
+    (tmp_path / "my_views.py").write_text(USERS_OWN)
+    environment = os.environ | {"WATERSHED_VIEWS": "my_views", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+    def watershed(*words: str) -> subprocess.CompletedProcess[str]:
+        arguments = [sys.executable, str(ROOT / "watershed.py"), "prove", *words]
+        return subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+    done = watershed("by_line", "--seed", "7", "--schedules", "12", "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    assert "no difference in 12 schedules" in done.stdout and "takeovers of a lease" in done.stdout
+    wrong = watershed("by_lin", "--schedules", "1")
+    assert wrong.returncode == 1 and "there is no view 'by_lin'; there are by_line. Did you mean 'by_line'?" in wrong.stderr
+
+
+def test_values_are_made_that_a_column_keeps() -> None:
+    for column in columns(Sale):
+        values = values_of(column)
+        assert len(values) > 1 and all(column.type.accepts(v) for v in values)
+    assert matching("(EWR|JFK)-[0-9]{2}") and matching("[^a-c]x?.")
+
+
+def test_an_actor_that_was_killed_reaches_nobody_while_it_unwinds() -> None:
+    reached = []
+
+    def body() -> None:
+        try:
+            while True:
+                actor.point()
+        finally:
+            actor.point()
+            reached.append("the store")
+
+    actor = Actor("w", body)
+    actor.run(3)
+    actor.kill()
+    assert actor.done and not reached
