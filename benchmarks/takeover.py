@@ -82,6 +82,14 @@ class Watch:
         """The partitions that a process holds."""
         return [p for p, worker in self.holders.items() if f":{child.pid}:" in worker]
 
+    def first_commit(self, partition: int, since_s: float, *, of: Child | None = None, but_of: Child | None = None) -> float:
+        """When its position first moved under this worker, or under another than that one; 0.0 when it has not yet."""
+        for at, moved, worker in list(self.moved):
+            wanted = (of is None or f":{of.pid}:" in worker) and (but_of is None or f":{but_of.pid}:" not in worker)
+            if wanted and moved == partition and at > since_s:
+                return at
+        return 0.0
+
     def pauses(self, since_s: float, until_s: float) -> dict[int, float]:
         """Per partition, the longest time without a commit that lies in the interval at least in part."""
         found = {}
@@ -137,9 +145,10 @@ class Bench:
         def shared() -> bool:
             return all(len(watch.of(w)) == share for w in workers)
 
-        self._until(lambda: shared() or any(finished(w) for w in workers), f"{len(workers)} workers hold {share} each")
+        self.until(lambda: shared() or any(finished(w) for w in workers), f"{len(workers)} workers hold {share} each")
 
-    def _until(self, condition: Callable[[], bool], what: str) -> None:
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until it holds; TimeoutError after LIMIT_S."""
         if not wait_until(condition, LIMIT_S, slowest_poll_s=0.01):
             raise TimeoutError(f"not within {LIMIT_S:g} s: {what}")
 
@@ -153,8 +162,8 @@ class Bench:
         baseline = max(watch.pauses(quiet, killed).values())
         os.kill(victim.pid, signal.SIGKILL)
         victim.await_end(10)
-        self._until(lambda: all(any(t > killed and p == o and f":{victim.pid}:" not in w for t, p, w in watch.moved) for o in orphans), "taken over")
-        taken = max(min(t for t, p, w in watch.moved if t > killed and p == o and f":{victim.pid}:" not in w) for o in orphans)
+        self.until(lambda: all(watch.first_commit(o, killed, but_of=victim) for o in orphans), "taken over")
+        taken = max(watch.first_commit(o, killed, but_of=victim) for o in orphans)
         self.await_share(watch, workers)
         time.sleep(SETTLE_S)
         before, started = dict(watch.holders), time.monotonic()
@@ -162,8 +171,8 @@ class Bench:
         workers.append(added)
         self.await_share(watch, workers)
         moved = watch.of(added)
-        self._until(lambda: all(any(t > started and p == m and f":{added.pid}:" in w for t, p, w in watch.moved) for m in moved), "the added one commits")
-        balanced = max(min(t for t, p, w in watch.moved if t > started and p == m and f":{added.pid}:" in w) for m in moved)
+        self.until(lambda: all(watch.first_commit(m, started, of=added) for m in moved), "the added one commits")
+        balanced = max(watch.first_commit(m, started, of=added) for m in moved)
         heartbeat = next(at for name, at in watch.first_seen.items() if f":{added.pid}:" in name)
         time.sleep(SETTLE_S / 3)
         pauses = watch.pauses(started, balanced)
@@ -205,6 +214,8 @@ def measure(rounds: int, partitions: int, logs: Path | None = None) -> list[Roun
             feed.start()
             try:
                 bench.await_share(watch, workers)
+                shared = time.monotonic()
+                bench.until(lambda: all(watch.first_commit(p, shared) for p in range(partitions)), "every partition is committed")
                 found = []
                 for n in range(rounds):
                     found.append(bench.round(watch, workers))

@@ -66,11 +66,11 @@ ANY_BELOW = sa.text("""
 SELECT EXISTS (SELECT FROM ops.segments WHERE topic = :topic AND generation = :generation
   AND start < (CAST(:offsets AS bigint[]))[partition + 1])
 """)
-# The batch that the mark kept: whatever is published at that cut, or was before a later purge took it.
+# The batch that the mark kept: the one published at that cut, or purged since; not a withdrawn one, though it may have the same cut.
 KEPT = sa.text("""
 SELECT max(c.number) FROM ops.cuts c JOIN ops.batches b USING (topic, generation, number)
 WHERE c.topic = :topic AND c.generation = :generation AND c.offsets = CAST(:offsets AS bigint[])
-  AND b.status IN ('published', 'withdrawn', 'purged')
+  AND b.status IN ('published', 'purged')
 """)
 LOCK_MARKED = sa.text("""
 SELECT number FROM ops.batches WHERE topic = :topic AND generation = :generation AND number = ANY(:batches)
@@ -84,7 +84,7 @@ PURGED = sa.text("""
 UPDATE ops.batches SET complete = false, status = CASE status WHEN 'withdrawn' THEN status ELSE 'purged' END
 WHERE topic = :topic AND generation = :generation AND number = ANY(:batches)
 """)
-# A batch may be marked while it is visible to nobody; `complete` says whether it still has rows and counts.
+# Of the withdrawn ones those that are still `complete`, that is, have rows and counts.
 GOES = {"published", "covered"}
 
 

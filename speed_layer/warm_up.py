@@ -16,7 +16,10 @@ from speed_layer.memory import SegmentStates
 
 def warm_up(source: Source, views: Sequence[View]) -> None:
     """Take a tombstone and two broken records through all that a worker does with a block."""
-    rows = [{"offset": n, "timestamp_ms": 0, "key": None, "value": value, "headers": []} for n, value in enumerate((None, b"", b"{}"))]
+    values = (None, b"", b"{}")
+    rows: list[dict[str, object]] = [
+        {"offset": n, "timestamp_ms": 0, "key": None, "value": value, "headers": []} for n, value in enumerate(values)
+    ]
     done = Ingest(source, 0).feed(Block(pa.RecordBatch.from_pylist(rows, schema=RAW_SCHEMA), 0, len(rows)))
     for view in views:
         SegmentStates(view).merge(fold(view, done.accepted).states)

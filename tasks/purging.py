@@ -44,7 +44,8 @@ def purge(parts: Context, topic: str, keep: int = KEEP) -> Purged:
     if marked is not None:
         store.purge(night.generation, marked)
     ledger = night.store.ledger(night.generation)
-    oldest = [c.number for c in ledger if c.status == "published"][-keep:][0]
+    # What the mark kept, whatever was published since: a rollback may still return to it.
+    oldest = min(c.number for c in ledger if c.status == "published")
     with transaction(parts.engine) as connection:
         rebuilding = building_generation(connection, topic) is not None
     files = 0 if rebuilding else purge_lake(night, ledger, oldest)  # a rebuild may read what this generation needs no more

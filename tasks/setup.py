@@ -108,8 +108,8 @@ def _refuse_too_short(parts: Context, plan: Plan, damage: Damage) -> None:
     for gap in damage.gaps:
         if ends[gap.partition] < gap.end:
             raise Refused(
-                f"topic {plan.source.topic}, partition {gap.partition}: the log ends at {ends[gap.partition]:,}, below {gap.end:,}, where the"
-                f" archive ends, so nothing goes on from there; delete the topic, run `watershed init`, which makes it anew, and then"
+                f"topic {plan.source.topic}, partition {gap.partition}: the log ends at {ends[gap.partition]:,}, below {gap.end:,}, where"
+                f" the archive ends, so nothing goes on from there; delete the topic, run `watershed init`, which makes it anew, and then"
                 f" `watershed init --rebuild --accept-loss`"
             )
 

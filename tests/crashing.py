@@ -125,16 +125,20 @@ class Kills:
     def backend(self, how: str) -> None:
         """A backend of Postgres that works for a worker: terminated, or killed -9, upon which the server restarts all of them."""
         found = "SELECT pid FROM pg_stat_activity WHERE application_name = 'watershed speed' AND datname = current_database() ORDER BY pid"
-        before = progress(self.system)
-        pids = [row["pid"] for row in patiently(lambda: self.system.query(found))]
-        assert pids, "no worker is connected"
-        pid = self.rng.choice(pids)
+
+        def connected() -> list[int]:
+            return [row["pid"] for row in patiently(lambda: self.system.query(found))]
+
+        pids: list[int] = []
+        wait_for(lambda: pids.extend(connected()) or pids, "a worker is connected", DIES_WITHIN_S)
+        pid = self.rng.choice(sorted(pids))
         if how == "terminated":
             patiently(lambda: self.system.query("SELECT pg_terminate_backend(:pid)", pid=pid))
         else:
             os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: pid not in [r["pid"] for r in patiently(lambda: self.system.query(found))], f"backend {pid} ends")
+        wait_for(lambda: pid not in connected(), f"backend {pid} ends")
         self.of[f"backend {how}"] += 1
+        before = progress(self.system)
         wait_for(lambda: progress(self.system) > before, f"positions advance after a backend was {how}", DIES_WITHIN_S)
 
     def say(self, capsys: pytest.CaptureFixture[str], what: str) -> None:

@@ -143,6 +143,16 @@ def test_purge_keeps_for_every_kept_batch_each_groups_newest_row(world: Operated
     world.check(*world.now())
 
 
+def test_a_row_that_only_a_batch_above_the_kept_one_replaces_stays_for_the_rollback(world: Operated) -> None:
+    world.night_at(2, 0)  # accounts a and b
+    world.night_at(3, 0)  # a alone
+    world.night_at(4, 0)  # b alone
+    marked = world.purge(2)
+    assert marked is not None and marked.batches == (0, 1)
+    world.operator.rollback(world.generation)
+    world.check(3, 0)
+
+
 def test_purge_of_all_but_the_visible_batch_gives_rollback_up(world: Operated) -> None:
     world.night_at(3, 3)
     world.night_at(6, 6)

@@ -112,15 +112,16 @@ class PurgesWhatIsCovered(MemoryOperatorStore):
         super()._purge(self._removable(self._keep)[1])
 
 
-def without_identities_below(self: PartitionWork, claim: Claim) -> Ingest:
+def without_identities_below(self: PartitionWork, claim: Claim, *more: Any) -> Ingest:
     """A worker that begins with the record at its position, as if nothing had been before it."""
+    self.replayed_from = claim.position
     return Ingest(self.parts.source, claim.partition, None)
 
 
 shipped_load = PartitionWork.load
 
 
-def load_keeping_memory(self: PartitionWork) -> bool:
+def load_keeping_memory(self: PartitionWork, *more: Any) -> bool:
     """Reads its row again, and goes on with the states and identities that it has."""
     if not hasattr(self, "ingest"):
         return shipped_load(self)

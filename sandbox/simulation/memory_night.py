@@ -231,11 +231,6 @@ class MemoryOperatorStore:
         gone = tuple(c.number for c in below if c.status in ("published", "covered") or (c.status == "withdrawn" and c.complete))
         return kept.number, Purge(t.generation.number, gone, kept.offsets)
 
-    def floor(self, generation: Generation) -> int:
-        """The lowest batch that can be visible again, now and for ever: rollback goes no further."""
-        t = self.tables
-        return int(t.read("floor", lambda: t.visible if t.previous is None else t.previous))
-
     def purge(self, generation: Generation, marked: Purge) -> None:
         if marked.generation != generation.number:
             raise ValueError(f"marked in generation {marked.generation}, purged in {generation.number}")

@@ -91,7 +91,7 @@ def draw(world: World, rng: random.Random) -> Iterator[Decision]:
     resting = rng.randrange(sizes.partitions) if rng.random() < 0.3 else None
     calm = rng.choice([0.0, 0.5, 0.9])  # how rarely things go wrong
     shares: dict[str, float] = {"log": rng.choice([2, 4]), "worker": rng.choice([4, 8]), "night": rng.choice([3, 6])}
-    shares |= {"operator": 0.8, "clock": 0.7, "network": 0.5}
+    shares |= {"operator": 1.2, "clock": 0.7, "network": 0.5}
     for _ in range(sizes.decisions):
         kind = rng.choices(list(shares), list(shares.values()))[0]
         if kind == "log":

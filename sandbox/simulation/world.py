@@ -247,14 +247,13 @@ class World:
         self.unfinished.discard(day)
 
     def purge(self, keep: int) -> None:
-        """The store first, then the lake, which keeps what a rollback may return to, whatever was published since the mark."""
+        """What tasks.purging.purge does, on the arbiter in memory: the store first, then the lake below what is still published."""
         generation = self.tables.generation
         marked: Purge | None = self.operator.mark_purge(generation, keep)
         if marked is not None:
             self.operator.purge(generation, marked)
-        floor = self.operator.floor(generation)
         ledger = self.night_store.ledger(generation)
-        purge_lake(self.night, ledger, min(floor, [c.number for c in ledger if c.status == "published"][-keep:][0]))
+        purge_lake(self.night, ledger, min(c.number for c in ledger if c.status == "published"))
 
     def _operator(self, slot: str, name: str, rng: random.Random) -> None:
         with suppress(StoreUnavailable, LakeError):
