@@ -35,7 +35,8 @@ class LuigiCfg(PydanticBaseSettingsSource):
         try:
             parser.read(files, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError) as error:
-            raise SettingsError(f"luigi.cfg cannot be read: {' '.join(str(error).split())}; allowed are [sections] of name = value") from None
+            said = " ".join(str(error).split())
+            raise SettingsError(f"luigi.cfg cannot be read: {said}; allowed are [sections] of name = value") from None
         return {k: v for k, v in parser.items("watershed") if v} if parser.has_section("watershed") else {}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from pipeline.definition import View
+from pipeline.errors import LakeError
 from pipeline.handover import Staged
 from pipeline.lake import Manifest
 from tasks.folding import WINDOW_DATE, read_states
@@ -19,7 +20,8 @@ def stage(night: Night, number: int, report: Report) -> None:
     base = night.base(number).number
     manifests = {v.name: night.need(night.folded(v, number), f"view {v.name} at cut {number}") for v in night.views}
     digest = night.staging_digest(number)
-    assert digest is not None
+    if digest is None:  # a later night was published, and purged them while we looked
+        raise LakeError(f"the views at cut {number} of {night.source.topic} are not there any more; run the night again: it may be covered")
     counts = [
         counts_of(night.need(night.cleaned(number, p), f"the clean range of cut {number}, partition {p},").facts["total"])
         for p in range(night.generation.partitions)

@@ -107,7 +107,7 @@ class Kills:
                 worker.send_signal(signal.SIGKILL)
             kind = "worker at a crash point" if at else "worker at a random moment"
             self.died(worker, kind, at, lambda path=path: path.read_text()[-3000:])
-            self.points[at.partition(":")[0]] += bool(at)
+            self.points.update([at.partition(":")[0]] if at else [])
             now = progress(self.system)
             assert now > before, f"positions stood still at {now} between two kills, the last at {at or 'a random moment'}"
             before = now

@@ -185,7 +185,8 @@ def test_a_takeover_after_kill_and_a_graceful_stop_lose_nothing(system: System) 
     third = system.worker("third")
 
     def shared() -> bool:
-        found = system.query("SELECT worker, count(*) FROM ops.positions WHERE topic = :t AND lease_until > now() GROUP BY 1", t=system.topic)
+        held = "SELECT worker, count(*) FROM ops.positions WHERE topic = :t AND lease_until > now() GROUP BY 1"
+        found = system.query(held, t=system.topic)
         return sorted(r["count"] for r in found) == [2, 2]
 
     wait_for(shared, "two workers share four partitions evenly")
