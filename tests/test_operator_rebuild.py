@@ -12,9 +12,9 @@ from pipeline.errors import Refused
 from pipeline.handover import Counts, Fenced, ViewCounts
 from serving.connection import transaction
 from serving.segments import PostgresSegmentStore, Segment
+from tests.contract.store_world import LOGS
 from tests.contract.world import VIEWS, commit_of, connected, states
 from tests.test_operator_store import Operated
-from tests.test_serving_protocol import LOGS
 
 
 class Rebuilt(Operated):

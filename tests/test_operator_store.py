@@ -13,8 +13,8 @@ from pipeline.errors import Refused
 from pipeline.handover import Committed, Fenced, Purge, Split
 from serving.connection import transaction
 from serving.operator_store import PostgresOperatorStore
+from tests.contract.store_world import LOGS, World
 from tests.contract.world import VIEWS, commit_of, connected, staged_of
-from tests.test_serving_protocol import LOGS, World
 
 
 class Operated(World):

@@ -7,9 +7,9 @@ from pipeline.definition import View
 from pipeline.states import present
 from sandbox.simulation.memory_tables import Tables
 from sandbox.simulation.world import Stores
+from tests.contract.store_world import LOGS
 from tests.contract.world import VIEWS, merge, ordered, payments, states, values
 from tests.test_operator_store import Operated
-from tests.test_serving_protocol import LOGS
 
 TICK_S = 0.001  # a lease of 0 s has run out when the next one asks, as it has by a clock
 

@@ -1,6 +1,6 @@
 """One suite over both stores: what is tested on Postgres holds on the arbiter in memory, so that the simulation cannot drift from it.
 
-The tests themselves stand in tests/test_serving_protocol.py and tests/test_operator_store.py, where they run on a real Postgres.
+The tests themselves stand in tests/test_serving_protocol.py, test_serving_leases.py and test_operator_store.py, where they run on a real Postgres.
 """
 
 import inspect
@@ -11,8 +11,10 @@ import pytest
 
 from pipeline.handover import Committed
 from tests import test_operator_store as operating
+from tests import test_serving_leases as leases
 from tests import test_serving_protocol as protocol
 from tests.contract.memory import MemoryWorld
+from tests.contract.store_world import LOGS
 from tests.contract.world import commit_of, connected
 
 POSTGRES_ALONE = {
@@ -20,8 +22,8 @@ POSTGRES_ALONE = {
     protocol.test_publish_refuses_segments_that_do_not_tile: "damages the tables in SQL",
     protocol.test_publish_waits_for_a_lock_only_so_long_and_tries_again: "locks",
     protocol.test_a_stopped_client_loses_its_locks: "locks",
-    protocol.test_a_lease_being_changed_is_skipped_not_waited_for: "locks",
-    protocol.test_counts_add_up_across_layers: "asks serving.accounting; the simulation compares the counts after every transaction",
+    leases.test_a_lease_being_changed_is_skipped_not_waited_for: "locks",
+    leases.test_counts_add_up_across_layers: "asks serving.accounting; the simulation compares the counts after every transaction",
 }
 Test = Callable[..., None]
 
@@ -43,7 +45,7 @@ def cases(test: Test) -> list[dict[str, Any]]:
     return found
 
 
-TESTS = [test for module in (protocol, operating) for test in found_in(module) if test not in POSTGRES_ALONE]
+TESTS = [test for module in (protocol, leases, operating) for test in found_in(module) if test not in POSTGRES_ALONE]
 SHARED = [(test, case) for test in TESTS for case in cases(test)]
 
 
@@ -93,4 +95,4 @@ def test_a_worker_records_its_snapshots_and_the_next_takeover_finds_them(world: 
     assert sorted(world.speed.superseded(second, "at-7")) == ["at-4"], "not what a later takeover wrote"
     world.speed.forget_snapshot(later, "at-4")
     assert [s.path for s in world.speed.snapshots(later)] == ["at-7-again", "at-7"]
-    assert isinstance(world.speed.commit(commit_of(later, protocol.LOGS[0], 9)), Committed)
+    assert isinstance(world.speed.commit(commit_of(later, LOGS[0], 9)), Committed)
