@@ -1,6 +1,7 @@
 """One suite over both stores: what is tested on Postgres holds on the arbiter in memory, so that the simulation cannot drift from it.
 
-The tests themselves stand in tests/test_serving_protocol.py, test_serving_leases.py and test_operator_store.py, where they run on a real Postgres.
+The tests themselves stand in tests/test_serving_protocol.py, test_serving_leases.py and test_operator_store.py, where they run on a
+real Postgres.
 """
 
 import inspect
