@@ -48,7 +48,7 @@ def test_every_public_name_is_in_the_readme() -> None:
 
 def test_the_settings_of_the_readme_are_the_settings() -> None:
     table = README.split("## Settings")[1].split("## ")[0]
-    assert dict(re.findall(r"\| `([a-z]+)` \| `(WATERSHED_[A-Z]+)` \|", table)) == {
+    assert dict(re.findall(r"\| `([a-z_]+)` \| `(WATERSHED_[A-Z_]+)` \|", table)) == {
         name: f"WATERSHED_{name.upper()}" for name in Settings.model_fields
     }
 
