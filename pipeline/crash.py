@@ -20,7 +20,7 @@ POINTS = (
     "lake.before_rename",
     "lake.after_rename",
     "lake.durable",
-    "lake.uploaded",  # on S3: instead of the four above
+    "lake.uploaded",  # on S3, between the upload and the copy to its name
     "archive.start",
     "fold.before_manifest",
     "choose.written",

@@ -204,7 +204,7 @@ class Lake:
         full = self._full(path)
         try:
             if not self.is_local:  # an upload that broke off is completed when its writer closes: only a copy is all or nothing
-                self.crash.reach("lake.before_rename")
+                self.crash.reach("lake.uploaded")
                 self._fs.move(temporary, full)
                 self.crash.reach("lake.after_rename")
                 return
