@@ -21,7 +21,7 @@ from pipeline.log import LogTruncated
 from sandbox.simulation.actors import NightContext, SimulatedWorker, run_task
 from sandbox.simulation.events import events
 from sandbox.simulation.memory_lake import MemoryLake
-from sandbox.simulation.memory_log import MemoryLog
+from sandbox.simulation.memory_log import MemoryLog, Partition
 from sandbox.simulation.memory_night import MemoryNightStore, MemoryOperatorStore, Untiled
 from sandbox.simulation.memory_speed import MemorySpeedStore
 from sandbox.simulation.memory_tables import Tables
@@ -80,12 +80,16 @@ class Sizes:
 
 
 class World:
-    """See the module. All randomness comes from `seed`; each process draws from a generator of its own."""
+    """See the module. All randomness comes from `seed`, which each process draws from by a generator of its own; so does the log
+    unless it is given: `parts` are its partitions, none written yet, and stand for `sizes.partitions`."""
 
-    def __init__(self, views: Sequence[View], seed: int, sizes: Sizes, stores: Stores = Stores()) -> None:
+    def __init__(
+        self, views: Sequence[View], seed: int, sizes: Sizes, stores: Stores = Stores(), parts: Sequence[Partition] | None = None
+    ) -> None:
         self.views, self.seed, self.sizes = tuple(views), seed, sizes
         source = views[0].source
-        parts = events(source, random.Random(f"{seed} events"), sizes.partitions, sizes.records)
+        if parts is None:
+            parts = events(source, random.Random(f"{seed} events"), sizes.partitions, sizes.records)
         self.log = MemoryLog(source.topic, parts, self.point)
         self.oracle = Oracle(self.views, parts)
         self.tables = Tables(source, self.views, f"id-of-{source.topic}", tuple(p.start for p in parts))
