@@ -133,14 +133,18 @@ def prove(
     records: Annotated[int, typer.Option(min=1, help="Records of a partition, at most.")] = 26,
     decisions: Annotated[int, typer.Option(min=1, help="Steps of the scheduler in a schedule.")] = 260,
     jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: as many as there are cores.")] = 0,
+    sample: Annotated[int, typer.Option(min=0, help="Take the topic's newest so many records; 0 makes events from the schema.")] = 0,
 ) -> None:
     """Try to break your views: crashes, zombies, lost replies, twin nights, in memory, by seed. Exit 1 on any difference."""
+    from pipeline.kafka_log import KafkaLog
     from pipeline.settings import Settings
     from sandbox.simulation.prove import prove as run
     from sandbox.simulation.world import Sizes
 
     sizes = Sizes(partitions, workers, nights, records, decisions)
-    raise typer.Exit(run(Settings.load().load_views(), views or (), seed, schedules, sizes, jobs))
+    settings = Settings.load()
+    log = KafkaLog(settings.kafka_servers()) if sample else None
+    raise typer.Exit(run(settings.load_views(), views or (), seed, schedules, sizes, jobs, log, sample))
 
 
 @app.command()

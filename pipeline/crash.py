@@ -41,6 +41,14 @@ POINTS = (
     "snapshot.recorded",
     "snapshot.written",
     "snapshot.deleted",
+    "rollback.written",
+    "purge.marked",
+    "purge.written",
+    "lake.deleted",  # of a purge: one file after another
+    "rebuild.written",  # `watershed rebuild`, before its commit
+    "rebuild.begun",  # `watershed init --rebuild`: the new generation is there, and empty
+    "rebuild.folded",
+    "activate.written",
 )
 
 

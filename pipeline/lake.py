@@ -189,6 +189,7 @@ class Lake:
         """Remove one file that no kept manifest names; nothing when it is gone."""
         if self.exists(path):
             self._guard(lambda: self._fs.delete_file(self._full(path)))
+            self.crash.reach("lake.deleted")
 
     def _full(self, path: str) -> str:
         return f"{self._base}/{path}"

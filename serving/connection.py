@@ -126,6 +126,15 @@ def transaction(engine: Engine, *, isolation: str | None = None) -> Iterator[Con
         raise explain(error, engine.url) from error
 
 
+@contextmanager
+def brief_transaction(engine: Engine, lock_timeout_ms: int) -> Iterator[Connection]:
+    """A transaction that neither waits long for a lock nor holds one for long while this process is stopped."""
+    with transaction(engine) as connection:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(lock_timeout_ms)}")
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 2000")
+        yield connection
+
+
 def patiently(call: Callable[[], T], *, patience_s: float = 60.0) -> T:
     """Call, and call again while it ends with StoreBusy; for whole transactions, which change nothing then."""
     retrying = Retrying(
@@ -173,4 +182,15 @@ def _explain_connection(text: str, first: str, where: str, url: URL) -> StoreErr
     return StoreUnavailable(f"{where} cannot be reached ({reason}): start it, or set {SETTING}")
 
 
-__all__ = ["Engine", "StoreBusy", "StoreUnavailable", "engine", "explain", "parse_url", "patiently", "place", "transaction"]
+__all__ = [
+    "Engine",
+    "StoreBusy",
+    "StoreUnavailable",
+    "brief_transaction",
+    "engine",
+    "explain",
+    "parse_url",
+    "patiently",
+    "place",
+    "transaction",
+]

@@ -7,8 +7,6 @@ Locks are taken in one order: ops.visible, the position rows by partition, the b
 after. A lock that is not had in time ends the transaction without effect, and the whole of it is tried again.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -22,7 +20,7 @@ from pipeline.errors import Refused, StoreError
 from pipeline.handover import CrashPoints, Cut, Generation, NoCrash, Staged, Vector
 from pipeline.states import group_columns, state_fields
 from serving.arrow_copy import copy_in
-from serving.connection import patiently, transaction
+from serving.connection import brief_transaction, patiently, transaction
 from serving.generations import active_generation, refuse_retired
 from serving.ledger import key_of, newest_base, read_cuts
 from serving.merge import relation
@@ -108,14 +106,6 @@ class PostgresNightStore:
         self._lock_timeout_ms = round(lock_timeout_s * 1000)
         self._patience_s = patience_s
 
-    @contextmanager
-    def _short(self) -> Iterator[Connection]:
-        """A transaction that neither waits long for a lock nor holds one for long while this process is stopped."""
-        with transaction(self._engine) as connection:
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {self._lock_timeout_ms}")
-            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 2000")
-            yield connection
-
     def active(self, topic: str) -> Generation | None:
         with transaction(self._engine) as connection:
             return active_generation(connection, topic)
@@ -150,7 +140,7 @@ class PostgresNightStore:
         return chosen
 
     def _choose(self, generation: Generation, date: date, ends: Vector) -> None:
-        with self._short() as connection:
+        with brief_transaction(self._engine, self._lock_timeout_ms) as connection:
             rows = connection.execute(LOCK_POSITIONS, key_of(generation)).all()
             refuse_retired(connection, generation)
             cuts = read_cuts(connection, generation.topic, generation.number)  # a new statement: as of now
@@ -205,7 +195,7 @@ class PostgresNightStore:
         return patiently(lambda: self._publish(generation, number), patience_s=self._patience_s)
 
     def _publish(self, generation: Generation, number: int) -> str:
-        with self._short() as connection:
+        with brief_transaction(self._engine, self._lock_timeout_ms) as connection:
             row: dict[str, Any] = {**key_of(generation), "number": number}
             visible = connection.execute(LOCK_VISIBLE, row).scalar_one()
             rows = connection.execute(LOCK_POSITIONS, row).all()

@@ -11,8 +11,7 @@ Why a row may go: with K kept, readers look for a group's newest row at or below
 can be that. A batch that is still chosen may be staged again with fewer groups, so its rows neither go nor make others superfluous.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,10 +19,10 @@ from sqlalchemy.engine import Connection, Engine
 
 from pipeline.definition import View
 from pipeline.errors import Refused, StoreError
-from pipeline.handover import Cut, Generation, Purge
+from pipeline.handover import CrashPoints, Cut, Generation, NoCrash, Purge
 from pipeline.states import group_columns
 from serving.arrow_copy import quote
-from serving.connection import patiently, transaction
+from serving.connection import brief_transaction, patiently, transaction
 from serving.generations import refuse_retired
 from serving.ledger import key_of, read_cuts
 from serving.merge import relation
@@ -91,19 +90,20 @@ GOES = {"published", "covered"}
 class PostgresOperatorStore:
     """pipeline.handover.OperatorStore on Postgres. `lock_timeout_s` bounds one try, `patience_s` all tries together."""
 
-    def __init__(self, engine: Engine, views: Sequence[View], *, lock_timeout_s: float = 2.0, patience_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        views: Sequence[View],
+        *,
+        lock_timeout_s: float = 2.0,
+        patience_s: float = 60.0,
+        crash: CrashPoints | None = None,
+    ) -> None:
         self._engine = engine
+        self._crash = crash or NoCrash()
         self._views = {view.name: view for view in views}
         self._lock_timeout_ms = round(lock_timeout_s * 1000)
         self._patience_s = patience_s
-
-    @contextmanager
-    def _short(self) -> Iterator[Connection]:
-        """A transaction that neither waits long for a lock nor holds one for long while this process is stopped."""
-        with transaction(self._engine) as connection:
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {self._lock_timeout_ms}")
-            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 2000")
-            yield connection
 
     # ---- rollback
     def rollback(self, generation: Generation) -> Cut:
@@ -115,7 +115,7 @@ class PostgresOperatorStore:
         return patiently(lambda: self._rollback(generation), patience_s=self._patience_s)
 
     def _rollback(self, generation: Generation) -> Cut:
-        with self._short() as connection:
+        with brief_transaction(self._engine, self._lock_timeout_ms) as connection:
             row: dict[str, Any] = key_of(generation)
             visible = connection.execute(LOCK_VISIBLE, row).one()
             positions = connection.execute(LOCK_POSITIONS, row).all()
@@ -137,6 +137,7 @@ class PostgresOperatorStore:
                     self._lower(connection, generation, {**row, "partition": p, "end": end, "segment": segment})
             connection.execute(POINT_BACK, row)
             connection.execute(WITHDRAW, row)
+            self._crash.reach("rollback.written")
             return cut
 
     def _lower(self, connection: Connection, generation: Generation, row: dict[str, Any]) -> None:
@@ -160,7 +161,7 @@ class PostgresOperatorStore:
         return patiently(lambda: self._mark(generation, keep), patience_s=self._patience_s)
 
     def _mark(self, generation: Generation, keep: int) -> Purge | None:
-        with self._short() as connection:
+        with brief_transaction(self._engine, self._lock_timeout_ms) as connection:
             row: dict[str, Any] = key_of(generation)
             connection.execute(LOCK_VISIBLE, row)
             refuse_retired(connection, generation)
@@ -201,6 +202,7 @@ class PostgresOperatorStore:
                 here = f"DELETE FROM ops.{table} WHERE topic = :topic AND generation = :generation"
                 connection.execute(sa.text(f"{here} AND number = ANY(:batches)"), row)
             connection.execute(PURGED, row)
+            self._crash.reach("purge.written")
 
 
 def contiguous(cut: int, segments: Sequence[tuple[int, int]]) -> tuple[int, int]:

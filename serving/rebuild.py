@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from pipeline.definition import View
 from pipeline.errors import Refused
 from pipeline.fingerprints import source_fingerprint, view_fingerprint
-from pipeline.handover import Generation, Vector
+from pipeline.handover import CrashPoints, Generation, NoCrash, Vector
 from serving.connection import patiently, transaction
 from serving.generations import active_generation, building_generation, generation_of, status_of
 from serving.ledger import read_cuts
@@ -63,6 +63,7 @@ OPEN_SEGMENTS = sa.text("""
 UPDATE ops.positions SET segment = position WHERE topic = :topic AND generation = :generation AND segment <> position
   AND position = (CAST(:offsets AS bigint[]))[partition + 1]
 """)
+NO_CRASH = NoCrash()
 
 
 @dataclass(frozen=True)
@@ -127,15 +128,15 @@ def _goes_on(connection: Connection, begun: Generation, starts: Vector, restart:
     return begun.starts == tuple(starts) and (cuts[-1].number, cuts[-1].offsets) == (restart.keep + 1, tuple(restart.resume))
 
 
-def activate(engine: Engine, generation: Generation, views: Sequence[View]) -> None:
+def activate(engine: Engine, generation: Generation, views: Sequence[View], crash: CrashPoints = NO_CRASH) -> None:
     """Let a generation in status building answer, in one transaction; nothing when it does already.
 
     `views` are the definitions it was begun with. Workers and nights of the one before are fenced and refused then.
     """
-    patiently(lambda: _activate(engine, generation, views))
+    patiently(lambda: _activate(engine, generation, views, crash))
 
 
-def _activate(engine: Engine, generation: Generation, views: Sequence[View]) -> None:
+def _activate(engine: Engine, generation: Generation, views: Sequence[View], crash: CrashPoints) -> None:
     with transaction(engine) as connection:
         connection.exec_driver_sql("SET LOCAL lock_timeout = 2000")
         lock_setup(connection)
@@ -163,6 +164,7 @@ def _activate(engine: Engine, generation: Generation, views: Sequence[View]) -> 
         _copy_later_cuts(connection, old, new, [row.position for row in rows if row.generation == new.number])
         _retire(connection, old)
         connection.execute(SET_STATUS, {"topic": new.topic, "generation": new.number, "status": "active"})
+        crash.reach("activate.written")
 
 
 def _active(connection: Connection, topic: str) -> Generation:

@@ -18,7 +18,7 @@ from sqlalchemy.schema import CreateTable
 
 from pipeline.definition import View
 from pipeline.errors import Refused
-from pipeline.handover import Claim, Counts, Cut, Generation, ViewCounts, Witness
+from pipeline.handover import Claim, Counts, CrashPoints, Cut, Generation, NoCrash, ViewCounts, Witness
 from pipeline.states import group_columns, state_fields
 from serving.arrow_copy import copy_in, quote
 from serving.connection import patiently, transaction
@@ -71,8 +71,17 @@ class Standing:
 class PostgresSegmentStore:
     """See the module."""
 
-    def __init__(self, engine: Engine, views: Sequence[View], *, lock_timeout_s: float = 2.0, patience_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        views: Sequence[View],
+        *,
+        lock_timeout_s: float = 2.0,
+        patience_s: float = 60.0,
+        crash: CrashPoints | None = None,
+    ) -> None:
         self._engine = engine
+        self._crash = crash or NoCrash()
         self._views = {view.name: view for view in views}
         self._lock_timeout_ms = round(lock_timeout_s * 1000)
         self._patience_s = patience_s
@@ -120,6 +129,7 @@ class PostgresSegmentStore:
                 self._switch(connection, self._views[name], row)
             _switch_counts(connection, row, new)
             connection.execute(LET_GO, row)
+            self._crash.reach("rebuild.written")
             return True
 
     def _copy(self, connection: Connection, view: View, generation: int, new: Sequence[Segment]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from pipeline import layout
+from pipeline.crash import crash_points
 from pipeline.dedupe import IdentitySnapshot
 from pipeline.definition import Source, View
 from pipeline.errors import DefinitionError, Refused, did_you_mean
@@ -152,7 +153,7 @@ def rebuild(names: tuple[str, ...], from_start: bool, say: Say) -> None:
         if names and not any(v.name in names for v in mine):
             continue
         generation = require(database, mine[0].source, mine)
-        stores = PostgresSegmentStore(database, mine), PostgresNightStore(database, mine)
+        stores = PostgresSegmentStore(database, mine, crash=crash_points()), PostgresNightStore(database, mine)
         work = Rebuild(mine[0].source, mine, generation, *stores, log, lake, from_start=from_start)
         say(f"{topic}: refolding the real-time views {', '.join(v.name for v in mine)}, which share their segments")
         for partition in range(generation.partitions):

@@ -19,7 +19,7 @@ def rollback(topic: str | None, say: Say) -> None:
     parts = context()
     topic = _one_topic(parts, topic)
     generation = parts.night(topic).generation
-    cut = PostgresOperatorStore(parts.engine, parts.views).rollback(generation)
+    cut = PostgresOperatorStore(parts.engine, parts.views, crash=parts.crash).rollback(generation)
     undone = max((c for c in parts.store.ledger(generation) if c.status == "withdrawn"), key=lambda c: c.number)
     say(f"{topic}: batch {undone.number} (night {undone.date}) is withdrawn; batch {cut.number} is visible again, cut {list(cut.offsets)}")
     for p in (p for p in status(parts.engine).partitions if p.topic == topic):

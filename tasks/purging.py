@@ -39,8 +39,9 @@ class Purged:
 def purge(parts: Context, topic: str, keep: int = KEEP) -> Purged:
     """Purge one topic's active generation, Postgres first; what it did. Safe to kill and to run again."""
     night = parts.night(topic)
-    store = PostgresOperatorStore(parts.engine, parts.views)
+    store = PostgresOperatorStore(parts.engine, parts.views, crash=parts.crash)
     marked = store.mark_purge(night.generation, keep)
+    parts.crash.reach("purge.marked")
     if marked is not None:
         store.purge(night.generation, marked)
     ledger = night.store.ledger(night.generation)

@@ -155,11 +155,13 @@ def _rebuild(parts: Context, plan: Plan, old: Generation, restart: Restart, numb
     topic = plan.source.topic
     generation = begin_generation(parts.engine, plan, restart)
     say(f"{topic}: generation {generation.number} begun; generation {old.number} answers until it is ready")
+    parts.crash.reach("rebuild.begun")
     if number:
         from tasks.nightly import Publish
 
         done = luigi.build([Publish(topic, generation.number, number)], local_scheduler=True, log_level="WARNING")
         if not done:
             raise Refused(f"{topic}: folding the master dataset failed, see above; run `watershed init --rebuild` again: it goes on")
-    activate(parts.engine, generation, plan.views)
+    parts.crash.reach("rebuild.folded")
+    activate(parts.engine, generation, plan.views, parts.crash)
     say(f"{topic}: generation {generation.number} answers now, from cut {number}; start the workers again")

@@ -27,11 +27,12 @@ from tests.conftest import need_real_kafka, need_real_postgres
 from tests.crashing import PARTITIONS, Kills, assert_nothing_is_half_there, days, feeding, finish, patiently, progress
 from tests.system import System, wait_for
 from tests.test_end_to_end import kill_night_at_task
+from tests.test_operator_crashes import OF_OPERATORS
 
 SEED = 4
 DOWN_S = 60.0
 S3_ONLY = "lake.uploaded"
-OF_WORKERS = [p for p in POINTS if p.startswith(("speed.", "snapshot.", "lake.")) and p != S3_ONLY]
+OF_WORKERS = [p for p in POINTS if p.startswith(("speed.", "snapshot.", "lake.")) and p not in (S3_ONLY, *OF_OPERATORS)]
 OF_NIGHTS = [  # in the order in which a night reaches them
     "choose.written", "cut.before_file", "archive.start", "lake.before_fsync", "lake.before_rename", "lake.after_rename",
     "lake.durable", "fold.before_manifest", "night.before_stage", "stage.copied", "stage.written", "night.after_stage",
@@ -40,7 +41,7 @@ OF_NIGHTS = [  # in the order in which a night reaches them
 
 
 def test_every_crash_point_is_in_a_plan() -> None:
-    assert {*OF_WORKERS, *OF_NIGHTS, S3_ONLY} == set(POINTS)
+    assert {*OF_WORKERS, *OF_NIGHTS, *OF_OPERATORS, S3_ONLY} == set(POINTS)
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_fifty_kills_at_every_crash_point_and_at_random_moments_change_no_answer
     finish(system, workers)
     kills.say(capsys, "real crashes")
     assert kills.total >= 50
-    assert set(kills.points) >= set(POINTS) - {S3_ONLY}
+    assert set(kills.points) >= set(POINTS) - {S3_ONLY, *OF_OPERATORS}
 
 
 def night_while_backends_die(kills: Kills, day: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from pipeline.definition import View
+from sandbox.simulation.memory_log import Partition
 from sandbox.simulation.schedule import Actor, Decision
 from sandbox.simulation.world import Broken, Sizes, Stores, World
 from tasks import nightly
@@ -59,10 +60,15 @@ def nights_of(world: World) -> Iterator[None]:
 
 
 def play(
-    views: Sequence[View], seed: int, sizes: Sizes, stores: Stores | None = None, decisions: Sequence[Decision] | None = None
+    views: Sequence[View],
+    seed: int,
+    sizes: Sizes,
+    stores: Stores | None = None,
+    decisions: Sequence[Decision] | None = None,
+    parts: Sequence[Partition] | None = None,
 ) -> Played:
-    """One schedule from its seed; with `decisions`, these instead of the seed's own."""
-    world = World(views, seed, sizes, stores or Stores())
+    """One schedule from its seed; with `decisions` or `parts` (the log, none of it written yet), these instead of the seed's own."""
+    world = World(views, seed, sizes, stores or Stores(), parts)
     made: list[Decision] = []
     with quiet(), in_one_thread(), nights_of(world):
         source = draw(world, random.Random(f"{seed} decisions")) if decisions is None else iter(decisions)

@@ -6,10 +6,11 @@ A failure names the seed, the shortest schedule found, and the command that play
 """
 
 import os
+import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import count
@@ -21,7 +22,9 @@ from rich.table import Table
 
 from pipeline.definition import View
 from pipeline.errors import SettingsError, did_you_mean
+from pipeline.log import Log
 from sandbox.simulation.play import Played, play
+from sandbox.simulation.sample import Sample, sample
 from sandbox.simulation.schedule import Decision
 from sandbox.simulation.shrink import shrink
 from sandbox.simulation.world import UNSEEN, Sizes
@@ -41,6 +44,8 @@ SHOWN = {
     "crash": "crashes",
 }
 TRACE_LINES = 60
+Samples = Mapping[str, Sample]  # topic -> records of it
+NO_SAMPLES: Samples = {}
 
 
 @dataclass
@@ -76,11 +81,19 @@ def views_of(views: Sequence[View], seed: int) -> tuple[View, ...]:
     return tuple(v for v in views if v.source == view.source)
 
 
-def play_some(views: Sequence[View], seeds: Sequence[int], sizes: Sizes) -> list[Played]:
+def play_seed(views: Sequence[View], seed: int, sizes: Sizes, samples: Samples, decisions: Sequence[Decision] | None = None) -> Played:
+    """The schedule of a seed: its views, and their topic's sample when there is one."""
+    chosen = views_of(views, seed)
+    taken = samples.get(chosen[0].source.topic)
+    parts = None if taken is None else taken.events(random.Random(f"{seed} events"), sizes.partitions, sizes.records)
+    return play(chosen, seed, sizes, decisions=decisions, parts=parts)
+
+
+def play_some(views: Sequence[View], seeds: Sequence[int], sizes: Sizes, samples: Samples) -> list[Played]:
     """Play these seeds up to the first that breaks; runs in a process of its own."""
     found = []
     for seed in seeds:
-        found.append(play(views_of(views, seed), seed, sizes))
+        found.append(play_seed(views, seed, sizes, samples))
         found[-1].decisions = found[-1].decisions if found[-1].broken else []
         if found[-1].broken:
             break
@@ -88,14 +101,20 @@ def play_some(views: Sequence[View], seeds: Sequence[int], sizes: Sizes) -> list
 
 
 def run(
-    views: Sequence[View], seed: int, schedules: int, sizes: Sizes, jobs: int = 0, tell: Callable[[Summary], None] | None = None
+    views: Sequence[View],
+    seed: int,
+    schedules: int,
+    sizes: Sizes,
+    jobs: int = 0,
+    tell: Callable[[Summary], None] | None = None,
+    samples: Samples = NO_SAMPLES,
 ) -> Summary:
     """Play the seeds from `seed` on; 0 schedules is no end. Stops at the first that breaks, or at Ctrl-C."""
     summary, began = Summary(), time.monotonic()
     chunks = _chunks(seed, schedules)
     jobs = jobs or os.cpu_count() or 1
     if schedules and schedules <= AT_ONCE:
-        for played in play_some(views, range(seed, seed + schedules), sizes):
+        for played in play_some(views, range(seed, seed + schedules), sizes, samples):
             summary.add(played)
         summary.took_s = time.monotonic() - began
         return summary
@@ -104,7 +123,7 @@ def run(
         try:
             while summary.failure is None:
                 for seeds in chunks:
-                    running.add(pool.submit(play_some, views, seeds, sizes))
+                    running.add(pool.submit(play_some, views, seeds, sizes, samples))
                     if len(running) > jobs:
                         break
                 if not running:
@@ -141,23 +160,40 @@ def named(views: Sequence[View], names: Sequence[str]) -> list[View]:
     return [known[name] for name in names] if names else list(views)
 
 
-def prove(views: Sequence[View], names: Sequence[str], seed: int, schedules: int, sizes: Sizes, jobs: int = 0) -> int:
-    """Play, show it, and return the exit code: 1 when a schedule broke."""
+def samples_of(views: Sequence[View], log: Log, records: int) -> Samples:
+    """A sample of every topic that the views read."""
+    return {topic: sample(log, topic, records) for topic in dict.fromkeys(v.source.topic for v in views)}
+
+
+def prove(
+    views: Sequence[View],
+    names: Sequence[str],
+    seed: int,
+    schedules: int,
+    sizes: Sizes,
+    jobs: int = 0,
+    log: Log | None = None,
+    records: int = 0,
+) -> int:
+    """Play, show it, and return the exit code: 1 when a schedule broke. With a log, events are the newest `records` of the topic."""
     console = Console()
     chosen = named(views, names)
+    samples = samples_of(chosen, log, records) if log is not None else NO_SAMPLES
+    for topic, taken in samples.items():
+        console.print(f"events: the newest {len(taken):,} records of topic {topic}, from {len(taken.partitions)} partitions")
     console.print(
         f"{', '.join(v.name for v in chosen)}: {sizes.workers} workers, {sizes.nights} nights and an operator on {sizes.partitions}"
         f" partitions, in memory; every transaction is followed by a reading that must equal a recompute of the log"
     )
     with _progress(console, schedules) as progress:
         task = progress.add_task("schedules", total=schedules or None)
-        summary = run(chosen, seed, schedules, sizes, jobs, lambda s: progress.update(task, completed=s.schedules))
+        summary = run(chosen, seed, schedules, sizes, jobs, lambda s: progress.update(task, completed=s.schedules), samples)
         progress.update(task, completed=summary.schedules)
     console.print(_table(summary))
     if summary.failure is None:
         console.print(f"[green]no difference in {summary.schedules:,} schedules[/] of the seeds from {seed} on")
         return 0
-    _show_failure(console, chosen, names, sizes, summary.failure)
+    _show_failure(console, chosen, names, sizes, summary.failure, samples, records)
     return 1
 
 
@@ -181,9 +217,11 @@ def _table(summary: Summary) -> Table:
     return table
 
 
-def _show_failure(console: Console, views: Sequence[View], names: Sequence[str], sizes: Sizes, failure: Played) -> None:
+def _show_failure(
+    console: Console, views: Sequence[View], names: Sequence[str], sizes: Sizes, failure: Played, samples: Samples, records: int
+) -> None:
     def replay(decisions: Sequence[Decision]) -> Played:
-        return play(views_of(views, failure.seed), failure.seed, sizes, decisions=decisions)
+        return play_seed(views, failure.seed, sizes, samples, decisions)
 
     console.print(f"[red]seed {failure.seed}: {failure.broken}[/]", soft_wrap=True, highlight=False)
     console.print("looking for a shorter schedule, up to a minute ...")
@@ -192,10 +230,11 @@ def _show_failure(console: Console, views: Sequence[View], names: Sequence[str],
     console.print(f"  {' '.join(map(str, shortest.decisions))}", soft_wrap=True, highlight=False, markup=False)
     for line in shortest.trace[-TRACE_LINES:]:
         console.print(f"  {line}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"play it again: {command(names, failure.seed, sizes)}", soft_wrap=True, highlight=False)
+    console.print(f"play it again: {command(names, failure.seed, sizes, records)}", soft_wrap=True, highlight=False)
 
 
-def command(names: Sequence[str], seed: int, sizes: Sizes) -> str:
-    """The command that plays a seed again."""
+def command(names: Sequence[str], seed: int, sizes: Sizes, records: int = 0) -> str:
+    """The command that plays a seed again; on a sample (of so many records) only while the topic's newest records stay the same."""
     given = [f"--{name} {value}" for name, value in vars(sizes).items() if value != getattr(Sizes(), name)]
+    given += [f"--sample {records}"] if records else []
     return " ".join(["watershed prove", *names, f"--seed {seed}", "--schedules 1", *given])
