@@ -155,6 +155,16 @@ class Log(Protocol):
         """Let go of connections; the object can be used again and then opens new ones."""
 
 
+def refuse_regrown(log: Log, topic: str, partition: int, offset: int, hash: str) -> None:
+    """LogTruncated when the record at `offset` is not the one whose `record_hash` is `hash` (hex); nothing when it is gone."""
+    found = log.witness(topic, partition, offset + 1)
+    if found is not None and found.hex() != hash:
+        raise LogTruncated(
+            f"topic {topic}, partition {partition}: the record at offset {offset} is not the one that was committed; the log was"
+            f" truncated and has grown again; `watershed init --rebuild --accept-loss` goes on from the master dataset"
+        )
+
+
 def record_hash(offset: int, timestamp_ms: int, key: bytes | None, value: bytes | None) -> bytes:
     """BLAKE2b, 16 bytes, over offset, timestamp, key and value; null and empty differ."""
     digest = blake2b(digest_size=16)

@@ -17,13 +17,14 @@ from sqlalchemy.schema import CreateTable
 
 from pipeline.definition import View
 from pipeline.errors import Refused, StoreError
-from pipeline.handover import CrashPoints, Cut, Generation, NoCrash, Staged, Vector
+from pipeline.handover import CrashPoints, Cut, Generation, NoCrash, Staged, Vector, Witness
 from pipeline.states import group_columns, state_fields
 from serving.arrow_copy import copy_in
 from serving.connection import brief_transaction, patiently, transaction
 from serving.generations import active_generation, refuse_retired
 from serving.ledger import key_of, newest_base, read_cuts
 from serving.merge import relation
+from serving.reading import witnesses
 from serving.tables import RECORD_COUNTS, VIEW_COUNTS, batch_counts, batch_table, batch_views, state_columns, table_name
 
 LOCK_POSITIONS = sa.text("""
@@ -129,6 +130,10 @@ class PostgresNightStore:
         """The number of the visible batch."""
         with transaction(self._engine) as connection:
             return int(connection.execute(VISIBLE, key_of(generation)).scalar_one())
+
+    def witnesses(self, generation: Generation) -> list[Witness | None]:
+        """By partition, the last record that a worker has counted; None when publish or rollback moved the position since."""
+        return [witness for _, witness in witnesses(self._engine, generation)]
 
     def choose(self, generation: Generation, date: date, ends: Vector) -> Cut:
         """The cut of `date`, chosen now under locks on the position rows unless it has been. `ends`: read_committed ones."""

@@ -34,7 +34,7 @@ from pipeline.handover import (
 )
 from pipeline.ingest import Ingest
 from pipeline.lake import Lake
-from pipeline.log import Block, Log, LogTruncated, TopicRecreated
+from pipeline.log import Block, Log, TopicRecreated, refuse_regrown
 from speed_layer.memory import SegmentStates
 from speed_layer.snapshots import Snapshots
 
@@ -169,16 +169,8 @@ class PartitionWork:
             )
 
     def _check_witness(self, claim: Claim) -> None:
-        witness = claim.witness
-        if witness is None:
-            return
-        found = self.parts.log.witness(claim.topic, claim.partition, witness.offset + 1)
-        if found is not None and found.hex() != witness.hash:
-            raise LogTruncated(
-                f"topic {claim.topic}, partition {claim.partition}: the record at offset {witness.offset} is not the one that was"
-                f" committed; the log was truncated and has grown again; `watershed init --rebuild --accept-loss` goes on from the"
-                f" master dataset"
-            )
+        if claim.witness is not None:
+            refuse_regrown(self.parts.log, claim.topic, claim.partition, claim.witness.offset, claim.witness.hash)
 
     # ---- fold
     def feed(self, block: Block) -> Block | None:

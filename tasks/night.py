@@ -15,9 +15,9 @@ from pipeline import layout
 from pipeline.definition import Source, View
 from pipeline.errors import LakeError, Refused, StoreError
 from pipeline.fingerprints import source_fingerprint, view_fingerprint
-from pipeline.handover import Counts, CrashPoints, Cut, Generation, NightStore, NoCrash, ViewCounts
+from pipeline.handover import Counts, CrashPoints, Cut, Generation, NightStore, NoCrash, ViewCounts, Witness
 from pipeline.lake import Lake, Manifest
-from pipeline.log import Log
+from pipeline.log import Log, refuse_regrown
 
 Report = Callable[[str, float], None]  # (message, fraction done in [0, 1])
 
@@ -30,6 +30,7 @@ class Store(NightStore, Protocol):
     """What a night asks of Postgres beyond the hand-over itself."""
 
     def base_of(self, generation: Generation, number: int) -> Cut | None: ...
+    def witnesses(self, generation: Generation) -> list[Witness | None]: ...
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,9 @@ class Night:
         if have is not None:
             return have
         self.check_topic()
+        for partition, witness in enumerate(self.store.witnesses(self.generation)):
+            if witness is not None:  # what workers have counted is what will be archived
+                refuse_regrown(self.log, self.source.topic, partition, witness.offset, witness.hash)
         return self.store.choose(self.generation, day, tuple(self.log.end_offsets(self.source.topic)))
 
     def check_topic(self) -> None:

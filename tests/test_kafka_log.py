@@ -6,6 +6,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from conftest import need_real_kafka
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from pipeline.errors import LogError, Refused
 from pipeline.kafka_log import KafkaLog
@@ -32,6 +33,7 @@ from pipeline.log import (
 )
 from sandbox.kafka import RealKafka
 from sandbox.processes import Child, free_ports
+from tests.system import wait_for
 
 BIG = 5 * 1024 * 1024
 
@@ -125,6 +127,10 @@ def transactional(real_kafka: str) -> Iterator[Written]:
             with_transactions.abort_transaction()
     with_transactions.close()
     plain.close()
+    places = [TopicPartition(topic, partition) for partition in rows]
+    with closing(KafkaConsumer(bootstrap_servers=real_kafka)) as reader:  # of uncommitted ones: up to the high watermark
+        high = [reader.end_offsets(places)[place] for place in places]
+    wait_for(lambda: log.end_offsets(topic) == high, "the last transaction is decided on the partitions too, not just at its coordinator")
     yield Written(log, topic, rows, log.end_offsets(topic))
     log.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -13,7 +14,9 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from pipeline.kafka_log import KafkaLog
+from sandbox.kafka import RealKafka
 from sandbox.weather import encode, readings
+from tests.conftest import need_real_kafka
 from tests.system import VIEWS, System, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -147,23 +150,60 @@ def test_added_partitions_are_refused_and_taken_in_without_loss(system: System) 
     assert records(system.assert_exact()) == {170}
 
 
-def test_a_log_that_shows_another_record_is_refused_and_gone_on_from_the_archive(system: System) -> None:
-    """Kafka cannot be made to regrow under the same id here: the witness is changed instead, which is all that a worker sees of it."""
+def cut_back(kafka: RealKafka, topic: str, offset: int) -> None:
+    """What a disk that lost its last writes does: the broker comes up with a log that ends below what it had acknowledged.
+
+    Record batches are cut off whole, from the one with base offset `offset` on.
+    """
+    kafka.kill()
+    (log,) = (kafka.folder / "data" / f"{topic}-0").glob("*.log")
+    raw, at = log.read_bytes(), 0
+    while at < len(raw) and int.from_bytes(raw[at : at + 8], "big") < offset:
+        at += 12 + int.from_bytes(raw[at + 8 : at + 12], "big")
+    with log.open("r+b") as file:
+        file.truncate(at)
+    for beside in log.parent.iterdir():
+        if beside.suffix in (".index", ".timeindex", ".snapshot", ".txnindex"):
+            beside.unlink()
+    for checkpoint in (kafka.folder / "data").glob("*-checkpoint"):
+        checkpoint.unlink()
+    kafka.start()
+
+
+@pytest.fixture
+def own_kafka(crash_folder: Path) -> Iterator[RealKafka]:
+    """A broker whose disk this test may damage."""
+    need_real_kafka()
+    with RealKafka(crash_folder / "kafka") as kafka:
+        yield kafka
+
+
+def test_a_log_that_was_cut_back_and_grew_again_is_refused_and_gone_on_from_the_archive(
+    tmp_path: Path, own_kafka: RealKafka, postgres_url: str, topic_name: str
+) -> None:
+    system = System(tmp_path, own_kafka.bootstrap, postgres_url, topic_name)
     system.run("init", "--partitions", "1")
     send(system, 0, 30, partitions=1)
-    system.night("2013-01-02")
-    send(system, 30, 50, partitions=1)
+    system.night("2013-01-02")  # archived: [0, 30)
+    send(system, 30, 40, partitions=1)
+    send(system, 40, 50, partitions=1)
     system.catch_up()
-    with system.database.begin() as connection:
-        connection.exec_driver_sql("UPDATE ops.positions SET witness_hash = repeat('0', 32)")
-    send(system, 50, 60, partitions=1)
+    cut_back(own_kafka, system.topic, 40)
+    log = KafkaLog(own_kafka.bootstrap)
+    assert log.end_offsets(system.topic) == [40], "the topic is the same one, and shorter"
+    log.close()
+    refused(system.run("speed", "--until-caught-up", check=False), "partition 0", "the log ends at offset 40, below 50", "init --rebuild")
+    refused(system.night("2013-01-03", check=False), "partition 0", "ends at offset 40, below 50")
+    send(system, 60, 80, partitions=1)  # other records at the offsets from 40 on, beyond the position
     refused(system.run("speed", "--until-caught-up", check=False), "the record at offset 49", "--accept-loss")
+    refused(system.night("2013-01-03", check=False), "--accept-loss")
     refused(system.run("init", "--rebuild", check=False), "holds other records now", "0 offsets are lost", "20 records", "--accept-loss")
     system.run("init", "--rebuild", "--accept-loss")
     system.catch_up()
     assert records(system.assert_exact()) == {60}
     system.night("2013-01-03")
     system.assert_exact()
+    system.stop_all()
 
 
 @pytest.mark.parametrize("damage", ["missing", "of another cut"])

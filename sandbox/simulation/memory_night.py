@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import date
 
 from pipeline.errors import Refused
-from pipeline.handover import Cut, Generation, Purge, Staged, Vector
+from pipeline.handover import Cut, Generation, Purge, Staged, Vector, Witness
 from sandbox.simulation.memory_tables import EPOCH, Batch, Rows, Tables
 
 
@@ -48,6 +48,10 @@ class MemoryNightStore:
     def visible(self, generation: Generation) -> int:
         """The number of the visible batch."""
         return int(self.tables.read("visible", lambda: self.tables.visible))
+
+    def witnesses(self, generation: Generation) -> list[Witness | None]:
+        """By partition, the last record that a worker has counted."""
+        return list(self.tables.read("witnesses", lambda: [r.witness for r in self.tables.positions]))
 
     # ---- choose
     def choose(self, generation: Generation, date: date, ends: Vector) -> Cut:
