@@ -1,6 +1,7 @@
 """The shipped code under a thousand seeded schedules of crashes, zombies, twin nights and lost replies, in memory."""
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -9,15 +10,19 @@ from unittest.mock import patch
 import pytest
 
 from pipeline.record import columns
-from sandbox.simulation.events import values_of
+from sandbox.simulation.events import events, values_of
+from sandbox.simulation.memory_log import MemoryLog
 from sandbox.simulation.play import play
 from sandbox.simulation.prove import Summary, command, prove, run, views_of
+from sandbox.simulation.sample import sample
 from sandbox.simulation.schedule import Actor
 from sandbox.simulation.shrink import shrink
 from sandbox.simulation.texts import matching
 from sandbox.simulation.world import Sizes, Stores
+from sandbox.weather import encode, readings
 from speed_layer.partition import PartitionWork
 from tests.simulated import VIEWS, Sale, by_shop
+from tests.system import System
 from tests.test_planted_bugs import SegmentKept, without_identities_below
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -143,3 +148,30 @@ def test_an_actor_that_was_killed_reaches_nobody_while_it_unwinds() -> None:
     actor.run(3)
     actor.kill()
     assert actor.done and not reached
+
+
+def test_a_sample_is_the_topics_newest_records_and_nothing_else() -> None:
+    parts = events(by_shop.source, random.Random(5), 3, 40)
+    for part in parts:
+        part.append(len(part.stops))
+    log = MemoryLog("sales", parts)
+    taken = sample(log, "sales", 30)
+    held = [[record[1:] for record in part.records] for part in parts]
+    assert [list(p) for p in taken.partitions] == [rows[-10:] for rows in held], "the newest ten of each partition"
+    made = taken.events(random.Random(6), 2, 20)
+    for number, part in enumerate(made):
+        assert {record[1:] for record in part.records} <= set(taken.partitions[number])
+        offsets = [record[0] for record in part.records]
+        assert offsets == sorted(set(offsets)) and part.written == 0
+    assert play([by_shop], 6, SIZES, parts=made).broken is None
+
+
+@pytest.mark.slow
+def test_a_view_is_proven_on_a_sample_of_its_topic(system: System) -> None:
+    system.run("init", "--partitions", "2")
+    refused = system.run("prove", "--sample", "50", "--schedules", "1", check=False)
+    assert refused.returncode == 1 and "holds no record to take a sample of" in refused.stderr
+    system.produce((n % 2, e.key, e.value) for n, e in enumerate(map(encode, readings()[:80])))
+    done = system.run("prove", "hourly_weather", "--sample", "50", "--schedules", "6", "--jobs", "1")
+    assert f"the newest 50 records of topic {system.topic}, from 2 partitions" in done.stdout
+    assert "no difference in 6 schedules" in done.stdout

@@ -180,7 +180,8 @@ def prove(
     chosen = named(views, names)
     samples = samples_of(chosen, log, records) if log is not None else NO_SAMPLES
     for topic, taken in samples.items():
-        console.print(f"events: the newest {len(taken):,} records of topic {topic}, from {len(taken.partitions)} partitions")
+        said = f"events: the newest {len(taken):,} records of topic {topic}, from {len(taken.partitions)} partitions"
+        console.print(said, soft_wrap=True)
     console.print(
         f"{', '.join(v.name for v in chosen)}: {sizes.workers} workers, {sizes.nights} nights and an operator on {sizes.partitions}"
         f" partitions, in memory; every transaction is followed by a reading that must equal a recompute of the log"
