@@ -1,25 +1,34 @@
-"""From raw JSON values to columns of the declared types: record by record, as defined; faster ways must equal this one.
+"""From raw JSON values to columns of the declared types, block by block: compiled where it is certain, record by record where not.
 
-    in = decoded + rejected + tombstones, for every block
+    decode(values) = decode_records(values)        in = decoded + rejected + tombstones, for every block
 
 Strict RFC 8259: one object, UTF-8, no duplicate keys at any depth, no NaN, at most DEPTH_LIMIT levels. Unknown fields are ignored;
 a missing field is null.
 """
 
-import json
-import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.arrays import Mask, decimals
+from pipeline.arrays import Ints, Mask, decimals, valid
+from pipeline.decode_records import DEPTH_LIMIT, LITERAL_LIMIT, decode_records
 from pipeline.definition import Source
-from pipeline.parsing import BREACH, LITERAL_LIMIT, Breach, Broken, Literal, parser
+from pipeline.kernels import json
+from pipeline.parsing import TIME_MAX_US, TIME_MIN_US
+from pipeline.record import Column
 
-DEPTH_LIMIT = 64
-STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+KINDS = {
+    "int": json.INT,
+    "decimal": json.DECIMAL,
+    "float": json.FLOAT,
+    "str": json.STR,
+    "bool": json.BOOL,
+    "datetime": json.DATETIME,
+    "date": json.DATE,
+}
 
 
 @dataclass(frozen=True)
@@ -27,107 +36,112 @@ class Decoded:
     """The records of a block that decode: `columns` by name, typed, before constraints.
 
     `rows` int64: their positions in the block. `breaches`: per column, True where a decimal had more decimals than its Scale (its
-    value is null there). `rejected`: positions in the block, and the reason of each. `tombstones`: how many values were null.
+    value is null there). `rejected`: positions in the block. `tombstones`: how many values were null; `asked`: how many records the
+    compiled parser left to the other one.
     """
 
-    rows: np.ndarray[Any, np.dtype[np.int64]]
+    rows: Ints
     columns: dict[str, pa.Array]
     breaches: dict[str, Mask]
-    rejected: np.ndarray[Any, np.dtype[np.int64]]
-    reasons: list[str]
+    rejected: Ints
     tombstones: int
+    asked: int
+    _source: Source
+    _values: pa.Array
+
+    @cached_property
+    def reasons(self) -> list[str]:
+        """Why each of `rejected` is, in its order; the records are looked at again for it."""
+        if not len(self.rejected):
+            return []
+        again = decode_records(self._source, self._values.take(pa.array(self.rejected, pa.int64())))
+        assert len(again.reasons) == len(self.rejected), "the compiled parser rejected a record that the other one takes"
+        return again.reasons
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise Broken(f"duplicate key {twice!r}")
-    return found
+@dataclass(frozen=True)
+class _Parsed:
+    """What the kernel made of a block, one row an event; see kernels.json.parse_events."""
 
+    data: np.ndarray[Any, Any]
+    state: np.ndarray[Any, Any]
+    values: np.ndarray[Any, Any]
+    ends: np.ndarray[Any, Any]
+    reals: np.ndarray[Any, Any]
+    nulls: np.ndarray[Any, Any]
+    breaches: np.ndarray[Any, Any]
 
-def _constant(name: str) -> Any:
-    raise Broken(f"{name} is no JSON value")
+    def column(self, number: int, column: Column, rows: Ints) -> tuple[pa.Array, Mask | None]:
+        """The values of a column in these rows, and where its Scale is breached, if anywhere."""
+        whole = len(rows) == len(self.state)
+        null = self.nulls[number].view(np.bool_) if whole else self.nulls[number][rows].view(np.bool_)
+        mask = null if null.any() else None
+        if column.type.kind == "str":
+            return self._texts(number, rows, mask), None
+        if column.type.kind == "float":
+            return pa.array(self.reals[number] if whole else self.reals[number][rows], mask=mask), None
+        values = self.values[number] if whole else self.values[number][rows]
+        if column.type.kind == "decimal":
+            breach = self.breaches[number].view(np.bool_) if whole else self.breaches[number][rows].view(np.bool_)
+            return decimals(values, column.type.scale, null), breach if breach.any() else None
+        if column.type.kind == "bool":
+            return pa.array(values.astype(np.bool_), mask=mask), None
+        if column.type.kind == "date":
+            return pa.array(values.astype(np.int32), mask=mask).view(column.type.arrow), None
+        return pa.array(values, mask=mask).view(column.type.arrow), None
 
-
-def _integer(text: str) -> Any:
-    return int(text) if len(text) <= 19 else Literal(text)
-
-
-_load = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=Literal, parse_int=_integer, parse_constant=_constant).decode
-
-
-def parse_object(value: bytes) -> dict[str, Any]:
-    """One event's fields; raises Broken with the reason."""
-    if not value:
-        raise Broken("empty value")
-    try:
-        text = value.decode()
-    except UnicodeDecodeError as error:
-        raise Broken(f"invalid UTF-8 at byte {error.start}") from None
-    if text.count("[") + text.count("{") > DEPTH_LIMIT and _depth(text) > DEPTH_LIMIT:
-        raise Broken(f"nested deeper than {DEPTH_LIMIT} levels")
-    try:
-        found = _load(text)
-    except json.JSONDecodeError as error:
-        raise Broken(f"broken JSON: {error.msg} at character {error.pos}") from None
-    if type(found) is not dict:
-        raise Broken("the event is no JSON object")
-    return found
-
-
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for bracket in re.findall(r"[\[\]{}]", STRINGS.sub("", text)):
-        depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+    def _texts(self, number: int, rows: Ints, mask: Mask | None) -> pa.Array:
+        offsets: Any
+        data: Any
+        offsets, data = json.gather_texts(self.data, self.values[number], self.ends[number], rows)
+        validity = None if mask is None else pa.py_buffer(np.packbits(~mask, bitorder="little").tobytes())
+        return pa.Array.from_buffers(pa.string(), len(rows), [validity, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
 def decode(source: Source, values: pa.Array) -> Decoded:
     """Decode a binary array of JSON events (null: tombstone)."""
-    names = [c.name for c in source.columns]
-    parsers = list(zip(names, [parser(c) for c in source.columns], strict=True))
-    columns: list[list[Any]] = [[] for _ in names]
-    rows: list[int] = []
-    rejected: list[int] = []
-    reasons: list[str] = []
-    for row, value in enumerate(values.to_pylist()):
-        if value is None:
-            continue
-        name = ""
-        try:
-            event = parse_object(value)
-            parsed = []
-            for name, parse in parsers:  # the name is the reason's, should parse raise
-                given = event.get(name)
-                parsed.append(None if given is None else parse(given))
-        except Broken as broken:
-            rejected.append(row)
-            reasons.append(f"{name}: {broken}" if name else str(broken))
-            continue
-        rows.append(row)
-        for column, cell in zip(columns, parsed, strict=True):
-            column.append(cell)
-    arrays = {c.name: _array(c.type, cells) for c, cells in zip(source.columns, columns, strict=True)}
-    return Decoded(
-        np.array(rows, np.int64),
-        {name: array for name, (array, _) in arrays.items()},
-        {name: breach for name, (_, breach) in arrays.items() if breach is not None},
-        np.array(rejected, np.int64),
-        reasons,
-        values.null_count,
-    )
+    parsed = _parse(source, values)
+    unsure = np.flatnonzero(parsed.state == json.UNSURE)
+    rows = np.flatnonzero(parsed.state == json.DECODED)
+    if values.null_count:
+        rows = rows[valid(values)[rows]]
+    rejected = np.flatnonzero(parsed.state == json.BROKEN)
+    found = {c.name: parsed.column(n, c, rows) for n, c in enumerate(source.columns)}
+    columns = {name: array for name, (array, _) in found.items()}
+    breaches = {name: breach for name, (_, breach) in found.items() if breach is not None}
+    if len(unsure):
+        told = decode_records(source, values.take(pa.array(unsure, pa.int64())))
+        rejected = np.sort(np.concatenate((rejected, unsure[told.rejected])))
+        both = np.concatenate((rows, unsure[told.rows]))
+        order = np.argsort(both, kind="stable")
+        take = pa.array(order, pa.int64())
+        columns = {name: pa.concat_arrays([array, told.columns[name]]).take(take) for name, array in columns.items()}
+        breaches = {name: _joined(breaches.get(name), told.breaches.get(name), rows, told.rows)[order] for name in columns
+                    if name in breaches or name in told.breaches}  # fmt: skip
+        rows = both[order]
+    return Decoded(rows, columns, breaches, rejected, values.null_count, len(unsure), source, values)
 
 
-def _array(type: Any, cells: list[Any]) -> tuple[pa.Array, Mask | None]:
-    if type.kind != "decimal":
-        return pa.array(cells, type.arrow), None
-    breach = np.fromiter((c is BREACH for c in cells), np.bool_, len(cells))
-    null = np.fromiter((c is None for c in cells), np.bool_, len(cells)) | breach
-    plain = np.fromiter((0 if c is None or c is BREACH else c for c in cells), np.int64, len(cells))
-    return decimals(plain, type.scale, null), breach if breach.any() else None
+def _joined(one: Mask | None, other: Mask | None, rows: Ints, told: Ints) -> Mask:
+    first, second = np.zeros(len(rows), np.bool_), np.zeros(len(told), np.bool_)
+    return np.concatenate((first if one is None else one, second if other is None else other))
 
 
-__all__ = ["Breach", "DEPTH_LIMIT", "Decoded", "LITERAL_LIMIT", "decode", "parse_object"]
+def _parse(source: Source, values: pa.Array) -> _Parsed:
+    buffers: Any = values.buffers()
+    _, offsets, data = buffers
+    held = np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)
+    if offsets is None or len(values) == 0:
+        bounds = np.zeros(len(values) + 1, np.int32)
+    else:
+        bounds = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
+    names = [column.name.encode() for column in source.columns]
+    starts = np.cumsum([0, *map(len, names)], dtype=np.int64)
+    kinds = np.array([KINDS[column.type.kind] for column in source.columns], np.int64)
+    scales = np.array([column.type.scale for column in source.columns], np.int64)
+    packed = np.frombuffer(b"".join(names), np.uint8)
+    state, *found = json.parse_events(bounds, held, valid(values), packed, starts, kinds, scales, TIME_MIN_US, TIME_MAX_US)
+    return _Parsed(held, state, *found)
+
+
+__all__ = ["DEPTH_LIMIT", "Decoded", "LITERAL_LIMIT", "decode"]

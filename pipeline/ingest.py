@@ -3,7 +3,9 @@
     records = accepted + duplicates + rejected + tombstones, for every block; accepted depends on the log alone, not on its blocks
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,11 +44,16 @@ class Ingested:
     """What became of one block: `accepted` (clean_schema), `rejected` (REJECTED_SCHEMA), in offset order, and the counts."""
 
     accepted: pa.RecordBatch
-    rejected: pa.RecordBatch
     counts: Counts
     start: int
     end: int
     witness: Witness | None
+    _rejected: Callable[[], pa.RecordBatch]
+
+    @cached_property
+    def rejected(self) -> pa.RecordBatch:
+        """Made when it is asked for: the speed layer counts what it rejects, and the words of each reason cost a look at the record."""
+        return self._rejected()
 
 
 class Ingest:
@@ -75,14 +82,16 @@ class Ingest:
         duplicate = self.identities.mark(hashes, times[valid_rows])
         accepted = self._accepted(columns, valid_rows, block, timestamps, ~duplicate)
         bad = np.flatnonzero(reason >= 0)
-        rows = np.concatenate((decoded.rejected, decoded.rows[bad]))
-        texts = decoded.reasons + [reasons[i] for i in reason[bad]]
-        rejected = rejected_batch(self.partition, raw, rows, texts, None)
-        counts = Counts(accepted.num_rows, int(duplicate.sum()), len(rows), decoded.tombstones)
+        counts = Counts(accepted.num_rows, int(duplicate.sum()), len(decoded.rejected) + len(bad), decoded.tombstones)
         assert counts.records == raw.num_rows, f"a record of {self.source.topic} [{block.start}, {block.end}) was lost"
         digest = last_hash(raw)
         witness = Witness(int(block.offsets[-1]), digest.hex()) if digest is not None else None
-        return Ingested(accepted, rejected, counts, block.start, block.end, witness)
+
+        def rejected() -> pa.RecordBatch:
+            rows = np.concatenate((decoded.rejected, decoded.rows[bad]))
+            return rejected_batch(self.partition, raw, rows, decoded.reasons + [reasons[i] for i in reason[bad]], None)
+
+        return Ingested(accepted, counts, block.start, block.end, witness, rejected)
 
     def _validate(self, columns: dict[str, pa.Array], breaches: dict[str, Any], rows: int) -> tuple[list[pa.Array], Any, list[str]]:
         reason = np.full(rows, -1, np.int64)

@@ -78,23 +78,20 @@ def producer(bootstrap: str, **config: Any) -> KafkaProducer:
 
 @pytest.fixture
 def real_log(real_kafka: str) -> Iterator[KafkaLog]:
-    log = KafkaLog(real_kafka)
-    yield log
-    log.close()
+    with closing(KafkaLog(real_kafka)) as log:
+        yield log
 
 
 @pytest.fixture
 def embedded_log(embedded_kafka: str) -> Iterator[KafkaLog]:
-    log = KafkaLog(embedded_kafka)
-    yield log
-    log.close()
+    with closing(KafkaLog(embedded_kafka)) as log:
+        yield log
 
 
 @pytest.fixture(params=["real_kafka", "embedded_kafka"])
 def any_log(request: pytest.FixtureRequest) -> Iterator[KafkaLog]:
-    log = KafkaLog(request.getfixturevalue(request.param))
-    yield log
-    log.close()
+    with closing(KafkaLog(request.getfixturevalue(request.param))) as log:
+        yield log
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +124,8 @@ def transactional(real_kafka: str) -> Iterator[Written]:
             with_transactions.abort_transaction()
     with_transactions.close()
     plain.close()
-    places = [TopicPartition(topic, partition) for partition in rows]
     with closing(KafkaConsumer(bootstrap_servers=real_kafka)) as reader:  # of uncommitted ones: up to the high watermark
-        high = [reader.end_offsets(places)[place] for place in places]
+        high = list(reader.end_offsets([TopicPartition(topic, partition) for partition in rows]).values())
     wait_for(lambda: log.end_offsets(topic) == high, "the last transaction is decided on the partitions too, not just at its coordinator")
     yield Written(log, topic, rows, log.end_offsets(topic))
     log.close()
