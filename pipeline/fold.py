@@ -5,7 +5,7 @@
 One row per (key, window); groups stand in the order of their first rows, which carries no meaning: compare after sorting.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +46,23 @@ def fold(view: View, accepted: pa.RecordBatch) -> Folded:
     reasons: list[str] = []
     keep = _derive_and_filter(view, columns, failed, reason, reasons, rows)
     kept = np.flatnonzero(keep & ~failed)
-    take = pa.array(kept, pa.int64())
-    used = {name: columns[name].take(take) for name in _used(view)}
+    used = {name: columns[name] for name in _used(view)}
+    if len(kept) < rows:
+        take = pa.array(kept, pa.int64())
+        used = {name: column.take(take) for name, column in used.items()}
     states = _lift(view, used) if len(kept) else state_schema(view).empty_table()
     rejected = np.flatnonzero(failed)
     counts = ViewCounts(len(kept), int((~keep & ~failed).sum()), len(rejected))
     return Folded(states, counts, rejected, [reasons[i] for i in reason[rejected]])
+
+
+def columns_of(views: Iterable[View]) -> set[str]:
+    """The source's columns that folding these views looks at."""
+    found: set[str] = set()
+    for view in views:
+        declared = {column.name for column in view.source.columns}
+        found |= declared if view.derive or view.where_tree is not None else _used(view) & declared
+    return found
 
 
 def _used(view: View) -> set[str]:

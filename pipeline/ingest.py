@@ -3,7 +3,7 @@
     records = accepted + duplicates + rejected + tombstones, for every block; accepted depends on the log alone, not on its blocks
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from pipeline.definition import Source
 from pipeline.groups import hash_rows
 from pipeline.handover import Counts, Witness
 from pipeline.log import Block, last_hash
+from pipeline.stages import stage
 from pipeline.validate import check
 
 PARTITION, OFFSET, TIMESTAMP = "_partition", "_offset", "_timestamp_ms"
@@ -57,13 +58,19 @@ class Ingested:
 
 
 class Ingest:
-    """The state of one partition of a source between blocks: its identities and T. Feed it blocks that tile the log."""
+    """The state of one partition of a source between blocks: its identities and T. Feed it blocks that tile the log.
 
-    def __init__(self, source: Source, partition: int, snapshot: IdentitySnapshot | None = None) -> None:
+    With `columns`, `accepted` has just these of the declared ones, and the positions: what a layer does not use is not copied.
+    """
+
+    def __init__(
+        self, source: Source, partition: int, snapshot: IdentitySnapshot | None = None, columns: Collection[str] | None = None
+    ) -> None:
         self.source = source
         self.partition = partition
         self.identities = Identities(source.horizon_ms, snapshot)
-        self._schema = clean_schema(source)
+        self._kept = [n for n, c in enumerate(source.columns) if columns is None or c.name in columns]
+        self._schema = pa.schema([clean_schema(source).field(n) for n in self._kept] + POSITION_FIELDS)
         self._identity = next(c for c in source.columns if c.name == source.identity)
 
     def feed(self, block: Block) -> Ingested:
@@ -71,17 +78,18 @@ class Ingest:
         raw = block.batch
         timestamps = np.asarray(raw.column("timestamp_ms").to_numpy(), np.int64)
         times = self.identities.advance(timestamps)
-        decoded = decode(self.source, raw.column("value"))
-        columns, reason, reasons = self._validate(decoded.columns, decoded.breaches, len(decoded.rows))
-        kept = np.flatnonzero(reason < 0)
-        valid_rows = decoded.rows[kept]
-        take = pa.array(kept, pa.int64())
-        columns = [column.take(take) for column in columns]
-        by_name = dict(zip(decoded.columns, columns, strict=True))
-        hashes = hash_rows([(by_name[self._identity.name], self._identity.type)])
-        duplicate = self.identities.mark(hashes, times[valid_rows])
-        accepted = self._accepted(columns, valid_rows, block, timestamps, ~duplicate)
-        bad = np.flatnonzero(reason >= 0)
+        with stage("parse", raw.num_rows):
+            decoded = decode(self.source, raw.column("value"))
+        with stage("validate", raw.num_rows):
+            columns, reason, reasons = self._validate(decoded.columns, decoded.breaches, len(decoded.rows))
+        good = reason < 0
+        valid = np.flatnonzero(good)
+        identity = columns[list(decoded.columns).index(self._identity.name)]
+        with stage("dedupe", raw.num_rows):
+            hashes = hash_rows([(identity, self._identity.type)])
+            duplicate = self.identities.mark(hashes if good.all() else hashes[valid], times[decoded.rows[valid]])
+            accepted = self._accepted(columns, valid[~duplicate], decoded.rows, block, timestamps)
+        bad = np.flatnonzero(~good)
         counts = Counts(accepted.num_rows, int(duplicate.sum()), len(decoded.rejected) + len(bad), decoded.tombstones)
         assert counts.records == raw.num_rows, f"a record of {self.source.topic} [{block.start}, {block.end}) was lost"
         digest = last_hash(raw)
@@ -105,11 +113,15 @@ class Ingest:
             out.append(checked.values)
         return out, reason, reasons
 
-    def _accepted(self, columns: list[pa.Array], rows: Any, block: Block, timestamps: Any, keep: Any) -> pa.RecordBatch:
-        partition = pa.array(np.full(len(rows), self.partition, np.int64))
-        arrays = [*columns, partition, pa.array(block.offsets[rows]), pa.array(timestamps[rows])]
-        batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
-        return batch if keep.all() else batch.filter(pa.array(keep))
+    def _accepted(self, columns: list[pa.Array], chosen: Any, rows: Any, block: Block, timestamps: Any) -> pa.RecordBatch:
+        """The chosen of the decoded records, whose positions in the block are `rows`."""
+        partition = pa.array(np.full(len(chosen), self.partition, np.int64))
+        kept = [columns[n] for n in self._kept]
+        if len(chosen) < len(rows):
+            take = pa.array(chosen, pa.int64())
+            kept, rows = [column.take(take) for column in kept], rows[chosen]
+        arrays = [*kept, partition, pa.array(block.offsets[rows]), pa.array(timestamps[rows])]
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
 
 def rejected_batch(partition: int, raw: pa.RecordBatch, rows: Any, reasons: list[str], view: str | None) -> pa.RecordBatch:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pipeline import layout
 from pipeline.dedupe import IdentitySnapshot
 from pipeline.definition import Source, View
-from pipeline.fold import combine, fold, group_hashes
+from pipeline.fold import columns_of, combine, fold, group_hashes
 from pipeline.handover import Counts, Cut, Generation, ViewCounts
 from pipeline.ingest import Ingest
 from pipeline.lake import Lake, Manifest
@@ -119,7 +119,7 @@ class Recompute:
 
     def feed(self, partition: int, blocks: Iterator[Block], known: IdentitySnapshot | None = None) -> Iterator[int]:
         """Fold one partition's log, from its start or from where `known` was taken; yields the offset reached, for progress."""
-        ingest = Ingest(self.source, partition, known)
+        ingest = Ingest(self.source, partition, known, columns_of(self.views))
         self.counts.setdefault(partition, Counts())
         for view in self.views:
             self.view_counts.setdefault((view.name, partition), ViewCounts())

@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     lake: str = "lake"
     views: str = "views"
     snapshot_every_s: float = Field(default=60.0, gt=0)  # how much of the log a takeover replays at most
+    metrics_port: int = Field(default=0, ge=0, le=65535)  # 0: none
+    metrics_host: str = "127.0.0.1"
 
     @classmethod
     def settings_customise_sources(  # type: ignore[override]  # the sources are passed by name

@@ -16,7 +16,7 @@ from pipeline.dedupe import IdentitySnapshot
 from pipeline.definition import Source, View
 from pipeline.errors import Refused
 from pipeline.fingerprints import source_fingerprint
-from pipeline.fold import fold
+from pipeline.fold import columns_of, fold
 from pipeline.handover import (
     Claim,
     Commit,
@@ -35,6 +35,7 @@ from pipeline.handover import (
 from pipeline.ingest import Ingest
 from pipeline.lake import Lake
 from pipeline.log import Block, Log, TopicRecreated, refuse_regrown
+from pipeline.stages import stage
 from speed_layer.memory import SegmentStates
 from speed_layer.snapshots import Snapshots
 
@@ -129,7 +130,7 @@ class PartitionWork:
             if snapshot is None:
                 raise self._identities_missing(cut)
         start = self.replayed_from = snapshot.position if snapshot is not None else start
-        ingest = Ingest(parts.source, partition, snapshot)
+        ingest = Ingest(parts.source, partition, snapshot, columns_of(parts.views))
         if start < claim.position:
             for block in parts.log.read(topic, partition, start, claim.position):
                 if give_up():
@@ -185,8 +186,10 @@ class PartitionWork:
         self.counts += done.counts
         self.witness = done.witness or self.witness
         for view in self.parts.views:
-            folded = fold(view, done.accepted)
-            self.states[view.name].merge(folded.states)
+            with stage("fold", done.accepted.num_rows):
+                folded = fold(view, done.accepted)
+            with stage("merge", done.accepted.num_rows):
+                self.states[view.name].merge(folded.states)
             self.view_counts[view.name] += folded.counts
         self.read = block.end
         self.newest_ms = max(self.newest_ms, int(block.batch.column("timestamp_ms")[-1].as_py()) if len(block) else -1)

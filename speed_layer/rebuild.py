@@ -16,7 +16,7 @@ from pipeline.dedupe import IdentitySnapshot
 from pipeline.definition import Source, View
 from pipeline.errors import DefinitionError, Refused, did_you_mean
 from pipeline.fingerprints import source_fingerprint
-from pipeline.fold import combine, fold
+from pipeline.fold import columns_of, combine, fold
 from pipeline.handover import Generation, ViewCounts
 from pipeline.ingest import Ingest
 from pipeline.kafka_log import KafkaLog
@@ -44,7 +44,7 @@ class Refold:
 
     def __init__(self, source: Source, views: Sequence[View], partition: int, cut: int, known: IdentitySnapshot | None) -> None:
         self.views, self.end = views, cut
-        self.ingest = Ingest(source, partition, known)
+        self.ingest = Ingest(source, partition, known, columns_of(views))
         self.segments: list[Segment] = []
         self._held: dict[str, list[pa.Table]] = {}
         self.start_at(cut)
@@ -121,13 +121,13 @@ class Rebuild:
     def _knowing(self, standing: Standing, partition: int) -> Ingest:
         """What the log below the cut leaves behind: replayed from its start, or as the batch layer published it."""
         if self.from_start:
-            ingest = Ingest(self.source, partition)
+            ingest = Ingest(self.source, partition, columns=columns_of(self.views))
             ledger = self.nights.ledger(self.generation)
             for block in whole_log(self.log, self.lake, self.generation, ledger, partition, standing.cut, MAX_RECORDS):
                 ingest.feed(block)
             return ingest
         if standing.visible.number == 0:
-            return Ingest(self.source, partition)
+            return Ingest(self.source, partition, columns=columns_of(self.views))
         path = layout.identities(self.source.topic, source_fingerprint(self.source), standing.visible.number, partition)
         known = layout.read_identities(self.lake, path, layout.identity_inputs(self.generation.topic_id, partition, standing.cut))
         if known is None:
@@ -136,7 +136,7 @@ class Rebuild:
                 f" missing or belong to another cut; `watershed rebuild --from-start` does without them, `watershed init --rebuild`"
                 f" makes them again"
             )
-        return Ingest(self.source, partition, known)
+        return Ingest(self.source, partition, known, columns_of(self.views))
 
 
 def rebuild(names: tuple[str, ...], from_start: bool, say: Say) -> None:

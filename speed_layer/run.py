@@ -23,6 +23,7 @@ from serving.connection import StoreUnavailable, engine
 from serving.setup import refuse_other_log, require
 from serving.speed_store import PostgresSpeedStore
 from speed_layer.consumer import LiveConsumer
+from speed_layer.metrics import serve
 from speed_layer.warm_up import warm_up
 from speed_layer.worker import Worker
 
@@ -46,9 +47,12 @@ def main(until_caught_up: bool, stop: threading.Event) -> None:
     worker = Worker(sources, store, log, reader, lake, transient, stop, crash, store, settings.snapshot_every_s)
     for source, of, _ in sources:
         warm_up(source, of)
+    metrics = serve(worker.stats, settings.metrics_host, settings.metrics_port) if settings.metrics_port else None
     until = _caught_up(log, store, [g for _, _, g in sources]) if until_caught_up else None
     with _Shown(worker):
         worker.run(until)
+    if metrics is not None:
+        metrics.shutdown()
     log.close()
 
 

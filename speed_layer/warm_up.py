@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from pipeline.definition import Source, View
-from pipeline.fold import fold
+from pipeline.fold import columns_of, fold
 from pipeline.ingest import Ingest
 from pipeline.log import RAW_SCHEMA, Block
 from speed_layer.memory import SegmentStates
@@ -20,6 +20,6 @@ def warm_up(source: Source, views: Sequence[View]) -> None:
     rows: list[dict[str, object]] = [
         {"offset": n, "timestamp_ms": 0, "key": None, "value": value, "headers": []} for n, value in enumerate(values)
     ]
-    done = Ingest(source, 0).feed(Block(pa.RecordBatch.from_pylist(rows, schema=RAW_SCHEMA), 0, len(rows)))
+    done = Ingest(source, 0, columns=columns_of(views)).feed(Block(pa.RecordBatch.from_pylist(rows, schema=RAW_SCHEMA), 0, len(rows)))
     for view in views:
         SegmentStates(view).merge(fold(view, done.accepted).states)

@@ -22,6 +22,7 @@ from pipeline.errors import Refused
 from pipeline.handover import Claim, CrashPoints, Generation, NoCrash, SnapshotStore, SpeedStore
 from pipeline.lake import Lake
 from pipeline.log import Block, Log
+from pipeline.stages import note, stage
 from speed_layer.partition import PartitionWork, Parts
 from speed_layer.sharing import moves
 from speed_layer.snapshots import SNAPSHOT_EVERY_S, SnapshotWriter
@@ -245,7 +246,11 @@ class Worker:
         if not any(s.works for s in self.sources.values()):
             self.stop.wait(timeout_ms / 1000)
             return
-        for (topic, partition), block in self.reader.poll(timeout_ms, COMMIT_ROWS).items():
+        began = time.perf_counter()
+        blocks = self.reader.poll(timeout_ms, COMMIT_ROWS)
+        if blocks:  # waiting for nothing is no work
+            note("fetch", time.perf_counter() - began, sum(map(len, blocks.values())))
+        for (topic, partition), block in blocks.items():
             sourced = self.sources[topic]
             work = sourced.works.get(partition)
             if work is None or work.read is None:
@@ -271,7 +276,9 @@ class Worker:
     def _commit(self, sourced: Sourced, partition: int) -> bool:
         work = sourced.works[partition]
         began, newest_ms, counts = time.monotonic(), work.newest_ms, work.counts
-        if not work.commit():
+        with stage("commit", counts.records):
+            landed = work.commit()
+        if not landed:
             log.info("refused", topic=work.claim.topic, partition=partition, cut=work.limit)
             return False
         self.stats.committed(work.claim, counts, time.monotonic() - began, newest_ms)

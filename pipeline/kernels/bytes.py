@@ -37,10 +37,16 @@ def _reader(result: Any, element: Any, unaligned: bool = False) -> Any:
     return intrinsic(typed)
 
 
-def _writer(value: Any, element: Any) -> Any:
+def _writer(value: Any, element: Any, unaligned: bool = False) -> Any:
     def typed(context, address, index, given):  # type: ignore[no-untyped-def]
         def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            builder.store(arguments[2], _place(builder, arguments[0], arguments[1], element))
+            if unaligned:
+                place = builder.bitcast(_place(builder, arguments[0], arguments[1], ir.IntType(8)), element.as_pointer())
+            else:
+                place = _place(builder, arguments[0], arguments[1], element)
+            stored = builder.store(arguments[2], place)
+            if unaligned:
+                stored.align = 1
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64, value), code
@@ -53,7 +59,21 @@ word = _reader(types.uint64, ir.IntType(64), unaligned=True)
 int_at = _reader(types.int64, ir.IntType(64))
 set_byte = _writer(types.uint8, ir.IntType(8))
 set_int = _writer(types.int64, ir.IntType(64))
+set_word = _writer(types.uint64, ir.IntType(64), unaligned=True)
 set_real = _writer(types.float64, ir.DoubleType())
+
+
+@njit(inline="always")
+def copy_bytes(source, start, end, target, at):  # type: ignore[no-untyped-def]
+    """Copy the bytes [start, end) of the address `source` to `target` + at."""
+    while start + 8 <= end:
+        set_word(target, at, word(source, start))
+        start += 8
+        at += 8
+    while start < end:
+        set_byte(target, at, byte(source, start))
+        start += 1
+        at += 1
 
 
 @intrinsic

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from pipeline.kernels.bytes import byte, word
+
 Array = np.ndarray[Any, Any]
 
 K0, K1 = np.uint64(0x0706050403020100), np.uint64(0x0F0E0D0C0B0A0908)
@@ -63,22 +65,20 @@ def hash_bytes(offsets: Array, data: Array, before: Array) -> Array:
     """uint64 (n, 2): row i is sip(before[i] || data[offsets[i]:offsets[i + 1]]); offsets int64 (n + 1,), before uint64 (n, 2)."""
     n = len(offsets) - 1
     out = np.empty((n, 2), np.uint64)
+    text = data.ctypes.data
     for i in range(n):
-        start, end = offsets[i], offsets[i + 1]
+        start, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
         length = end - start
         v0, v1, v2, v3 = K0 ^ C0, K1 ^ C1 ^ EE, K0 ^ C2, K1 ^ C3
         v0, v1, v2, v3 = _absorb(v0, v1, v2, v3, before[i, 0])
         v0, v1, v2, v3 = _absorb(v0, v1, v2, v3, before[i, 1])
         at = start
         for _ in range(length >> 3):
-            m = np.uint64(0)
-            for k in range(8):
-                m |= np.uint64(data[at + k]) << np.uint64(8 * k)
-            v0, v1, v2, v3 = _absorb(v0, v1, v2, v3, m)
+            v0, v1, v2, v3 = _absorb(v0, v1, v2, v3, word(text, at))
             at += 8
         m = (np.uint64(length + 16) & FF) << np.uint64(56)
         for k in range(end - at):
-            m |= np.uint64(data[at + k]) << np.uint64(8 * k)
+            m |= np.uint64(byte(text, at + k)) << np.uint64(8 * k)
         v0, v1, v2, v3 = _absorb(v0, v1, v2, v3, m)
         out[i, 0], out[i, 1] = _finish(v0, v1, v2, v3)
     return out

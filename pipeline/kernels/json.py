@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from pipeline.kernels.bytes import byte, int_at, set_byte, set_int, set_real
+from pipeline.kernels.bytes import byte, copy_bytes, int_at, set_byte, set_int, set_real
 from pipeline.kernels.scalars import (
     BROKEN,
     COLON,
@@ -170,7 +170,8 @@ def _event(data, at, end, i, n, names, starts, kinds, scales, columns, least, mo
     if at == end or byte(data, at) != OPEN:
         return BROKEN
     at = space(data, at + 1, end)
-    known, likely = np.int64(0), np.int64(0)
+    known: Any = np.int64(0)
+    likely: Any = np.int64(0)
     more = at >= end or byte(data, at) != CLOSE
     while more:
         if at >= end or byte(data, at) != QUOTE:
@@ -247,10 +248,9 @@ def gather_texts(data: Array, begin: Array, end: Array, rows: Array) -> tuple[Ar
         total += end[rows[k]] - begin[rows[k]]
         offsets[k + 1] = total
     out = np.empty(total, np.uint8)
+    source, target = data.ctypes.data, out.ctypes.data
     for k in range(len(rows)):
-        at, first = offsets[k], begin[rows[k]]
-        for j in range(end[rows[k]] - first):
-            out[at + j] = data[first + j]
+        copy_bytes(source, begin[rows[k]], end[rows[k]], target, np.int64(offsets[k]))
     return offsets, out
 
 
