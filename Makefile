@@ -21,7 +21,7 @@ PIPENV_ENV := env -u VIRTUAL_ENV -u PIPENV_ACTIVE PIPENV_VENV_IN_PROJECT=1 PIPEN
 # Quiet unless it fails.
 QUIETLY = log=$$(mktemp); trap 'rm -f "$$log"' EXIT; quietly() { "$$@" >"$$log" 2>&1 || { cat "$$log" >&2; exit 1; }; }
 
-.PHONY: help demo up down test test-fast soak check lint types format venv lock clean
+.PHONY: help demo up down test test-fast soak bench check lint types format venv lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,9 @@ test-fast: venv ## Run the tests that take no more than seconds
 
 soak: venv ## Try schedules of crashes, zombies and nights against the promise until told to stop (Ctrl-C)
 	@$(BIN)/watershed prove --schedules 0 --seed $${SEED:-$$(date +%s)}
+
+bench: .venv-bench/.installed ## Measure the product and its peers on the same events (ARGS="speed --events 1000000" for less)
+	@.venv-bench/bin/python -m benchmarks $(ARGS)
 
 check: lint types test ## Lint, types and all tests: what CI runs
 
@@ -68,7 +71,7 @@ lock: $(PIPENV_STAMP) ## Choose new versions within the ranges of Pipfile, into 
 	@$(QUIETLY); quietly $(PIPENV_ENV) $(PIPENV) verify
 
 clean: ## Remove the virtual environments, builds and caches of this folder (no data)
-	rm -rf $(VENV) .venv-pipenv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-pipenv .venv-bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PIPENV_STAMP):
@@ -81,6 +84,11 @@ $(VENV)/.synced: Pipfile.lock | $(PIPENV_STAMP)
 	@echo "Making the virtual environment $(VENV) from Pipfile.lock (once, about a minute) ..." >&2
 	@$(QUIETLY); test -x $(BIN)/python || quietly $(PYTHON) -m venv $(VENV); \
 	quietly $(PIPENV_ENV) $(PIPENV) sync --dev
+	@touch $@
+
+# The product at the locked versions, and what it is measured against, in an environment of their own.
+.venv-bench/.installed: benchmarks/install.py setup.cfg Pipfile.lock
+	@$(PYTHON) -m benchmarks.install
 	@touch $@
 
 # The project itself, editable: gives the command watershed, and lets luigi find tasks from any folder.
