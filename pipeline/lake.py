@@ -132,13 +132,16 @@ class Lake:
             self._check_rows(file, table.num_rows)
         return table
 
-    def read_batches(self, file: File, rows: int) -> Iterator[pa.RecordBatch]:
-        """A manifest's Parquet file in batches of at most `rows`, a row group in memory at a time; LakeError as read_table."""
+    def read_batches(self, file: File, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """A manifest's Parquet file in batches of at most `rows`, a row group in memory at a time; LakeError as read_table.
+
+        With `columns`, just these, in the file's order.
+        """
         found = self._guard(lambda: pq.ParquetFile(self._full(file.path), filesystem=self._fs, pre_buffer=False))
         with found:
             self._check_rows(file, found.metadata.num_rows)
             for number in range(found.num_row_groups):
-                group = self._guard(partial(found.read_row_group, number))
+                group = self._guard(partial(found.read_row_group, number, columns=columns))
                 yield from (batch for batch in group.to_batches(max_chunksize=rows) if batch.num_rows)
 
     def _check_rows(self, file: File, rows: int) -> None:

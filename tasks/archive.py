@@ -5,8 +5,11 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import date, timedelta
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,6 +25,7 @@ BLOCK_ROWS = 50_000
 FLUSH_ROWS = 500_000  # accepted rows held before they are written: bounds memory, not the night
 FLUSH_BYTES = 64 * 1024 * 1024  # the same in bytes, for rejected records; four times as many for accepted ones
 DATE = "date"
+EPOCH = date(1970, 1, 1)
 LOST = "lost"  # a fact of a master manifest: an operator accepted that the log no longer has this range as it was
 
 
@@ -156,16 +160,17 @@ class _CleanFiles:
             return
         table = pa.Table.from_batches(self.held, self.schema).combine_chunks()
         self.held = []
-        days = table.column(self.night.source.event_time).cast(pa.date32())
-        table = table.append_column(DATE, days).sort_by([(DATE, "ascending"), ("_offset", "ascending")])
-        start = 0
-        for day, rows in runs(table.column(DATE)):
-            end = start + rows
+        days = np.asarray(table.column(self.night.source.event_time).cast(pa.date32()).cast(pa.int32()).to_numpy())
+        if (days != days[0]).any():
+            order = np.argsort(days, kind="stable")  # within a day the offsets go on rising
+            table, days = table.take(pa.array(order, pa.int64())), days[order]
+        starts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
+        for start, end in pairwise(starts):
+            day = EPOCH + timedelta(days=int(days[start]))
             folder = layout.clean(self.night.source.topic, self.night.source_fingerprint)
             path = f"{folder}/date={day}/{self.r.partition}-{self.r.start}-{self.r.end}-{self.flushes}.parquet"
-            part = table.slice(start, end - start).drop_columns([DATE])
+            part = table.slice(start, end - start)
             self.files.append(File(path, self.night.lake.write_table(path, self.schema, [part]), {DATE: str(day)}))
-            start = end
         self.flushes += 1
 
     def close(self) -> tuple[File, ...]:

@@ -18,9 +18,9 @@ from dask.delayed import delayed
 
 from pipeline import layout
 from pipeline.definition import View
-from pipeline.fold import combine, fold, sort_states
+from pipeline.fold import columns_of, combine, fold, sort_states
 from pipeline.handover import ViewCounts
-from pipeline.ingest import PARTITION, REJECTED_SCHEMA
+from pipeline.ingest import OFFSET, PARTITION, REJECTED_SCHEMA, TIMESTAMP
 from pipeline.lake import File, Lake, Manifest
 from pipeline.states import WINDOW_START, present, state_schema
 from tasks.archive import runs
@@ -113,8 +113,9 @@ def fold_files(view: View, lake: Lake, partition: int, files: Sequence[File]) ->
     states: list[pa.Table] = []
     rejected: list[pa.Table] = []
     counts = ViewCounts()
+    columns = [*columns_of([view]), PARTITION, OFFSET, TIMESTAMP]
     for file in files:
-        for batch in lake.read_batches(file, BATCH_ROWS):
+        for batch in lake.read_batches(file, BATCH_ROWS, columns):
             done = fold(view, batch)
             counts += done.counts
             states.append(done.states)
@@ -128,7 +129,7 @@ def fold_files(view: View, lake: Lake, partition: int, files: Sequence[File]) ->
 def _rejects(view: View, rows: pa.RecordBatch, reasons: list[str]) -> pa.Table:
     """REJECTED_SCHEMA for accepted records that one view cannot fold; key and raw value are in the master dataset at that offset."""
     nothing = pa.nulls(rows.num_rows, pa.binary())
-    columns = [rows.column(PARTITION), rows.column("_offset"), rows.column("_timestamp_ms")]
+    columns = [rows.column(PARTITION), rows.column(OFFSET), rows.column(TIMESTAMP)]
     names = pa.array([view.name] * rows.num_rows, pa.string())
     return pa.Table.from_arrays([*columns, names, pa.array(reasons, pa.string()), nothing, nothing], schema=REJECTED_SCHEMA)
 

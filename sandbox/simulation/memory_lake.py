@@ -62,8 +62,8 @@ class MemoryLake(Lake):
             self._check_rows(file, table.num_rows)
         return table if columns is None else table.select(columns)
 
-    def read_batches(self, file: File, rows: int) -> Iterator[pa.RecordBatch]:
-        yield from self.read_table(file).to_batches(max_chunksize=rows)
+    def read_batches(self, file: File, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        yield from self.read_table(file, columns).to_batches(max_chunksize=rows)
 
     def last_row(self, path: str, columns: list[str]) -> dict[str, Any]:
         table = self.read_table(path, columns)
