@@ -1,6 +1,6 @@
 """The worker: lease, read, fold, commit, for every source, until told to stop.
 
-    an event is visible within  fetch wait + COMMIT_EVERY_S + one commit    while the worker keeps up
+    an event is visible within  fetch wait + COMMIT_EVERY_S + one commit    while the worker keeps up (BEHIND_EVERY_S while it does not)
 
 One thread folds and commits; another renews the leases, so that a long fold does not lose them. Safety never rests on time: a lease
 that ran out is fenced by its epoch. On SIGTERM it drains, commits, lets go and returns.
@@ -30,6 +30,8 @@ from speed_layer.stats import Stats
 
 COMMIT_EVERY_S = 0.1
 COMMIT_ROWS = 200_000
+BEHIND_EVERY_S = 1.0  # more than COMMIT_ROWS behind, fewer commits gain, and nobody waits for the last second
+BEHIND_ROWS = 1_000_000
 POLL_MS = 50
 LEASE_S = 3.0
 RENEW_S = 1.0
@@ -267,11 +269,14 @@ class Worker:
                 return
 
     def _commit_due(self) -> None:
-        now = time.monotonic()
-        for sourced in self.sources.values():
+        now, ends = time.monotonic(), self.reader.end_offsets
+        for topic, sourced in self.sources.items():
             for partition, work in list(sourced.works.items()):
-                if work.dirty and (now - work.oldest_s >= COMMIT_EVERY_S or work.counts.records >= COMMIT_ROWS):
-                    self._commit(sourced, partition)
+                if work.dirty and work.read is not None:
+                    behind = ends.get((topic, partition), 0) - work.read > COMMIT_ROWS
+                    every_s, rows = (BEHIND_EVERY_S, BEHIND_ROWS) if behind else (COMMIT_EVERY_S, COMMIT_ROWS)
+                    if now - work.oldest_s >= every_s or work.counts.records >= rows:
+                        self._commit(sourced, partition)
 
     def _commit(self, sourced: Sourced, partition: int) -> bool:
         work = sourced.works[partition]

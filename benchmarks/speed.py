@@ -1,0 +1,203 @@
+"""The speed layer on a backlog, beside its peers: the same topic, one after the other, each a process of its own.
+
+    result(product) = result(peer) = benchmarks.events.expected(events), else BenchmarkError; the product commits, the peers do not
+
+Slow peers run on the first `slow_events` of the events, in a topic of their own, and are held to expected(slow_events).
+"""
+
+import argparse
+import importlib.util
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from kafka import KafkaAdminClient
+from pyarrow import csv
+
+from benchmarks.events import BROKEN, PARTITIONS, SCHEMA, canonical, expected
+from benchmarks.measure import ROOT, BenchmarkError, Process, Run, python
+from benchmarks.place import LIMIT_S, Place, Product, same, servers
+from benchmarks.produce import send
+from benchmarks.report import CONSOLE, bars, machine, peers, save, table
+from benchmarks.views_bench import events
+
+SLOW_TOPIC = f"{events.topic}.first"
+LOOK_EVERY_S = 0.01
+OURS = "watershed"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """How to run one: the module under benchmarks.peers, what must be installed, and whether it is slow."""
+
+    name: str
+    module: str
+    needs: tuple[str, ...] = ()
+    slow: bool = False
+    arguments: tuple[str, ...] = ()
+
+
+CONSUME_ONLY = "consume only"
+CONFLUENT, KAFKA_PYTHON = "confluent-kafka + orjson + dict", "kafka-python + json + dict"
+ALL = (
+    Peer(CONSUME_ONLY, "confluent", ("confluent-kafka",), arguments=("--consume-only",)),
+    Peer(CONFLUENT, "confluent", ("confluent-kafka", "orjson")),
+    Peer(KAFKA_PYTHON, "kafka_python", slow=True),
+    Peer("bytewax", "bytewax_flow", ("bytewax", "confluent-kafka"), slow=True),
+    Peer("quix streams", "quix", ("quixstreams",), slow=True),
+)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One run of one contender; what it takes to start stands apart.
+
+    `per_s` counts from the first poll to the last event, `per_s_with_start` from the start of the process to its end.
+    """
+
+    contender: str
+    events: int
+    per_s: float
+    per_s_with_start: float
+    cpu_s_per_million: float
+    peak_mib: float
+    start_s: float
+    start_cpu_s: float
+
+
+def taken(name: str, count: int, run: Run, times: tuple[float, float], cpu_s: tuple[float, float]) -> Taken:
+    """The figures of a run; `times` and `cpu_s` are (at the first poll, after the last event)."""
+    first, last = times
+    per_million = (cpu_s[1] - cpu_s[0]) / count * 1e6
+    return Taken(name, count, count / (last - first), count / run.wall_s, per_million, run.peak_mib, first - run.started, cpu_s[0])
+
+
+@dataclass
+class Bench:
+    """The topic, filled, and what must come out of it."""
+
+    place: Place
+    count: int
+    slow_count: int
+    wanted: pa.Table
+    wanted_slow: pa.Table
+    audited_rows: int = 0
+
+    def product(self, number: int, audit: bool) -> Taken:
+        """The worker on a database of its own; held to the expected rows, and audited."""
+        with self.place.product(f"product_{number}") as product:
+            process = product.watershed("speed", "--until-caught-up")
+            times, first_cpu_s = self._watch(product, process)
+            run = process.finish(LIMIT_S)
+            same(product.result(), self.wanted, OURS)
+            if audit:
+                self.audited_rows = product.audit()
+        return taken(OURS, self.count, run, times, (first_cpu_s, run.cpu_s))
+
+    def _watch(self, product: Product, process: Process) -> tuple[tuple[float, float], float]:
+        """When the worker had a partition and when the last event was committed, seen in Postgres; its CPU seconds at the first."""
+        first, cpu_s = None, 0.0
+        while True:
+            owned, position = product.position()
+            now = time.monotonic()
+            if first is None and (owned or position):
+                first, cpu_s = now, process.cpu_s()
+            if first is not None and position >= self.count:
+                return (first, now), cpu_s
+            if process.poll() is not None:
+                raise BenchmarkError(f"the worker stopped at {position} of {self.count} events; its log is {process.log}")
+            time.sleep(LOOK_EVERY_S)
+
+    def peer(self, peer: Peer, number: int) -> Taken:
+        """A peer, on the same topic or on its first events."""
+        topic, count, wanted = events.topic, self.count, self.wanted
+        if peer.slow and self.slow_count < self.count:
+            topic, count, wanted = SLOW_TOPIC, self.slow_count, self.wanted_slow
+        result = self.place.folder / f"{peer.module}-{number}.csv"
+        own = peers().get(peer.needs[0], {}).get("python") if peer.needs else None
+        of = str(ROOT / own) if own else None
+        arguments = (self.place.kafka.bootstrap, topic, str(count), str(result), *peer.arguments)
+        run = Process(peer.name, python(f"benchmarks.peers.{peer.module}", *arguments, of=of), result.with_suffix(".log")).finish(LIMIT_S)
+        if peer.name != CONSUME_ONLY:
+            same(canonical(csv.read_csv(result, convert_options=csv.ConvertOptions(column_types=SCHEMA))), wanted, peer.name)
+        said = run.said
+        return taken(peer.name, count, run, (said["first_poll"], said["done"]), (said["first_cpu_s"], said["done_cpu_s"]))
+
+
+def installed(peer: Peer) -> bool:
+    """Whether all it needs is there, here or in an environment of its own."""
+    return all(peers().get(n, {}).get("python") or importlib.util.find_spec(n.replace("-", "_")) for n in peer.needs)
+
+
+@contextmanager
+def filled(
+    seed: int, count: int, slow_count: int, codec: str = "none", keep: Path | None = None, broken: float = BROKEN
+) -> Iterator[Bench]:
+    """Servers with the events in their topics."""
+    slow_count = min(slow_count, count)
+    with servers(keep) as place:
+        admin = KafkaAdminClient(bootstrap_servers=place.kafka.bootstrap)
+        options = {"num_partitions": PARTITIONS, "replication_factor": 1}
+        admin.create_topics(dict.fromkeys((events.topic, SLOW_TOPIC), options), wait_for_metadata=True)
+        admin.close()
+        took_s = send(place.kafka.bootstrap, seed, count, codec=codec, broken=broken)
+        CONSOLE.print(f"sent {count:,} events ({codec}) in {took_s:.1f} s", style="dim")
+        if slow_count < count:
+            send(place.kafka.bootstrap, seed, slow_count, topic=SLOW_TOPIC, codec=codec, broken=broken)
+        wanted = expected(seed, count, broken=broken)
+        wanted_slow = expected(seed, slow_count, broken=broken) if slow_count < count else wanted
+        yield Bench(place, count, slow_count, wanted, wanted_slow)
+
+
+def measure(bench: Bench, contenders: tuple[Peer, ...], repeats: int) -> list[Taken]:
+    """The product and the peers in turn, `repeats` times."""
+    found = []
+    for number in range(repeats):
+        for peer in (None, *contenders):
+            found.append(bench.product(number, audit=number == repeats - 1) if peer is None else bench.peer(peer, number))
+            CONSOLE.print(f"round {number + 1}: {found[-1].contender}: {found[-1].per_s:,.0f} events/s", style="dim")
+    return found
+
+
+def medians(runs: list[Taken]) -> list[Taken]:
+    """One row per contender: the median of each figure."""
+    found = []
+    for name in dict.fromkeys(run.contender for run in runs):
+        of = [asdict(run) for run in runs if run.contender == name]
+        found.append(Taken(name, of[0]["events"], *(statistics.median(r[field] for r in of) for field in list(of[0])[2:])))
+    return found
+
+
+def main(given: argparse.Namespace) -> None:
+    """Measure, print and store."""
+    about, contenders = machine(), tuple(p for p in ALL if installed(p))
+    left_out = [p.name for p in ALL if p not in contenders]
+    with filled(given.seed, given.events, given.slow_events, given.codec, given.keep, given.broken) as bench:
+        runs = measure(bench, contenders, given.repeats)
+        audited = bench.audited_rows
+    rows = medians(runs)
+    ours = rows[0]
+    ratios = {row.contender: ours.per_s / row.per_s for row in rows[1:]}
+    shown = [{**asdict(row), "ours / theirs": ratios.get(row.contender)} for row in rows]
+    note = (
+        f"all results are equal to those of the generator; audit of {audited:,} rows: 0 differences; the product commits to Postgres"
+        f" (fsync on), the peers commit nothing; contenders with fewer events ran on the first {bench.slow_count:,} of them."
+        + (f" Left out, not installed: {', '.join(left_out)}." if left_out else "")
+    )
+    table(f"Backlog of {given.events:,} events ({given.codec}, {100 * given.broken:g} % broken), median of {given.repeats}", shown, note)
+    sizes = {"events": given.events, "slow_events": bench.slow_count, "seed": given.seed, "codec": given.codec, "broken": given.broken,
+             "repeats": given.repeats, "groups": bench.wanted.num_rows}  # fmt: skip
+    results = {"medians": [asdict(r) for r in rows], "ratios": ratios, "audited_rows": audited, "audit_differences": 0, "note": note,
+               "runs": [asdict(r) for r in runs]}  # fmt: skip
+    suffix = ("" if given.codec == "none" else f"_{given.codec}") + ("" if given.broken == BROKEN else f"_broken_{given.broken:g}")
+    save(given.out, f"speed{suffix}", about, sizes, json.loads(json.dumps(results)))
+    by_rate: dict[str, Any] = {row.contender: row.per_s for row in rows}
+    bars(given.out / f"speed{suffix}.png", f"Events per second on a backlog of {given.events:,}", by_rate, "events/s", (OURS,))
+    cpu = {row.contender: row.cpu_s_per_million for row in rows}
+    bars(given.out / f"speed{suffix}_cpu.png", "CPU seconds per million events", cpu, "s", (OURS,))
