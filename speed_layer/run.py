@@ -19,6 +19,7 @@ from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.log import Unreachable
 from pipeline.settings import Settings, by_source
+from pipeline.stages import totals
 from serving.connection import StoreUnavailable, engine
 from serving.setup import refuse_other_log, require
 from serving.speed_store import PostgresSpeedStore
@@ -94,6 +95,7 @@ class _Shown:
             while not self.done.wait(LOG_EVERY_S):
                 self._line()
             self._line()
+            structlog.get_logger("speed").info("seconds spent", **{name: round(spent_s, 2) for name, (spent_s, _) in totals().items()})
 
     def _line(self) -> None:
         stats = self.worker.stats

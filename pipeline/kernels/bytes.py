@@ -63,6 +63,21 @@ set_word = _writer(types.uint64, ir.IntType(64), unaligned=True)
 set_real = _writer(types.float64, ir.DoubleType())
 
 
+@intrinsic
+def prefetch(context, address, index):  # type: ignore[no-untyped-def]
+    """Ask for the cache line of the byte at address + index, which is soon read and written; nothing happens if it is no memory of ours."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        pointer = ir.IntType(8).as_pointer()
+        number = ir.IntType(32)
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], ir.FunctionType(ir.VoidType(), [pointer, *[number] * 3]))
+        place = _place(builder, arguments[0], arguments[1], ir.IntType(8))
+        builder.call(function, [place, ir.Constant(number, 1), ir.Constant(number, 3), ir.Constant(number, 1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), code
+
+
 @njit(inline="always")
 def copy_bytes(source, start, end, target, at):  # type: ignore[no-untyped-def]
     """Copy the bytes [start, end) of the address `source` to `target` + at."""

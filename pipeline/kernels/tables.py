@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from pipeline.kernels.bytes import prefetch
+
 Array = np.ndarray[Any, Any]
 ZERO, ONE = np.uint64(0), np.uint64(1)
+AHEAD = 16  # rows: about as many loads as a core has under way
 
 
 @njit(inline="always")
@@ -29,6 +32,15 @@ def _split(hashes, i):  # type: ignore[no-untyped-def]
     if low == ZERO and high == ZERO:
         high = ONE
     return low, high
+
+
+@njit(inline="always")
+def _announce(keys, values, mask, hashes, i):  # type: ignore[no-untyped-def]
+    """Have the slot of the row that comes AHEAD rows later fetched meanwhile: a large table lies in memory, not in the cache."""
+    if i + AHEAD < len(hashes):
+        at = np.int64(hashes[i + AHEAD, 0] & mask)
+        prefetch(keys, 16 * at)
+        prefetch(values, 8 * at)
 
 
 @njit(cache=True, nogil=True)
@@ -65,7 +77,9 @@ def find(keys: Array, values: Array, hashes: Array) -> Array:
 def put(keys: Array, values: Array, hashes: Array, new: Array) -> int:
     """Set the value of each hash; how many were absent. The caller keeps capacity >= 2 * (filled + n)."""
     added = 0
+    mask, key_memory, value_memory = np.uint64(len(keys) - 1), keys.ctypes.data, values.ctypes.data
     for i in range(len(hashes)):
+        _announce(key_memory, value_memory, mask, hashes, i)
         low, high = _split(hashes, i)
         at = _slot(keys, low, high)
         if keys[at, 0] == ZERO and keys[at, 1] == ZERO:
@@ -83,7 +97,9 @@ def mark_duplicates(keys: Array, values: Array, hashes: Array, times: Array, hor
     """
     duplicate = np.zeros(len(hashes), np.bool_)
     added = 0
+    mask, key_memory, value_memory = np.uint64(len(keys) - 1), keys.ctypes.data, values.ctypes.data
     for i in range(len(hashes)):
+        _announce(key_memory, value_memory, mask, hashes, i)
         low, high = _split(hashes, i)
         at = _slot(keys, low, high)
         if keys[at, 0] == ZERO and keys[at, 1] == ZERO:
