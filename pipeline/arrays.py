@@ -61,6 +61,11 @@ def codes(array: pa.Array, type: ColumnType) -> Ints:
     raise TypeError(f"a column of type {type} has no integer codes")
 
 
+def plain(array: pa.Array) -> pa.Array:
+    """The array without a dictionary."""
+    return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
+
+
 def chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """One contiguous array."""
     if isinstance(column, pa.ChunkedArray):

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.aggregates.base import Rows
-from pipeline.arrays import chunk, codes, text_buffers, valid
+from pipeline.arrays import chunk, codes, plain, text_buffers, valid
 from pipeline.definition import View
 from pipeline.evaluate import as_condition, derive, enter
-from pipeline.groups import Hashes, group, hash_rows
+from pipeline.groups import Hashes, group, hash_rows, number_rows
 from pipeline.handover import ViewCounts
 from pipeline.ingest import OFFSET, PARTITION
 from pipeline.states import WINDOW_TYPE, group_columns, members, state_of, state_schema
@@ -65,6 +65,14 @@ def columns_of(views: Iterable[View]) -> set[str]:
     return found
 
 
+def encoded_of(view: View) -> list[str]:
+    """Its text keys that may come with a dictionary: nothing but the grouping looks at them."""
+    if view.derive or view.where_tree is not None:
+        return []
+    folded = {aggregate.column for aggregate in view.aggregates.values()}
+    return [name for name in view.key if view.types[name].kind == "str" and name not in folded]
+
+
 def _used(view: View) -> set[str]:
     return {*view.key, view.source.event_time, PARTITION, OFFSET, *(a.column for a in view.aggregates.values() if a.column)}
 
@@ -101,19 +109,24 @@ def _key_bytes(view: View, columns: dict[str, pa.Array], rows: int) -> np.ndarra
     total = np.zeros(rows, np.int64)
     for name in view.key:
         if view.types[name].kind == "str":
-            offsets, _ = text_buffers(columns[name])  # of a null: empty
+            column = columns[name]
+            if isinstance(column, pa.DictionaryArray):
+                offsets, _ = text_buffers(column.dictionary)
+                total += np.diff(offsets)[np.asarray(column.indices.to_numpy(zero_copy_only=False), np.int64)]
+                continue
+            offsets, _ = text_buffers(column)  # of a null: empty
             total += np.diff(offsets)
     return total
 
 
 def _lift(view: View, columns: dict[str, pa.Array]) -> pa.Table:
     times = codes(columns[view.source.event_time], TIME)
-    windows = pa.array(times // view.window.size_us * view.window.size_us).cast(WINDOW_TYPE)
-    keys = [(columns[name], view.types[name]) for name in view.key] + [(windows, TIME)]
-    number, first = group(hash_rows(keys))
+    window = times // view.window.size_us
+    number, first = number_rows([(columns[name], view.types[name]) for name in view.key], window)
     partition, offset = codes(columns[PARTITION], INT), codes(columns[OFFSET], INT)
     chosen = pa.array(first, pa.int64())
-    arrays = [array.take(chosen) for array, _ in keys]
+    arrays = [plain(columns[name].take(chosen)) for name in view.key]
+    arrays.append(pa.array(window[first] * view.window.size_us).cast(WINDOW_TYPE))
     for _, aggregate, type in members(view):
         rows = Rows(columns[aggregate.column] if aggregate.column else None, times, partition, offset)
         arrays += aggregate.lift(type, rows, number, len(first))

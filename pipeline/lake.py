@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -132,12 +132,15 @@ class Lake:
             self._check_rows(file, table.num_rows)
         return table
 
-    def read_batches(self, file: File, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    def read_batches(
+        self, file: File, rows: int, columns: list[str] | None = None, encoded: Sequence[str] = ()
+    ) -> Iterator[pa.RecordBatch]:
         """A manifest's Parquet file in batches of at most `rows`, a row group in memory at a time; LakeError as read_table.
 
-        With `columns`, just these, in the file's order.
+        With `columns`, just these, in the file's order; those of `encoded` come with a dictionary, as the file holds them.
         """
-        found = self._guard(lambda: pq.ParquetFile(self._full(file.path), filesystem=self._fs, pre_buffer=False))
+        open_file = partial(pq.ParquetFile, filesystem=self._fs, pre_buffer=False, read_dictionary=list(encoded))
+        found = self._guard(lambda: open_file(self._full(file.path)))
         with found:
             self._check_rows(file, found.metadata.num_rows)
             for number in range(found.num_row_groups):

@@ -18,7 +18,7 @@ from dask.delayed import delayed
 
 from pipeline import layout
 from pipeline.definition import View
-from pipeline.fold import columns_of, combine, fold, sort_states
+from pipeline.fold import columns_of, combine, encoded_of, fold, sort_states
 from pipeline.handover import ViewCounts
 from pipeline.ingest import OFFSET, PARTITION, REJECTED_SCHEMA, TIMESTAMP
 from pipeline.lake import File, Lake, Manifest
@@ -115,7 +115,7 @@ def fold_files(view: View, lake: Lake, partition: int, files: Sequence[File]) ->
     counts = ViewCounts()
     columns = [*columns_of([view]), PARTITION, OFFSET, TIMESTAMP]
     for file in files:
-        for batch in lake.read_batches(file, BATCH_ROWS, columns):
+        for batch in lake.read_batches(file, BATCH_ROWS, columns, encoded_of(view)):
             done = fold(view, batch)
             counts += done.counts
             states.append(done.states)

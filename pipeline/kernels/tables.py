@@ -39,7 +39,7 @@ def _announce(keys, values, mask, hashes, i):  # type: ignore[no-untyped-def]
     """Have the slot of the row that comes AHEAD rows later fetched meanwhile: a large table lies in memory, not in the cache."""
     if i + AHEAD < len(hashes):
         at = np.int64(hashes[i + AHEAD, 0] & mask)
-        prefetch(keys, 16 * at)
+        prefetch(keys, 16 * at)  # type: ignore[call-arg]
         prefetch(values, 8 * at)
 
 
@@ -59,6 +59,24 @@ def group_rows(keys: Array, values: Array, hashes: Array) -> tuple[Array, Array]
             first[groups] = i
             groups += 1
         group[i] = values[at]
+    return group, first[:groups]
+
+
+@njit(cache=True, nogil=True)
+def number_codes(codes: Array, size: int) -> tuple[Array, Array]:
+    """(group int64 (n,), first row of each group int64): codes int64 (n,) in [0, size), numbered in the order of their first rows."""
+    n = len(codes)
+    known = np.full(size, -1, np.int64)
+    group = np.empty(n, np.int64)
+    first = np.empty(min(n, size), np.int64)
+    groups = 0
+    for i in range(n):
+        code = codes[i]
+        if known[code] < 0:
+            known[code] = groups
+            first[groups] = i
+            groups += 1
+        group[i] = known[code]
     return group, first[:groups]
 
 

@@ -3,7 +3,7 @@
     a file is there  <=>  its write reached the rename
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -62,8 +62,13 @@ class MemoryLake(Lake):
             self._check_rows(file, table.num_rows)
         return table if columns is None else table.select(columns)
 
-    def read_batches(self, file: File, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        yield from self.read_table(file, columns).to_batches(max_chunksize=rows)
+    def read_batches(
+        self, file: File, rows: int, columns: list[str] | None = None, encoded: Sequence[str] = ()
+    ) -> Iterator[pa.RecordBatch]:
+        table = self.read_table(file, columns)
+        for name in encoded:
+            table = table.set_column(table.schema.get_field_index(name), name, table.column(name).dictionary_encode())
+        yield from table.to_batches(max_chunksize=rows)
 
     def last_row(self, path: str, columns: list[str]) -> dict[str, Any]:
         table = self.read_table(path, columns)
