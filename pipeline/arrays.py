@@ -3,6 +3,7 @@
     from_ints128(ints128(a)) == a         unscaled(decimal128(u, s)) == u
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,23 @@ def decimals(unscaled: Ints, scale: int, mask: Mask | None = None) -> pa.Array:
     wide[:, 0] = unscaled.view(np.uint64)
     wide[:, 1] = (unscaled >> 63).view(np.uint64)
     return from_limbs(wide, pa.decimal128(DECIMAL_DIGITS, scale), mask)
+
+
+def integers(array: pa.Array) -> list[int]:
+    """The unscaled integers of a decimal array without nulls."""
+    words = limbs(array)
+    found: list[int] = words[:, -1].view(np.int64).tolist()
+    for word in range(words.shape[1] - 2, -1, -1):
+        found = [high << 64 | low for high, low in zip(found, words[:, word].tolist(), strict=True)]
+    return found
+
+
+def from_integers(unscaled: Sequence[int | None], type: pa.DataType) -> pa.Array:
+    """A decimal array from unscaled integers that fit its type."""
+    width = type.byte_width
+    data = b"".join([(value or 0).to_bytes(width, "little", signed=True) for value in unscaled])
+    null = np.fromiter((value is None for value in unscaled), np.bool_, len(unscaled))
+    return from_limbs(np.frombuffer(data, np.uint64).reshape(-1, width // 8), type, null)
 
 
 def codes(array: pa.Array, type: ColumnType) -> Ints:

@@ -46,7 +46,7 @@ def fold(view: View, accepted: pa.RecordBatch) -> Folded:
     reasons: list[str] = []
     keep = _derive_and_filter(view, columns, failed, reason, reasons, rows)
     kept = np.flatnonzero(keep & ~failed)
-    used = {name: columns[name] for name in _used(view)}
+    used = {name: columns[name] for name in _used(view) if name in columns}
     if len(kept) < rows:
         take = pa.array(kept, pa.int64())
         used = {name: column.take(take) for name, column in used.items()}
@@ -54,6 +54,11 @@ def fold(view: View, accepted: pa.RecordBatch) -> Folded:
     rejected = np.flatnonzero(failed)
     counts = ViewCounts(len(kept), int((~keep & ~failed).sum()), len(rejected))
     return Folded(states, counts, rejected, [reasons[i] for i in reason[rejected]])
+
+
+def needs_places(view: View) -> bool:
+    """Whether folding looks at PARTITION and OFFSET, be it to name what an expression cannot be computed for."""
+    return bool(view.derive) or view.where_tree is not None or any(aggregate.ordered for aggregate in view.aggregates.values())
 
 
 def columns_of(views: Iterable[View]) -> set[str]:
@@ -123,7 +128,10 @@ def _lift(view: View, columns: dict[str, pa.Array]) -> pa.Table:
     times = codes(columns[view.source.event_time], TIME)
     window = times // view.window.size_us
     number, first = number_rows([(columns[name], view.types[name]) for name in view.key], window)
-    partition, offset = codes(columns[PARTITION], INT), codes(columns[OFFSET], INT)
+    if any(aggregate.ordered for aggregate in view.aggregates.values()):
+        partition, offset = codes(columns[PARTITION], INT), codes(columns[OFFSET], INT)
+    else:
+        partition = offset = np.zeros(len(times), np.int64)
     chosen = pa.array(first, pa.int64())
     arrays = [plain(columns[name].take(chosen)) for name in view.key]
     arrays.append(pa.array(window[first] * view.window.size_us).cast(WINDOW_TYPE))

@@ -110,7 +110,7 @@ class Lake:
         temporary = self._temporary(path)
         rows = 0
         try:
-            with pq.ParquetWriter(temporary, schema, filesystem=self._fs, compression="zstd") as writer:
+            with pq.ParquetWriter(temporary, schema, filesystem=self._fs, compression="zstd", store_decimal_as_integer=True) as writer:
                 for table in tables:
                     table = table if isinstance(table, pa.Table) else pa.Table.from_batches([table], schema)
                     rows += table.num_rows

@@ -18,7 +18,7 @@ from dask.delayed import delayed
 
 from pipeline import layout
 from pipeline.definition import View
-from pipeline.fold import columns_of, combine, encoded_of, fold, sort_states
+from pipeline.fold import columns_of, combine, encoded_of, fold, needs_places, sort_states
 from pipeline.handover import ViewCounts
 from pipeline.ingest import OFFSET, PARTITION, REJECTED_SCHEMA, TIMESTAMP
 from pipeline.lake import File, Lake, Manifest
@@ -108,15 +108,18 @@ def _chunks(files: Sequence[File]) -> list[list[File]]:
     return chunks
 
 
-def fold_files(view: View, lake: Lake, partition: int, files: Sequence[File]) -> Part:
-    """Fold some clean files of one partition; runs in a thread of Dask's."""
+def fold_files(view: View, lake: Lake, partition: int, files: Sequence[File], whole: bool = False) -> Part:
+    """Fold some clean files of one partition; runs in a thread of Dask's. Not `whole`: the rows' places are read if they are needed."""
     states: list[pa.Table] = []
     rejected: list[pa.Table] = []
     counts = ViewCounts()
-    columns = [*columns_of([view]), PARTITION, OFFSET, TIMESTAMP]
+    whole = whole or needs_places(view)
+    columns = [*columns_of([view]), *([PARTITION, OFFSET, TIMESTAMP] if whole else [])]
     for file in files:
         for batch in lake.read_batches(file, BATCH_ROWS, columns, encoded_of(view)):
             done = fold(view, batch)
+            if len(done.rejected) and not whole:
+                return fold_files(view, lake, partition, files, whole=True)
             counts += done.counts
             states.append(done.states)
             if len(done.rejected):

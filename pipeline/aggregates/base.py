@@ -11,7 +11,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -58,6 +58,7 @@ class Aggregate(ABC):
     """
 
     column: str | None = None
+    ordered: ClassVar[bool] = True  # whether lift looks at the rows' places; without it they may all be 0, and need not be read
 
     @abstractmethod
     def check(self, type: ColumnType | None, what: str) -> None:

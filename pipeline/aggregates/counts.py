@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,8 @@ def add_counts(counts: pa.Array, group: Ints, groups: int) -> pa.Array:
 @dataclass(frozen=True)
 class CountNonNull(Aggregate):
     """How many records have a value in the column: SQL's count(column), never null."""
+
+    ordered: ClassVar[bool] = False
 
     def check(self, type: ColumnType | None, what: str) -> None:
         if type is None:

@@ -6,6 +6,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +36,8 @@ def _take(array: pa.Array, best: Ints) -> pa.Array:
 @dataclass(frozen=True)
 class Min(Aggregate):
     """The least value; null when the group has none."""
+
+    ordered: ClassVar[bool] = False
 
     def check(self, type: ColumnType | None, what: str) -> None:
         need_column(type, what, ("int", "decimal", "float", "str", "datetime", "date"), "SQL has no min(boolean)")

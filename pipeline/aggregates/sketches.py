@@ -9,7 +9,7 @@ Values come from integers by integers, in Python and in SQL alike: there is no l
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -109,6 +109,8 @@ class DistinctCount(Aggregate):
     The key of the hash is public: whoever chooses the values can skew the estimate if they want to.
     """
 
+    ordered: ClassVar[bool] = False
+
     def check(self, type: ColumnType | None, what: str) -> None:
         need_column(type, what, ("int", "decimal", "str", "bool", "datetime", "date"), "declare a float with Scale to count its values")
 
@@ -165,6 +167,8 @@ class Quantile(Aggregate):
     middle, which is presented, and are at least 64 · 2^k: the error is below 1/128 = 0.79 % of the value. No bucket is ever collapsed:
     there are at most 7425.
     """
+
+    ordered: ClassVar[bool] = False
 
     q: Decimal | float = Decimal("0.5")
 

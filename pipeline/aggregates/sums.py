@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from math import isqrt
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.aggregates.base import Aggregate, Ints, Rows, State, StateField, need_column
 from pipeline.aggregates.counts import N, add_counts
-from pipeline.arrays import codes, from_limbs, limbs, valid
+from pipeline.arrays import codes, from_integers, from_limbs, integers, limbs, valid
 from pipeline.kernels.reduce import count_by_group, sum_ints_by_group, sum_limbs_by_group, sum_squares_by_group
 from pipeline.types import ColumnType
 
@@ -55,6 +55,8 @@ def unit(scale: int) -> str:
 @dataclass(frozen=True)
 class Sum(Aggregate):
     """The exact sum of an int or Decimal column, at the column's scale; null when the group has no value."""
+
+    ordered: ClassVar[bool] = False
 
     def check(self, type: ColumnType | None, what: str) -> None:
         why = "a float sum depends on order: declare Annotated[Decimal, Scale(n)], or derive with Scale"
@@ -97,10 +99,9 @@ class Mean(Sum):
 
     def present(self, type: ColumnType | None, state: State) -> pa.Array:
         assert type is not None
-        scale = type.scale + MORE_DIGITS
-        rows: Any = zip(state[0].to_pylist(), state[1].to_pylist(), strict=True)
-        means = [round_div(int(s1) * 10**MORE_DIGITS, n) if n else None for n, s1 in rows]
-        return pa.array([at_scale(m, scale) for m in means], pa.decimal128(38, scale))
+        rows: Any = zip(state[0].to_pylist(), integers(state[1]), strict=True)
+        means = [round_div(s1 * 10**MORE_DIGITS, n) if n else None for n, s1 in rows]
+        return from_integers(means, pa.decimal128(38, type.scale + MORE_DIGITS))
 
     def sql(self, type: ColumnType | None, fields: Mapping[str, str]) -> str:
         assert type is not None
@@ -133,11 +134,8 @@ class Variance(Sum):
         return (*super().merge(type, states[:2], group, groups), s2)
 
     def present(self, type: ColumnType | None, state: State) -> pa.Array:
-        arrow: Any = self.value(type).arrow
-        rows = zip(*(field.to_pylist() for field in state), strict=True)
-        found = [self._unscaled(type, n, int(s1), int(s2)) if n > 1 else None for n, s1, s2 in rows]
-        values: pa.Array = pa.array([at_scale(v, arrow.scale) for v in found], arrow)
-        return values
+        rows: Any = zip(state[0].to_pylist(), integers(state[1]), integers(state[2]), strict=True)
+        return from_integers([self._unscaled(type, n, s1, s2) if n > 1 else None for n, s1, s2 in rows], self.value(type).arrow)
 
     @staticmethod
     def _unscaled(type: ColumnType | None, n: int, s1: int, s2: int) -> int:
