@@ -92,7 +92,9 @@ def copy_bytes(source, start, end, target, at):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _trailing_zeros(context, value):  # type: ignore[no-untyped-def]
+def trailing_zeros(context, value):  # type: ignore[no-untyped-def]
+    """How many zero bits a uint64, which is not 0, ends in."""
+
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
@@ -102,7 +104,7 @@ def _trailing_zeros(context, value):  # type: ignore[no-untyped-def]
 @njit(inline="always")
 def first_byte(marks):  # type: ignore[no-untyped-def]
     """The number of the lowest byte of `marks` (uint64, not 0) whose high bit is set."""
-    return np.int64(_trailing_zeros(marks) >> np.uint64(3))  # type: ignore[call-arg]
+    return np.int64(trailing_zeros(marks) >> np.uint64(3))  # type: ignore[call-arg]
 
 
 @njit(inline="always")

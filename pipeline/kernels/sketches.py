@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from pipeline.kernels.bytes import trailing_zeros
+
 Array = np.ndarray[Any, Any]
 
 BUCKETS, BUCKET_BIAS, BUCKET_BYTES = 1 << 13, 1 << 12, 10  # |bucket| <= 3712
@@ -18,7 +20,7 @@ REGISTER_BITS, REGISTER_BYTES = 12, 3
 REGISTERS = 1 << REGISTER_BITS
 SPARSE = REGISTERS // REGISTER_BYTES  # so many registers of 3 bytes are shorter than all of 1 byte
 MAX_RANK = 64 - REGISTER_BITS + 1
-FEW = 256  # so many numbers are sooner sorted than found by looking at every slot
+FEW = 8  # so many numbers are sooner sorted by insertion than through a set
 
 
 @njit(cache=True, nogil=True)
@@ -48,9 +50,27 @@ def room(offsets: Array, rows: Array, starts: Array, most: int) -> int:
 
 
 @njit(inline="always")
-def _ascending(touched, count, slots):  # type: ignore[no-untyped-def]
-    """The slots that are not 0, of which `touched` lists `count`."""
-    return np.sort(touched[:count]) if count <= FEW else np.flatnonzero(slots)
+def _ascending(touched, count, bits):  # type: ignore[no-untyped-def]
+    """The first `count` numbers of `touched`, sorted in place: a few by insertion, more through the set `bits`, left empty."""
+    if count <= FEW:
+        for k in range(1, count):
+            number, at = touched[k], k
+            while at > 0 and touched[at - 1] > number:
+                touched[at] = touched[at - 1]
+                at -= 1
+            touched[at] = number
+        return touched[:count]
+    for k in range(count):
+        bits[touched[k] >> 6] |= np.uint64(1) << np.uint64(touched[k] & 63)
+    k = 0
+    for w in range(len(bits)):
+        rest = bits[w]
+        while rest:
+            touched[k] = 64 * w + np.int64(trailing_zeros(rest))  # type: ignore[call-arg]
+            rest &= rest - np.uint64(1)
+            k += 1
+        bits[w] = np.uint64(0)
+    return touched[:count]
 
 
 @njit(cache=True, nogil=True)
@@ -70,9 +90,9 @@ def buckets_of(values: Array) -> Array:
 
 
 @njit(inline="always")
-def _write_buckets(slots, touched, count, data, at):  # type: ignore[no-untyped-def]
+def _write_buckets(slots, touched, bits, count, data, at):  # type: ignore[no-untyped-def]
     """Write the counts in `slots` from data[at] on and clear them; where the next group begins."""
-    for code in _ascending(touched, count, slots):
+    for code in _ascending(touched, count, bits):
         data[at], data[at + 1] = code >> 8, code & 255
         for k in range(8):
             data[at + 2 + k] = (slots[code] >> (56 - 8 * k)) & 255
@@ -94,7 +114,7 @@ def lift_buckets(buckets: Array, mask: Array, rows: Array, starts: Array) -> tup
     """(offsets int64 (groups + 1,), bytes): how many of each group's rows, of those that count, are in each bucket."""
     offsets = np.zeros(len(starts), np.int64)
     data = np.empty(BUCKET_BYTES * len(rows), np.uint8)
-    slots, touched = np.zeros(BUCKETS, np.int64), np.empty(BUCKETS, np.int64)
+    slots, touched, bits = np.zeros(BUCKETS, np.int64), np.empty(BUCKETS, np.int64), np.zeros(BUCKETS // 64, np.uint64)
     for g in range(len(starts) - 1):
         count = 0
         for i in rows[starts[g] : starts[g + 1]]:
@@ -104,7 +124,7 @@ def lift_buckets(buckets: Array, mask: Array, rows: Array, starts: Array) -> tup
                     touched[count] = code
                     count += 1
                 slots[code] += 1
-        offsets[g + 1] = _write_buckets(slots, touched, count, data, offsets[g])
+        offsets[g + 1] = _write_buckets(slots, touched, bits, count, data, offsets[g])
     return offsets, data[: offsets[-1]].copy()
 
 
@@ -113,7 +133,7 @@ def merge_buckets(before: Array, states: Array, rows: Array, starts: Array) -> t
     """(offsets, bytes) of each group's added states; state i is states[before[i]:before[i + 1]]."""
     offsets = np.zeros(len(starts), np.int64)
     data = np.empty(room(before, rows, starts, BUCKETS * BUCKET_BYTES), np.uint8)
-    slots, touched = np.zeros(BUCKETS, np.int64), np.empty(BUCKETS, np.int64)
+    slots, touched, bits = np.zeros(BUCKETS, np.int64), np.empty(BUCKETS, np.int64), np.zeros(BUCKETS // 64, np.uint64)
     for g in range(len(starts) - 1):
         count = 0
         for i in rows[starts[g] : starts[g + 1]]:
@@ -123,7 +143,7 @@ def merge_buckets(before: Array, states: Array, rows: Array, starts: Array) -> t
                     touched[count] = code
                     count += 1
                 slots[code] += _read_count(states, at)
-        offsets[g + 1] = _write_buckets(slots, touched, count, data, offsets[g])
+        offsets[g + 1] = _write_buckets(slots, touched, bits, count, data, offsets[g])
     return offsets, data[: offsets[-1]].copy()
 
 
@@ -152,13 +172,13 @@ def bucket_at_rank(offsets: Array, data: Array, ranks: Array) -> Array:
 
 
 @njit(inline="always")
-def _write_registers(slots, touched, count, data, at):  # type: ignore[no-untyped-def]
+def _write_registers(slots, touched, bits, count, data, at):  # type: ignore[no-untyped-def]
     """Write the ranks in `slots` from data[at] on and clear them; where the next group begins."""
     if count > SPARSE:
         data[at : at + REGISTERS] = slots
         slots[:] = 0
         return at + REGISTERS
-    for register in _ascending(touched, count, slots):
+    for register in _ascending(touched, count, bits):
         data[at], data[at + 1], data[at + 2] = register >> 8, register & 255, slots[register]
         slots[register] = 0
         at += REGISTER_BYTES
@@ -176,7 +196,7 @@ def lift_registers(hashes: Array, mask: Array, rows: Array, starts: Array) -> tu
     for g in range(len(starts) - 1):
         size += min(REGISTER_BYTES * (starts[g + 1] - starts[g]), REGISTERS)
     data = np.empty(size, np.uint8)
-    slots, touched = np.zeros(REGISTERS, np.uint8), np.empty(REGISTERS, np.int64)
+    slots, touched, bits = np.zeros(REGISTERS, np.uint8), np.empty(REGISTERS, np.int64), np.zeros(REGISTERS // 64, np.uint64)
     for g in range(len(starts) - 1):
         count = 0
         for i in rows[starts[g] : starts[g + 1]]:
@@ -190,7 +210,7 @@ def lift_registers(hashes: Array, mask: Array, rows: Array, starts: Array) -> tu
                     touched[count] = register
                     count += 1
                 slots[register] = max(slots[register], np.uint8(rank))
-        offsets[g + 1] = _write_registers(slots, touched, count, data, offsets[g])
+        offsets[g + 1] = _write_registers(slots, touched, bits, count, data, offsets[g])
     return offsets, data[: offsets[-1]].copy()
 
 
@@ -199,7 +219,7 @@ def merge_registers(before: Array, states: Array, rows: Array, starts: Array) ->
     """(offsets, bytes) of the greatest ranks among each group's states; state i is states[before[i]:before[i + 1]]."""
     offsets = np.zeros(len(starts), np.int64)
     data = np.empty(room(before, rows, starts, REGISTERS), np.uint8)
-    slots, touched = np.zeros(REGISTERS, np.uint8), np.empty(REGISTERS, np.int64)
+    slots, touched, bits = np.zeros(REGISTERS, np.uint8), np.empty(REGISTERS, np.int64), np.zeros(REGISTERS // 64, np.uint64)
     for g in range(len(starts) - 1):
         count = 0
         for i in rows[starts[g] : starts[g + 1]]:
@@ -211,7 +231,7 @@ def merge_registers(before: Array, states: Array, rows: Array, starts: Array) ->
                     touched[count] = register
                     count += 1
                 slots[register] = max(slots[register], rank)
-        offsets[g + 1] = _write_registers(slots, touched, count, data, offsets[g])
+        offsets[g + 1] = _write_registers(slots, touched, bits, count, data, offsets[g])
     return offsets, data[: offsets[-1]].copy()
 
 
