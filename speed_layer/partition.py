@@ -182,6 +182,16 @@ class PartitionWork:
             block, rest = split_block(block, self.limit)
         if not self.dirty:
             self.oldest_s = time.monotonic()
+        try:
+            self._fold(block)
+        except BaseException:
+            self.forget()  # a part of the block is in the memory: it must never be committed
+            raise
+        self.read = block.end
+        self.newest_ms = max(self.newest_ms, int(block.batch.column("timestamp_ms")[-1].as_py()) if len(block) else -1)
+        return rest
+
+    def _fold(self, block: Block) -> None:
         done = self.ingest.feed(block)
         self.counts += done.counts
         self.witness = done.witness or self.witness
@@ -191,9 +201,6 @@ class PartitionWork:
             with stage("merge", done.accepted.num_rows):
                 self.states[view.name].merge(folded.states)
             self.view_counts[view.name] += folded.counts
-        self.read = block.end
-        self.newest_ms = max(self.newest_ms, int(block.batch.column("timestamp_ms")[-1].as_py()) if len(block) else -1)
-        return rest
 
     @property
     def dirty(self) -> bool:

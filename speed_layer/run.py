@@ -3,6 +3,7 @@
 When `stop` is set the worker drains, commits, lets go of its leases and returns; exit code 0.
 """
 
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from speed_layer.worker import Worker
 GROUP = "watershed"
 SHOW_EVERY_S = 1.0
 LOG_EVERY_S = 10.0
+THREADS = min(4, os.cpu_count() or 1)
 
 
 def main(until_caught_up: bool, stop: threading.Event) -> None:
@@ -45,7 +47,7 @@ def main(until_caught_up: bool, stop: threading.Event) -> None:
     store = PostgresSpeedStore(database, views, crash)
     reader = LiveConsumer(settings.kafka_servers(), group_id=GROUP)
     lake, transient = Lake(settings.lake, crash), (StoreUnavailable, Unreachable, LakeError)
-    worker = Worker(sources, store, log, reader, lake, transient, stop, crash, store, settings.snapshot_every_s)
+    worker = Worker(sources, store, log, reader, lake, transient, stop, crash, store, settings.snapshot_every_s, THREADS)
     for source, of, _ in sources:
         warm_up(source, of)
     metrics = serve(worker.stats, settings.metrics_host, settings.metrics_port) if settings.metrics_port else None

@@ -2,8 +2,8 @@
 
     an event is visible within  fetch wait + COMMIT_EVERY_S + one commit    while the worker keeps up (BEHIND_EVERY_S while it does not)
 
-One thread folds and commits; another renews the leases, so that a long fold does not lose them. Safety never rests on time: a lease
-that ran out is fenced by its epoch. On SIGTERM it drains, commits, lets go and returns.
+One thread reads and commits, and has others fold meanwhile; another renews the leases, so that a long fold does not lose them. Safety
+never rests on time: a lease that ran out is fenced by its epoch. On SIGTERM it drains, commits, lets go and returns.
 """
 
 import os
@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Protocol
@@ -32,6 +33,7 @@ COMMIT_EVERY_S = 0.1
 COMMIT_ROWS = 200_000
 BEHIND_EVERY_S = 1.0  # more than COMMIT_ROWS behind, fewer commits gain, and nobody waits for the last second
 BEHIND_ROWS = 1_000_000
+SHARED_ROWS = 20_000  # of one poll: fewer are folded sooner by one thread
 POLL_MS = 50
 LEASE_S = 3.0
 RENEW_S = 1.0
@@ -76,7 +78,8 @@ def worker_name() -> str:
 class Worker:
     """Runs until `stop` is set. `transient` are the errors of a store or log that is down: it waits and tries again.
 
-    With `snapshot_store` it writes what each partition remembers into the lake every `snapshot_every_s`.
+    With `snapshot_store` it writes what each partition remembers into the lake every `snapshot_every_s`. Partitions are folded by
+    `threads` at a time, and committed by one.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Worker:
         crash: CrashPoints | None = None,
         snapshot_store: SnapshotStore | None = None,
         snapshot_every_s: float = SNAPSHOT_EVERY_S,
+        threads: int = 1,
     ) -> None:
         self.name = worker_name()
         crash = crash or NoCrash()
@@ -104,6 +108,7 @@ class Worker:
         self._lost: SimpleQueue[Claim] = SimpleQueue()  # from the thread that renews
         self._rebalanced_s = 0.0
         self._fatal: BaseException | None = None
+        self._pool = ThreadPoolExecutor(threads, "fold") if threads > 1 else None
 
     # ---- life
     def run(self, until: Callable[[], bool] | None = None) -> None:
@@ -129,6 +134,8 @@ class Worker:
             finally:
                 self.snapshot_writer.close()
                 self.reader.close()
+                if self._pool is not None:
+                    self._pool.shutdown()
 
     def _step(self, until: Callable[[], bool] | None) -> bool:
         """One round; whether `until` says that it was the last."""
@@ -252,21 +259,26 @@ class Worker:
         blocks = self.reader.poll(timeout_ms, COMMIT_ROWS)
         if blocks:  # waiting for nothing is no work
             note("fetch", time.perf_counter() - began, sum(map(len, blocks.values())))
-        for (topic, partition), block in blocks.items():
-            sourced = self.sources[topic]
-            work = sourced.works.get(partition)
-            if work is None or work.read is None:
-                continue
-            self._feed(sourced, partition, work, block)
+        held = [(self.sources[topic], partition, block) for (topic, partition), block in blocks.items()]
+        fed = [(s, p, s.works[p], block) for s, p, block in held if p in s.works and s.works[p].read is not None]
+        large = self._pool is not None and sum(len(block) for _, _, _, block in fed) >= SHARED_ROWS
+        if large and self._pool is not None:  # partitions share nothing, and kernels let go of the interpreter
+            futures = [self._pool.submit(work.feed, block) for _, _, work, block in fed]
+            wait(futures)  # whatever one of them raises, none is at work any more
+            rests = [future.result() for future in futures]
+        else:
+            rests = [work.feed(block) for _, _, work, block in fed]
+        for (sourced, partition, work, block), rest in zip(fed, rests, strict=True):
+            self.stats.read(block)
+            self._go_on(sourced, partition, work, rest)
         self.stats.ends(self.reader.end_offsets)
 
-    def _feed(self, sourced: Sourced, partition: int, work: PartitionWork, block: Block) -> None:
-        rest: Block | None = block
-        while rest is not None:
-            self.stats.read(block)
-            rest = work.feed(rest)
-            if (work.full or rest is not None) and not self._commit(sourced, partition):
+    def _go_on(self, sourced: Sourced, partition: int, work: PartitionWork, rest: Block | None) -> None:
+        """Commit what a cut ends, and feed what lies beyond it."""
+        while work.full or rest is not None:
+            if not self._commit(sourced, partition) or rest is None:
                 return
+            rest = work.feed(rest)
 
     def _commit_due(self) -> None:
         now, ends = time.monotonic(), self.reader.end_offsets

@@ -5,22 +5,25 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
+from pipeline.fold import fold
 from pipeline.record import columns
 from sandbox.simulation.events import events, values_of
 from sandbox.simulation.memory_log import MemoryLog
-from sandbox.simulation.play import play
+from sandbox.simulation.play import nights_of, play, quiet
 from sandbox.simulation.prove import Summary, command, prove, run, views_of
 from sandbox.simulation.sample import sample
 from sandbox.simulation.schedule import Actor
 from sandbox.simulation.shrink import shrink
 from sandbox.simulation.texts import matching
-from sandbox.simulation.world import Sizes, Stores
+from sandbox.simulation.world import Sizes, Stores, World
 from sandbox.weather import encode, readings
 from speed_layer.partition import PartitionWork
+from tasks.folding import in_one_thread
 from tests.simulated import VIEWS, Sale, by_shop
 from tests.system import System
 from tests.test_planted_bugs import SegmentKept, without_identities_below
@@ -175,3 +178,28 @@ def test_a_view_is_proven_on_a_sample_of_its_topic(system: System) -> None:
     done = system.run("prove", "hourly_weather", "--sample", "50", "--schedules", "6", "--jobs", "1")
     assert f"the newest 50 records of topic {system.topic}, from 2 partitions" in done.stdout
     assert "no difference in 6 schedules" in done.stdout
+
+
+@pytest.mark.parametrize("call", range(1, 12))
+def test_what_a_fold_that_failed_left_behind_is_never_committed(call: int) -> None:
+    """A block is folded for the first view and not for the second: the worker ends, commits what is whole, and another goes on."""
+    world = World(VIEWS, 11, SIZES)
+    for part in world.log.parts:
+        part.append(len(part.stops))
+    worker, calls = world.worker("w", random.Random(call)), 0
+
+    def failing(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise MemoryError("no room for the states")
+        return fold(*arguments)
+
+    with quiet(), in_one_thread(), nights_of(world):
+        with patch("speed_layer.partition.fold", failing), pytest.raises(MemoryError):
+            for _ in range(100):
+                worker.turn()
+        worker._let_go()
+        assert world.reader.wrong() is None
+        world.settle()
+    assert world.broken is None
