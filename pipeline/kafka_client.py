@@ -1,7 +1,7 @@
 """Connections to Kafka, what kafka-python 3.0.12 hides that is needed, and its errors in plain words.
 
-The one module of pipeline that imports kafka. Invariant: what leaves `open_client` is connected and creates no topics;
-what cannot connect raises a LogError that tells a wrong address from refused credentials.
+With kafka_fetch and kafka_transport, where pipeline imports kafka. Invariant: what leaves `open_client` is connected and creates
+no topics; what cannot connect raises a LogError that tells a wrong address from refused credentials.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.protocol.consumer import FetchRequest
 
 from pipeline.errors import LogError
+from pipeline.kafka_transport import widen
 from pipeline.log import AccessDenied, MissingTopic, Unreachable
 
 __all__ = [
@@ -45,7 +46,7 @@ T = TypeVar("T")
 ADDRESS_HELP = "check the setting kafka in luigi.cfg, or WATERSHED_KAFKA"
 # One fetch per partition is in flight at a time, so these bound the memory of a reader (before decompression).
 FETCH_MAX_BYTES = 50 * 1024 * 1024
-PARTITION_FETCH_MAX_BYTES = 4 * 1024 * 1024
+PARTITION_FETCH_MAX_BYTES = 2 * 1024 * 1024
 CREDENTIAL_ERRORS = (
     kafka_errors.SaslAuthenticationFailedError,
     kafka_errors.UnsupportedSaslMechanismError,
@@ -116,6 +117,7 @@ class _Client(KafkaNetClient):  # type: ignore[misc]  # kafka-python has no type
             self._note_refusal(node.node_id, conn)
 
         self._manager._connect = connect_noting_refusal
+        widen(self._manager)
 
     def _note_refusal(self, node_id: Any, conn: Any) -> None:
         """Put a refusal where get_connection looks, which raises it at the next attempt.

@@ -30,6 +30,7 @@ from pipeline.kafka_client import (
     open_client,
     positions,
 )
+from pipeline.kafka_fetch import fit, take, tiled
 from pipeline.log import (
     MAX_BYTES,
     MAX_RECORDS,
@@ -39,7 +40,6 @@ from pipeline.log import (
     RetentionPassed,
     TopicDescription,
     Unreachable,
-    blocks_of,
     last_hash,
 )
 
@@ -131,13 +131,14 @@ class KafkaLog:
         )
         position, moved_at = start, time.monotonic()
         try:
+            fit(consumer)
             consumer.assign([at])
             consumer.seek(at, start)
             while position < end:
-                records = consumer.poll(timeout_ms=POLL_MS, max_records=max_records).get(at, [])
+                batches = take(consumer, POLL_MS, max_records, max_bytes).get(at, [])
                 reached = min(positions(consumer)[at], end)
                 if reached > position:
-                    yield from blocks_of(records, position, reached, max_bytes)
+                    yield from tiled(batches, position, reached)
                     position, moved_at = reached, time.monotonic()
                 elif time.monotonic() - moved_at > self._stall_s:
                     raise Unreachable(

@@ -10,13 +10,17 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import structlog
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
 
 from pipeline.errors import LogError
 from pipeline.kafka_client import CONSUMER_CONFIG, explained, open_client, positions, watch_fetches
+from pipeline.kafka_fetch import fit, joined, take
 from pipeline.kafka_log import KafkaLog
-from pipeline.log import MAX_RECORDS, Block, MissingTopic, TopicRecreated, Unreachable, raw_batch
+from pipeline.log import MAX_RECORDS, Block, MissingTopic, TopicRecreated, Unreachable
+
+log = structlog.get_logger("speed")
 
 Partition = tuple[str, int]  # (topic, partition)
 
@@ -108,7 +112,7 @@ class LiveConsumer:
 
     def _poll(self, consumer: KafkaConsumer, timeout_ms: int, max_records: int) -> dict[Partition, Block]:
         try:
-            records = consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
+            batches = take(consumer, timeout_ms, max_records)
         except (kafka_errors.OffsetOutOfRangeError, kafka_errors.LogTruncationError) as error:
             raise self._out_of_range(error) from error
         except kafka_errors.KafkaError as error:
@@ -119,7 +123,7 @@ class LiveConsumer:
         for at, reached in positions(consumer).items():
             start = self._positions[at]
             if reached > start:
-                blocks[at] = Block(raw_batch(records.get(at, [])), start, reached)
+                blocks[at] = Block(joined(batches.get(at, [])), start, reached)
                 self._positions[at] = reached
         return blocks
 
@@ -227,6 +231,8 @@ class LiveConsumer:
                 request_timeout_ms=REQUEST_TIMEOUT_MS,
                 **{**CONSUMER_CONFIG, **self._security},
             )
+            if slow := fit(consumer):
+                log.warning("reading record by record", reason=slow)
             watch_fetches(consumer, self._answered, self._failed)
             self._consumer, self._cluster = consumer, client.cluster
             self._failures.clear()

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,7 @@ def any_log(request: pytest.FixtureRequest) -> Iterator[KafkaLog]:
 @pytest.fixture(scope="module")
 def transactional(real_kafka: str) -> Iterator[Written]:
     """Plain records and transactions, committed and aborted, on two partitions; both end in aborted records."""
-    log = KafkaLog(real_kafka)
-    topic = new_topic(log, 2)
+    topic = new_topic(log := KafkaLog(real_kafka), 2)
     rows: dict[int, dict[int, Any]] = {0: {}, 1: {}}
 
     def send(to: KafkaProducer, keep: bool, partition: int, value: bytes | None, key: bytes | None = b"k") -> None:
@@ -125,8 +125,8 @@ def transactional(real_kafka: str) -> Iterator[Written]:
     with_transactions.close()
     plain.close()
     with closing(KafkaConsumer(bootstrap_servers=real_kafka)) as reader:  # of uncommitted ones: up to the high watermark
-        high = list(reader.end_offsets([TopicPartition(topic, partition) for partition in rows]).values())
-    wait_for(lambda: log.end_offsets(topic) == high, "the last transaction is decided on the partitions too, not just at its coordinator")
+        high = partial(reader.end_offsets, [TopicPartition(topic, partition) for partition in rows])
+        wait_for(lambda: log.end_offsets(topic) == list(high().values()), "the last transaction is decided on the partitions too")
     yield Written(log, topic, rows, log.end_offsets(topic))
     log.close()
 

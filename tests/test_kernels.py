@@ -19,7 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pipeline.arrays import codes, decimals, from_limbs, limbs, text_buffers, valid
-from pipeline.groups import HashTable, capacity_for, group, hash_rows, number_rows
+from pipeline.groups import HashTable, capacity_for, group, hash_rows
 from pipeline.kernels.hashing import hash_bytes, hash_ints
 from pipeline.kernels.reduce import best_by_group, count_by_group, sum_ints_by_group, sum_limbs_by_group, sum_squares_by_group
 from pipeline.kernels.tables import entries_since, mark_duplicates
@@ -397,32 +397,3 @@ def test_the_collision_of_the_reserved_hash_is_the_only_one() -> None:
     pairs = [(0, 0), (0, 1), (1, 0), (0, 2)]
     number, _ = group(hashes_of(pairs))
     assert Counter(number.tolist()) == {0: 2, 1: 1, 2: 1}
-
-
-KEYS = st.tuples(st.sampled_from(["a", "b", "", "é", "ab"]), st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3), st.integers(-5, 5))
-
-
-@settings(deadline=None)
-@given(rows=st.lists(KEYS, max_size=40), encoded=st.booleans())
-def test_rows_are_numbered_by_tables_as_by_their_hashes(rows: list[tuple[str, int, int]], encoded: bool) -> None:
-    texts, numbers = pa.array([r[0] for r in rows], pa.string()), pa.array([r[1] for r in rows], pa.int64())
-    windows = np.array([r[2] for r in rows], np.int64)
-    wanted = group(hash_rows([(texts, ColumnType("str")), (numbers, ColumnType("int")), (pa.array(windows), ColumnType("int"))]))
-    first = texts.dictionary_encode() if encoded else texts
-    found = number_rows([(first, ColumnType("str")), (numbers, ColumnType("int"))], windows)
-    assert [a.tolist() for a in found] == [a.tolist() for a in wanted]
-
-
-def test_a_dictionary_that_names_a_value_twice_is_one_group() -> None:
-    array = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 1]), pa.array(["a", "b", "a"]))
-    number, first = number_rows([(array, ColumnType("str"))], np.zeros(4, np.int64))
-    assert (number.tolist(), first.tolist()) == ([0, 1, 0, 1], [0, 1])
-
-
-def test_few_and_many_codes_give_the_same_numbers() -> None:
-    rng = np.random.default_rng(4)
-    for spread in (3, 10**4, 2**62):
-        values, windows = rng.integers(-spread, spread, 5000), rng.integers(0, 400, 5000)
-        hashed = group(hash_rows([(pa.array(values), ColumnType("int")), (pa.array(windows), ColumnType("int"))]))
-        found = number_rows([(pa.array(values), ColumnType("int"))], windows)
-        assert all((a == b).all() for a, b in zip(found, hashed, strict=True))

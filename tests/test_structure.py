@@ -28,7 +28,7 @@ ALLOWED = {
 }
 # Where a third party may be imported: files and packages. Tests and benchmarks may import any.
 HOMES = {
-    "kafka": {"pipeline/kafka_client.py", "speed_layer/consumer.py", "sandbox"},
+    "kafka": {"pipeline/kafka_client.py", "pipeline/kafka_fetch.py", "pipeline/kafka_transport.py", "speed_layer/consumer.py", "sandbox"},
     "luigi": {"tasks"},
     "sqlalchemy": {"serving"},
     "psycopg2": {"serving", "sandbox"},

@@ -92,9 +92,7 @@ def copy_bytes(source, start, end, target, at):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def trailing_zeros(context, value):  # type: ignore[no-untyped-def]
-    """How many zero bits a uint64, which is not 0, ends in."""
-
+def _trailing_zeros(context, value):  # type: ignore[no-untyped-def]
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
@@ -102,9 +100,15 @@ def trailing_zeros(context, value):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
+def zeros_behind(value):  # type: ignore[no-untyped-def]
+    """How many zero bits a uint64, which is not 0, ends in; int64."""
+    return np.int64(_trailing_zeros(value))  # type: ignore[call-arg]
+
+
+@njit(inline="always")
 def first_byte(marks):  # type: ignore[no-untyped-def]
     """The number of the lowest byte of `marks` (uint64, not 0) whose high bit is set."""
-    return np.int64(trailing_zeros(marks) >> np.uint64(3))  # type: ignore[call-arg]
+    return zeros_behind(marks) >> 3
 
 
 @njit(inline="always")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from pipeline.kernels.bytes import trailing_zeros
+from pipeline.kernels.bytes import zeros_behind
 
 Array = np.ndarray[Any, Any]
 
@@ -64,9 +64,9 @@ def _ascending(touched, count, bits):  # type: ignore[no-untyped-def]
         bits[touched[k] >> 6] |= np.uint64(1) << np.uint64(touched[k] & 63)
     k = 0
     for w in range(len(bits)):
-        rest = bits[w]
+        rest: Any = bits[w]
         while rest:
-            touched[k] = 64 * w + np.int64(trailing_zeros(rest))  # type: ignore[call-arg]
+            touched[k] = 64 * w + zeros_behind(rest)
             rest &= rest - np.uint64(1)
             k += 1
         bits[w] = np.uint64(0)
