@@ -202,6 +202,15 @@ def blocks_of(records: Sequence[Any], start: int, end: int, max_bytes: int = MAX
         first, start = last, upto
 
 
+def join_blocks(blocks: Sequence[Block]) -> Block:
+    """Blocks that follow one another as one."""
+    if len(blocks) == 1:
+        return blocks[0]
+    table = pa.Table.from_batches([block.batch for block in blocks], RAW_SCHEMA).combine_chunks()
+    found = table.to_batches()
+    return Block(found[0] if found else EMPTY_BATCH, blocks[0].start, blocks[-1].end)
+
+
 def raw_batch(records: Sequence[Any]) -> pa.RecordBatch:
     """ConsumerRecords as one RecordBatch of RAW_SCHEMA, column by column."""
     if not records:

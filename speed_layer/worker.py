@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Protocol
@@ -22,7 +22,7 @@ from pipeline.definition import Source, View
 from pipeline.errors import Refused
 from pipeline.handover import Claim, CrashPoints, Generation, NoCrash, SnapshotStore, SpeedStore
 from pipeline.lake import Lake
-from pipeline.log import Block, Log
+from pipeline.log import Block, Log, join_blocks
 from pipeline.stages import note, stage
 from speed_layer.partition import PartitionWork, Parts
 from speed_layer.sharing import moves
@@ -33,7 +33,8 @@ COMMIT_EVERY_S = 0.1
 COMMIT_ROWS = 200_000
 BEHIND_EVERY_S = 1.0  # more than COMMIT_ROWS behind, fewer commits gain, and nobody waits for the last second
 BEHIND_ROWS = 1_000_000
-SHARED_ROWS = 20_000  # of one poll: fewer are folded sooner by one thread
+GATHERED_ROWS = 200_000  # of several polls, while behind
+SHARED_ROWS = 5_000  # fewer are folded sooner by this thread
 POLL_MS = 50
 LEASE_S = 3.0
 RENEW_S = 1.0
@@ -252,26 +253,55 @@ class Worker:
         self.reader.assign(wanted)
 
     def _read(self, timeout_ms: int) -> None:
+        """Read and fold; while far behind the log's end, read on during the folding, for as long as no commit is due."""
         if not any(s.works for s in self.sources.values()):
             self.stop.wait(timeout_ms / 1000)
             return
-        began = time.perf_counter()
-        blocks = self.reader.poll(timeout_ms, COMMIT_ROWS)
-        if blocks:  # waiting for nothing is no work
-            note("fetch", time.perf_counter() - began, sum(map(len, blocks.values())))
-        held = [(self.sources[topic], partition, block) for (topic, partition), block in blocks.items()]
-        fed = [(s, p, s.works[p], block) for s, p, block in held if p in s.works and s.works[p].read is not None]
-        large = self._pool is not None and sum(len(block) for _, _, _, block in fed) >= SHARED_ROWS
-        if large and self._pool is not None:  # partitions share nothing, and kernels let go of the interpreter
-            futures = [self._pool.submit(work.feed, block) for _, _, work, block in fed]
-            wait(futures)  # whatever one of them raises, none is at work any more
-            rests = [future.result() for future in futures]
-        else:
-            rests = [work.feed(block) for _, _, work, block in fed]
-        for (sourced, partition, work, block), rest in zip(fed, rests, strict=True):
-            self.stats.read(block)
-            self._go_on(sourced, partition, work, rest)
+        began, rows = time.monotonic(), 0
+        blocks = self._poll(timeout_ms)
+        while blocks:
+            held = [(self.sources[topic], partition, block) for (topic, partition), block in blocks.items()]
+            fed = [(s, p, s.works[p], block) for s, p, block in held if p in s.works and s.works[p].read is not None]
+            rows += sum(len(block) for _, _, _, block in fed)
+            futures: list[Future[Block | None]] = []
+            try:
+                futures += (self._folder(work, block) for _, _, work, block in fed)
+                go_on = self._pool is not None and self._behind(blocks) and rows < BEHIND_ROWS and time.monotonic() - began < BEHIND_EVERY_S
+                blocks = self._poll(timeout_ms) if go_on else {}
+            finally:
+                wait(futures)  # whatever happens, nothing is at work on a partition any more
+            for (sourced, partition, work, block), future in zip(fed, futures, strict=True):
+                self.stats.read(block)
+                self._go_on(sourced, partition, work, future.result())
         self.stats.ends(self.reader.end_offsets)
+
+    def _folder(self, work: PartitionWork, block: Block) -> Future[Block | None]:
+        """Fold a block: in another thread where that is worth it, for partitions share nothing and kernels let go of the interpreter."""
+        if self._pool is not None and len(block) >= SHARED_ROWS:
+            return self._pool.submit(work.feed, block)
+        done: Future[Block | None] = Future()
+        done.set_result(work.feed(block))
+        return done
+
+    def _behind(self, blocks: Mapping[At, Block]) -> bool:
+        ends = self.reader.end_offsets
+        return any(ends.get(at, 0) - block.end > COMMIT_ROWS for at, block in blocks.items())
+
+    def _poll(self, timeout_ms: int) -> dict[At, Block]:
+        """What has arrived; while far behind, of several polls: what a block costs is shared by more records."""
+        began = time.perf_counter()
+        found: dict[At, list[Block]] = {}
+        rows = 0
+        while rows < GATHERED_ROWS:
+            blocks = self.reader.poll(timeout_ms, COMMIT_ROWS)
+            for at, block in blocks.items():
+                found.setdefault(at, []).append(block)
+            rows += sum(map(len, blocks.values()))
+            if not blocks or not self._behind(blocks):
+                break
+        if found:  # waiting for nothing is no work
+            note("fetch", time.perf_counter() - began, rows)
+        return {at: join_blocks(of) for at, of in found.items()}
 
     def _go_on(self, sourced: Sourced, partition: int, work: PartitionWork, rest: Block | None) -> None:
         """Commit what a cut ends, and feed what lies beyond it."""
