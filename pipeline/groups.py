@@ -35,8 +35,8 @@ def hash_rows(columns: Sequence[tuple[pa.Array, ColumnType]]) -> Hashes:
 
 
 def capacity_for(entries: int) -> int:
-    """The power of two that keeps a table at most half full."""
-    return max(16, 1 << (2 * entries - 1).bit_length())
+    """The power of two that keeps a table at most three quarters full: 32 to 64 bytes an entry, once there are some."""
+    return max(16, 1 << (entries + -(-entries // 3) - 1).bit_length())
 
 
 def group(hashes: Hashes) -> tuple[Ints, Ints]:

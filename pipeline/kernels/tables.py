@@ -1,4 +1,4 @@
-"""Open-addressing tables from 128-bit hashes to int64: linear probing over powers of two, at most half full.
+"""Open-addressing tables from 128-bit hashes to int64: linear probing over powers of two, at most three quarters full.
 
     slot(h) = the first slot from h.low mod capacity on that holds h or is free
 
@@ -45,7 +45,7 @@ def _announce(keys, values, mask, hashes, i):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def group_rows(keys: Array, values: Array, hashes: Array) -> tuple[Array, Array]:
-    """Number rows by hash: (group int64 (n,), first row of each group int64). `keys`/`values` must be empty, capacity >= 2 n."""
+    """Number rows by hash: (group int64 (n,), first row of each group int64). `keys`/`values` must be empty, capacity > n."""
     n = len(hashes)
     group = np.empty(n, np.int64)
     first = np.empty(n, np.int64)
@@ -93,7 +93,7 @@ def find(keys: Array, values: Array, hashes: Array) -> Array:
 
 @njit(cache=True, nogil=True)
 def put(keys: Array, values: Array, hashes: Array, new: Array) -> int:
-    """Set the value of each hash; how many were absent. The caller keeps capacity >= 2 * (filled + n)."""
+    """Set the value of each hash; how many were absent. The caller keeps capacity > filled + n."""
     added = 0
     mask, key_memory, value_memory = np.uint64(len(keys) - 1), keys.ctypes.data, values.ctypes.data
     for i in range(len(hashes)):
