@@ -277,3 +277,11 @@ def as_record(timestamp_ms: int, value: bytes | None) -> Record:
 def test_another_horizon_is_another_source_and_its_views_are_other_views() -> None:
     view = View(name="v", source=SOURCE, key=("station",), window=tumbling(hours=1), aggregates={"n": Count()})
     assert replace(view, source=replace(SOURCE, identity_horizon=timedelta(days=1))) != view
+
+
+def test_a_snapshot_is_sorted_by_both_halves_of_its_hashes() -> None:
+    hashes = np.array([[5, 2], [1, 9], [5, 1], [0, 3]], np.uint64)
+    found = IdentitySnapshot(7, 8, hashes, np.arange(4)).in_order()
+    assert (found.hashes.tolist(), found.seen_ms.tolist()) == ([[0, 3], [1, 9], [5, 1], [5, 2]], [3, 1, 2, 0])
+    distinct = IdentitySnapshot(7, 8, hashes[1:], np.arange(3)).in_order()
+    assert (distinct.hashes.tolist(), distinct.seen_ms.tolist()) == ([[0, 3], [1, 9], [5, 1]], [2, 0, 1])
