@@ -17,7 +17,8 @@ from pipeline import View
 from pipeline.settings import Settings
 from watershed import app
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 
 
 def test_the_view_of_the_readme_is_a_view() -> None:
@@ -57,3 +58,17 @@ def test_every_target_of_the_readme_is_in_make_help() -> None:
     makefile = (Path(__file__).parent.parent / "Makefile").read_text()
     for target in set(re.findall(r"(?:`|^    )make ([a-z-]+)", README, re.MULTILINE)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_what_the_page_on_exactness_names_is_there() -> None:
+    """A table that points at code and tests is worth what its pointers are."""
+    text = (ROOT / "docs/EXACTNESS.md").read_text()
+    paths = set(re.findall(r"`([a-z_]+/[\w/.*]+)`", text))
+    assert len(paths) > 25
+    missing = {path for path in paths if not list(ROOT.glob(path.removesuffix("*") + "*" if path.endswith("*") else path))}
+    assert not missing
+    source = "\n".join(file.read_text() for folder in ("pipeline", "serving", "speed_layer", "tasks") for file in (ROOT / folder).rglob("*.py"))
+    names = set(re.findall(r"`((?:[A-Z]\w+\.)?\w+)`(?:, `(\w+)`)? in `", text))
+    assert names
+    for name in {part.rpartition(".")[2] for pair in names for part in pair if part}:
+        assert re.search(rf"^\s*(def|class) {name}\b|^{name} = ", source, re.MULTILINE), f"{name} is nowhere defined"
