@@ -14,12 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipeline.errors import DefinitionError, SettingsError, did_you_mean
+from pipeline.errors import DefinitionError, LogError, SettingsError, did_you_mean
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.settings import Settings, by_source
 from serving.audit import Audit, Report
 from serving.connection import engine
+from serving.reading import PartitionStatus, Status
 from serving.reading import status as read_status
 from serving.setup import require
 
@@ -125,16 +126,32 @@ def _print(reports: list[Report], reference: bool, seed: int) -> None:
 
 
 def status(as_json: bool) -> None:
-    """Print positions, lag, cuts and workers."""
+    """Print positions, lag, cuts and workers; what only Kafka knows is left open where it does not answer, and its error raised then."""
     settings = Settings.load()
     found = read_status(engine(settings.postgres_url(), application_name="watershed status"))
-    log = KafkaLog(settings.kafka_servers())
-    ends = {topic: log.end_offsets(topic) for topic in found.ledger}
-    rows = [{**asdict(p), "log_end": ends[p.topic][p.partition], "lag": ends[p.topic][p.partition] - p.position} for p in found.partitions]
+    log, ends, trouble = KafkaLog(settings.kafka_servers()), dict[str, list[int]](), None
+    for topic in found.ledger:
+        try:
+            ends[topic] = log.end_offsets(topic)
+        except LogError as error:
+            trouble = trouble or error
+    rows = [_row(p, ends.get(p.topic, [])) for p in found.partitions]
     if as_json:
         ledgers = {topic: [asdict(c) for c in ledger] for topic, ledger in found.ledger.items()}
         _document({"partitions": rows, "cuts": ledgers, "workers": dict(found.workers)})
-        return
+    else:
+        _print_status(found, rows)
+    if trouble is not None:
+        raise trouble
+
+
+def _row(p: PartitionStatus, ends: list[int]) -> dict[str, Any]:
+    """One partition; a topic made anew may have fewer."""
+    end = ends[p.partition] if p.partition < len(ends) else None
+    return {**asdict(p), "log_end": end, "lag": None if end is None else end - p.position}
+
+
+def _print_status(found: Status, rows: list[dict[str, Any]]) -> None:
     console = Console()
     console.print(_partitions(rows))
     for topic, ledger in found.ledger.items():
@@ -153,7 +170,7 @@ def _partitions(rows: list[dict[str, Any]]) -> Table:
         table.add_column(name, justify="right" if name in ("cut", "position", "log end", "lag") else "left")
     for r in rows:
         held = r["worker"] if r["lease_s"] is not None and r["lease_s"] > 0 else "-"
-        figures = (f"{r[name]:,}" for name in ("cut", "position", "log_end", "lag"))
+        figures = ("?" if r[name] is None else f"{r[name]:,}" for name in ("cut", "position", "log_end", "lag"))
         table.add_row(f"{r['topic']}/{r['partition']}", *figures, _ago(r["cut_at"]), _ago(r["position_at"]), held)
     return table
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.processes import free_ports
 from sandbox.weather import encode, readings
 from tests.system import System, wait_for
 
@@ -155,3 +156,16 @@ def test_rebuild_mends_damaged_real_time_views_while_a_worker_runs(system: Syste
     system.assert_exact()
     system.night("2013-01-03")
     system.assert_exact()
+
+
+def test_status_shows_the_positions_though_kafka_does_not_answer(system: System) -> None:
+    system.run("init", "--partitions", "2")
+    send(system, 0, 10)
+    system.catch_up()
+    (port,) = free_ports(1)
+    done = system.run("status", "--json", check=False, WATERSHED_KAFKA=f"127.0.0.1:{port}")
+    assert done.returncode == 1 and "cannot be reached" in done.stderr and "Traceback" not in done.stderr
+    rows = json.loads(done.stdout)["partitions"]
+    assert [(r["position"], r["log_end"], r["lag"]) for r in rows] == [(5, None, None), (5, None, None)]
+    table = system.run("status", check=False, WATERSHED_KAFKA=f"127.0.0.1:{port}")
+    assert table.returncode == 1 and "?" in table.stdout
