@@ -31,7 +31,8 @@ from speed_layer.stats import Stats
 
 COMMIT_EVERY_S = 0.1
 COMMIT_ROWS = 200_000
-BEHIND_EVERY_S = 1.0  # more than COMMIT_ROWS behind, fewer commits gain, and nobody waits for the last second
+BEHIND_OFFSETS = 50_000  # further from the log's end, fewer commits gain, and nobody waits for the last second
+BEHIND_EVERY_S = 1.0
 BEHIND_ROWS = 1_000_000
 GATHERED_ROWS = 200_000  # of several polls, while behind
 SHARED_ROWS = 5_000  # fewer are folded sooner by this thread
@@ -285,7 +286,7 @@ class Worker:
 
     def _behind(self, blocks: Mapping[At, Block]) -> bool:
         ends = self.reader.end_offsets
-        return any(ends.get(at, 0) - block.end > COMMIT_ROWS for at, block in blocks.items())
+        return any(ends.get(at, 0) - block.end > BEHIND_OFFSETS for at, block in blocks.items())
 
     def _poll(self, timeout_ms: int) -> dict[At, Block]:
         """What has arrived; while far behind, of several polls: what a block costs is shared by more records."""
@@ -315,7 +316,7 @@ class Worker:
         for topic, sourced in self.sources.items():
             for partition, work in list(sourced.works.items()):
                 if work.dirty and work.read is not None:
-                    behind = ends.get((topic, partition), 0) - work.read > COMMIT_ROWS
+                    behind = ends.get((topic, partition), 0) - work.read > BEHIND_OFFSETS
                     every_s, rows = (BEHIND_EVERY_S, BEHIND_ROWS) if behind else (COMMIT_EVERY_S, COMMIT_ROWS)
                     if now - work.oldest_s >= every_s or work.counts.records >= rows:
                         self._commit(sourced, partition)

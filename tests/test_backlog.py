@@ -12,7 +12,7 @@ from benchmarks.place import RESULT, same
 from benchmarks.produce import send
 from tests.system import System, wait_for
 
-EVENTS, SEED = 900_000, 5
+EVENTS, SEED = 600_000, 5
 VIEWS = """
 from dataclasses import replace
 from benchmarks.views_bench import events as base, minutes as of

@@ -29,7 +29,7 @@ from tasks.folding import in_one_thread
 from tests.strategies import partitions, view_sets
 from tests.test_planted_bugs import SegmentKept, without_identities_below
 
-EXAMPLES = int(os.environ.get("WATERSHED_TEST_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("WATERSHED_TEST_EXAMPLES", "100"))
 STEPS = 25
 BURST = 40
 RECORDS = 16
