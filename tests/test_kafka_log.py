@@ -125,8 +125,9 @@ def transactional(real_kafka: str) -> Iterator[Written]:
     with_transactions.close()
     plain.close()
     with closing(KafkaConsumer(bootstrap_servers=real_kafka)) as reader:  # of uncommitted ones: up to the high watermark
-        high = partial(reader.end_offsets, [TopicPartition(topic, partition) for partition in rows])
-        wait_for(lambda: log.end_offsets(topic) == list(high().values()), "the last transaction is decided on the partitions too")
+        parts = [TopicPartition(topic, partition) for partition in rows]  # the client answers them in any order
+        high = partial(reader.end_offsets, parts)
+        wait_for(lambda: log.end_offsets(topic) == [high()[part] for part in parts], "the last transaction is decided")
     yield Written(log, topic, rows, log.end_offsets(topic))
     log.close()
 
