@@ -58,7 +58,15 @@ def fold(view: View, accepted: pa.RecordBatch) -> Folded:
 
 def needs_places(view: View) -> bool:
     """Whether folding looks at PARTITION and OFFSET, be it to name what an expression cannot be computed for."""
-    return bool(view.derive) or view.where_tree is not None or any(aggregate.ordered for aggregate in view.aggregates.values())
+    return _computes(view) or _is_ordered(view)
+
+
+def _computes(view: View) -> bool:
+    return bool(view.derive) or view.where_tree is not None
+
+
+def _is_ordered(view: View) -> bool:
+    return any(aggregate.ordered for aggregate in view.aggregates.values())
 
 
 def columns_of(views: Iterable[View]) -> set[str]:
@@ -66,13 +74,13 @@ def columns_of(views: Iterable[View]) -> set[str]:
     found: set[str] = set()
     for view in views:
         declared = {column.name for column in view.source.columns}
-        found |= declared if view.derive or view.where_tree is not None else _used(view) & declared
+        found |= declared if _computes(view) else _used(view) & declared
     return found
 
 
 def encoded_of(view: View) -> list[str]:
     """Its text keys that may come with a dictionary: nothing but the grouping looks at them."""
-    if view.derive or view.where_tree is not None:
+    if _computes(view):
         return []
     folded = {aggregate.column for aggregate in view.aggregates.values()}
     return [name for name in view.key if view.types[name].kind == "str" and name not in folded]
@@ -90,7 +98,7 @@ def _derive_and_filter(view: View, columns: dict[str, pa.Array], failed: Any, re
         reasons.append(text)
         failed[mask] = True
 
-    seen = {c.name: enter(columns[c.name], c.type) for c in view.source.columns} if view.derive or view.where_tree else {}
+    seen = {c.name: enter(columns[c.name], c.type) for c in view.source.columns} if _computes(view) else {}
     own = dict(seen)
     for name, derived in view.derive.items():
         columns[name], lost = derive(derived.tree, derived.column_type, own, rows)
@@ -114,13 +122,11 @@ def _key_bytes(view: View, columns: dict[str, pa.Array], rows: int) -> np.ndarra
     total = np.zeros(rows, np.int64)
     for name in view.key:
         if view.types[name].kind == "str":
-            column = columns[name]
-            if isinstance(column, pa.DictionaryArray):
-                offsets, _ = text_buffers(column.dictionary)
-                total += np.diff(offsets)[np.asarray(column.indices.to_numpy(zero_copy_only=False), np.int64)]
-                continue
-            offsets, _ = text_buffers(column)  # of a null: empty
-            total += np.diff(offsets)
+            column: Any = columns[name]
+            encoded = isinstance(column, pa.DictionaryArray)
+            offsets, _ = text_buffers(column.dictionary if encoded else column)  # of a null: empty
+            sizes = np.diff(offsets)
+            total += sizes[np.asarray(column.indices.to_numpy(zero_copy_only=False), np.int64)] if encoded else sizes
     return total
 
 
@@ -128,7 +134,7 @@ def _lift(view: View, columns: dict[str, pa.Array]) -> pa.Table:
     times = codes(columns[view.source.event_time], TIME)
     window = times // view.window.size_us
     number, first = number_rows([(columns[name], view.types[name]) for name in view.key], window)
-    if any(aggregate.ordered for aggregate in view.aggregates.values()):
+    if _is_ordered(view):
         partition, offset = codes(columns[PARTITION], INT), codes(columns[OFFSET], INT)
     else:
         partition = offset = np.zeros(len(times), np.int64)

@@ -16,9 +16,7 @@ from pipeline.types import ColumnType
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
-
-
-FEW_CODES = 65_536
+FEW_CODES = 65_536  # a table of so many numbers is always worth it
 
 
 def hash_rows(columns: Sequence[tuple[pa.Array, ColumnType]]) -> Hashes:
@@ -50,18 +48,21 @@ def number_rows(columns: Sequence[tuple[pa.Array, ColumnType]], integers: Ints) 
 
     Columns without nulls; one that is dictionary-encoded is never decoded. `integers` is one more column, int64 of the same length.
     """
-    rows = len(integers)
-    limit = max(4 * rows, FEW_CODES)
+    limit = max(4 * len(integers), FEW_CODES)
     number, size = _few_codes(integers, limit)
     for array, type in columns:
         own, count = _codes_of(array, type, limit)
         if size * count > limit:  # each is at most `limit` by itself, so that the product fits
-            number, first = group(hash_ints(number, np.zeros((rows, 2), np.uint64)))
+            number, first = _by_hash(number)
             size = max(1, len(first))
         number, size = number * count + own, size * count
     if size <= limit:
         return number_codes(number, size)
-    return group(hash_ints(number, np.zeros((rows, 2), np.uint64)))
+    return _by_hash(number)
+
+
+def _by_hash(values: Ints) -> tuple[Ints, Ints]:
+    return group(hash_ints(values, np.zeros((len(values), 2), np.uint64)))
 
 
 def _codes_of(array: pa.Array, type: ColumnType, limit: int) -> tuple[Ints, int]:
@@ -83,7 +84,7 @@ def _few_codes(values: Ints, limit: int) -> tuple[Ints, int]:
     size = int(values.max()) - least + 1
     if size <= limit:
         return values - least, size
-    number, first = group(hash_ints(values, np.zeros((len(values), 2), np.uint64)))
+    number, first = _by_hash(values)
     return number, len(first)
 
 

@@ -70,8 +70,9 @@ class Ingest:
         self.partition = partition
         self.identities = Identities(source.horizon_ms, snapshot)
         self._kept = [n for n, c in enumerate(source.columns) if columns is None or c.name in columns]
-        self._schema = pa.schema([clean_schema(source).field(n) for n in self._kept] + POSITION_FIELDS)
-        self._identity = next(c for c in source.columns if c.name == source.identity)
+        whole = clean_schema(source)
+        self._schema = pa.schema([whole.field(n) for n in self._kept] + POSITION_FIELDS)
+        self._identity = next(n for n, c in enumerate(source.columns) if c.name == source.identity)
 
     def feed(self, block: Block) -> Ingested:
         """Take the next block; the usual mistake is to feed one twice after a failed commit: then start again from a snapshot."""
@@ -84,9 +85,8 @@ class Ingest:
             columns, reason, reasons = self._validate(decoded.columns, decoded.breaches, len(decoded.rows))
         good = reason < 0
         valid = np.flatnonzero(good)
-        identity = columns[list(decoded.columns).index(self._identity.name)]
         with stage("dedupe", raw.num_rows):
-            hashes = hash_rows([(identity, self._identity.type)])
+            hashes = hash_rows([(columns[self._identity], self.source.columns[self._identity].type)])
             duplicate = self.identities.mark(hashes if good.all() else hashes[valid], times[decoded.rows[valid]])
             accepted = self._accepted(columns, valid[~duplicate], decoded.rows, block, timestamps)
         bad = np.flatnonzero(~good)

@@ -25,7 +25,7 @@ from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.legacy_records import LegacyRecordBatch
 from kafka.record.memory_records import MemoryRecords
 
-from pipeline.log import EMPTY_BATCH, MAX_BYTES, Block, blocks_of, raw_batch
+from pipeline.log import EMPTY_BATCH, MAX_BYTES, Block, blocks_of, joined, raw_batch
 from pipeline.record_batches import Batch, DamagedLog, Records, read_header, slices
 
 FITS = ("3.0.12",)
@@ -323,12 +323,3 @@ def tiled(batches: Sequence[pa.RecordBatch], start: int, end: int) -> Iterator[B
         upto = int(batch.column("offset")[-1].as_py()) + 1 if number + 1 < len(kept) else end
         yield Block(batch, start, upto)
         start = upto
-
-
-def joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """All of them in one."""
-    if len(batches) == 1:
-        return batches[0]
-    if not batches:
-        return EMPTY_BATCH
-    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]

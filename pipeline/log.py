@@ -155,10 +155,15 @@ class Log(Protocol):
         """Let go of connections; the object can be used again and then opens new ones."""
 
 
-def refuse_regrown(log: Log, topic: str, partition: int, offset: int, hash: str) -> None:
-    """LogTruncated when the record at `offset` is not the one whose `record_hash` is `hash` (hex); nothing when it is gone."""
+def holds_another(log: Log, topic: str, partition: int, offset: int, hash: str) -> bool:
+    """Whether the record at `offset` is not the one whose `record_hash` is `hash` (hex); False when it is gone."""
     found = log.witness(topic, partition, offset + 1)
-    if found is not None and found.hex() != hash:
+    return found is not None and found.hex() != hash
+
+
+def refuse_regrown(log: Log, topic: str, partition: int, offset: int, hash: str) -> None:
+    """LogTruncated when the log holds another record at `offset`, see holds_another."""
+    if holds_another(log, topic, partition, offset, hash):
         raise LogTruncated(
             f"topic {topic}, partition {partition}: the record at offset {offset} is not the one that was committed; the log was"
             f" truncated and has grown again; `watershed init --rebuild --accept-loss` goes on from the master dataset"
@@ -206,9 +211,15 @@ def join_blocks(blocks: Sequence[Block]) -> Block:
     """Blocks that follow one another as one."""
     if len(blocks) == 1:
         return blocks[0]
-    table = pa.Table.from_batches([block.batch for block in blocks], RAW_SCHEMA).combine_chunks()
-    found = table.to_batches()
-    return Block(found[0] if found else EMPTY_BATCH, blocks[0].start, blocks[-1].end)
+    return Block(joined([block.batch for block in blocks]), blocks[0].start, blocks[-1].end)
+
+
+def joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Raw batches in one; the empty one of none."""
+    if len(batches) == 1:
+        return batches[0]
+    found = pa.Table.from_batches(batches, RAW_SCHEMA).combine_chunks().to_batches()
+    return found[0] if found else EMPTY_BATCH
 
 
 def raw_batch(records: Sequence[Any]) -> pa.RecordBatch:

@@ -12,18 +12,19 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateTable
 
 from pipeline.definition import View
 from pipeline.errors import Refused, StoreError
-from pipeline.handover import CrashPoints, Cut, Generation, NoCrash, Staged, Vector, Witness
+from pipeline.handover import Cut, Generation, Staged, Vector, Witness
 from pipeline.states import group_columns, state_fields
 from serving.arrow_copy import copy_in
 from serving.connection import brief_transaction, patiently, transaction
 from serving.generations import active_generation, refuse_retired
 from serving.ledger import key_of, newest_base, read_cuts
 from serving.merge import relation
+from serving.patient_store import PatientStore
 from serving.reading import witnesses
 from serving.tables import RECORD_COUNTS, VIEW_COUNTS, batch_counts, batch_table, batch_views, state_columns, table_name
 
@@ -89,23 +90,8 @@ WHERE topic = :topic AND generation = :generation AND number = :number
 """)
 
 
-class PostgresNightStore:
+class PostgresNightStore(PatientStore):
     """pipeline.handover.NightStore on Postgres. `lock_timeout_s` bounds one try, `patience_s` all tries together."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        views: list[View] | tuple[View, ...],
-        *,
-        lock_timeout_s: float = 2.0,
-        patience_s: float = 60.0,
-        crash: CrashPoints | None = None,
-    ) -> None:
-        self._engine = engine
-        self._crash = crash or NoCrash()
-        self._views = {view.name: view for view in views}
-        self._lock_timeout_ms = round(lock_timeout_s * 1000)
-        self._patience_s = patience_s
 
     def active(self, topic: str) -> Generation | None:
         with transaction(self._engine) as connection:

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 
 from pipeline.definition import View
 from pipeline.errors import Refused, StoreError
-from pipeline.handover import CrashPoints, Cut, Generation, NoCrash, Purge
+from pipeline.handover import Cut, Generation, Purge
 from pipeline.states import group_columns
 from serving.arrow_copy import quote
 from serving.connection import brief_transaction, patiently, transaction
@@ -27,6 +27,7 @@ from serving.generations import refuse_retired
 from serving.ledger import key_of, read_cuts
 from serving.merge import relation
 from serving.night_store import LOCK_BATCH, LOCK_POSITIONS
+from serving.patient_store import PatientStore
 from serving.tables import table_name
 
 LOCK_VISIBLE = sa.text("""
@@ -87,23 +88,8 @@ WHERE topic = :topic AND generation = :generation AND number = ANY(:batches)
 GOES = {"published", "covered"}
 
 
-class PostgresOperatorStore:
+class PostgresOperatorStore(PatientStore):
     """pipeline.handover.OperatorStore on Postgres. `lock_timeout_s` bounds one try, `patience_s` all tries together."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        views: Sequence[View],
-        *,
-        lock_timeout_s: float = 2.0,
-        patience_s: float = 60.0,
-        crash: CrashPoints | None = None,
-    ) -> None:
-        self._engine = engine
-        self._crash = crash or NoCrash()
-        self._views = {view.name: view for view in views}
-        self._lock_timeout_ms = round(lock_timeout_s * 1000)
-        self._patience_s = patience_s
 
     # ---- rollback
     def rollback(self, generation: Generation) -> Cut:

@@ -13,12 +13,12 @@ from uuid import uuid4
 
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateTable
 
 from pipeline.definition import View
 from pipeline.errors import Refused
-from pipeline.handover import Claim, Counts, CrashPoints, Cut, Generation, NoCrash, ViewCounts, Witness
+from pipeline.handover import Claim, Counts, Cut, Generation, ViewCounts, Witness
 from pipeline.states import group_columns, state_fields
 from serving.arrow_copy import copy_in, quote
 from serving.connection import patiently, transaction
@@ -27,6 +27,7 @@ from serving.ledger import key_of, read_cuts
 from serving.merge import relation
 from serving.night_store import VISIBLE
 from serving.operator_store import LOCK_VISIBLE
+from serving.patient_store import PatientStore
 from serving.tables import RECORD_COUNTS, VIEW_COUNTS, segment_views, segments, state_columns, table_name
 
 ROW = sa.text("SELECT position FROM ops.positions WHERE topic = :topic AND generation = :generation AND partition = :partition")
@@ -68,23 +69,8 @@ class Standing:
     chosen: tuple[int, ...]
 
 
-class PostgresSegmentStore:
+class PostgresSegmentStore(PatientStore):
     """See the module."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        views: Sequence[View],
-        *,
-        lock_timeout_s: float = 2.0,
-        patience_s: float = 60.0,
-        crash: CrashPoints | None = None,
-    ) -> None:
-        self._engine = engine
-        self._crash = crash or NoCrash()
-        self._views = {view.name: view for view in views}
-        self._lock_timeout_ms = round(lock_timeout_s * 1000)
-        self._patience_s = patience_s
 
     def standing(self, generation: Generation, partition: int) -> Standing:
         """How the partition stands now."""

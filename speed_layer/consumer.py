@@ -16,9 +16,9 @@ from kafka import errors as kafka_errors
 
 from pipeline.errors import LogError
 from pipeline.kafka_client import CONSUMER_CONFIG, explained, open_client, positions, watch_fetches
-from pipeline.kafka_fetch import fit, joined, take
+from pipeline.kafka_fetch import fit, take
 from pipeline.kafka_log import KafkaLog
-from pipeline.log import MAX_RECORDS, Block, MissingTopic, TopicRecreated, Unreachable
+from pipeline.log import MAX_RECORDS, Block, MissingTopic, TopicRecreated, Unreachable, joined
 
 log = structlog.get_logger("speed")
 

@@ -77,6 +77,10 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(2).hex()}"
 
 
+def _ends(blocks: Mapping[At, Block]) -> dict[At, int]:
+    return {at: block.end for at, block in blocks.items()}
+
+
 class Worker:
     """Runs until `stop` is set. `transient` are the errors of a store or log that is down: it waits and tries again.
 
@@ -267,7 +271,8 @@ class Worker:
             futures: list[Future[Block | None]] = []
             try:
                 futures += (self._folder(work, block) for _, _, work, block in fed)
-                go_on = self._pool is not None and self._behind(blocks) and rows < BEHIND_ROWS and time.monotonic() - began < BEHIND_EVERY_S
+                due = rows >= BEHIND_ROWS or time.monotonic() - began >= BEHIND_EVERY_S
+                go_on = self._pool is not None and not due and self._behind(_ends(blocks))
                 blocks = self._poll(timeout_ms) if go_on else {}
             finally:
                 wait(futures)  # whatever happens, nothing is at work on a partition any more
@@ -284,9 +289,10 @@ class Worker:
         done.set_result(work.feed(block))
         return done
 
-    def _behind(self, blocks: Mapping[At, Block]) -> bool:
+    def _behind(self, reached: Mapping[At, int]) -> bool:
+        """Whether a partition that is read up to there is far from the log's end."""
         ends = self.reader.end_offsets
-        return any(ends.get(at, 0) - block.end > BEHIND_OFFSETS for at, block in blocks.items())
+        return any(ends.get(at, 0) - offset > BEHIND_OFFSETS for at, offset in reached.items())
 
     def _poll(self, timeout_ms: int) -> dict[At, Block]:
         """What has arrived; while far behind, of several polls: what a block costs is shared by more records."""
@@ -298,7 +304,7 @@ class Worker:
             for at, block in blocks.items():
                 found.setdefault(at, []).append(block)
             rows += sum(map(len, blocks.values()))
-            if not blocks or not self._behind(blocks):
+            if not blocks or not self._behind(_ends(blocks)):
                 break
         if found:  # waiting for nothing is no work
             note("fetch", time.perf_counter() - began, rows)
@@ -312,11 +318,11 @@ class Worker:
             rest = work.feed(rest)
 
     def _commit_due(self) -> None:
-        now, ends = time.monotonic(), self.reader.end_offsets
+        now = time.monotonic()
         for topic, sourced in self.sources.items():
             for partition, work in list(sourced.works.items()):
                 if work.dirty and work.read is not None:
-                    behind = ends.get((topic, partition), 0) - work.read > BEHIND_OFFSETS
+                    behind = self._behind({(topic, partition): work.read})
                     every_s, rows = (BEHIND_EVERY_S, BEHIND_ROWS) if behind else (COMMIT_EVERY_S, COMMIT_ROWS)
                     if now - work.oldest_s >= every_s or work.counts.records >= rows:
                         self._commit(sourced, partition)

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import date, timedelta
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline import layout
 from pipeline.dedupe import IdentitySnapshot
@@ -117,11 +115,16 @@ def master_blocks(night: Night, r: Range, rows: int = BLOCK_ROWS) -> Iterator[Bl
         yield Block(EMPTY_BATCH, start, r.end)
 
 
-def runs(days: pa.ChunkedArray) -> list[tuple[object, int]]:
-    """(day, rows) of each run of a sorted column of dates."""
-    counted = pc.value_counts(days)
-    pairs: list[Any] = list(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
-    return sorted(pairs)
+def by_day(table: pa.Table, column: str) -> Iterator[tuple[str, pa.Table]]:
+    """(UTC date of the timestamps in `column`, its rows in the order in which they stand) for each date, rising."""
+    if not table.num_rows:
+        return
+    days = np.asarray(table.column(column).cast(pa.date32()).cast(pa.int32()).to_numpy())
+    if (days != days[0]).any():
+        order = np.argsort(days, kind="stable")
+        table, days = table.take(pa.array(order, pa.int64())), days[order]
+    for start, end in pairwise([0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]):
+        yield str(EPOCH + timedelta(days=int(days[start]))), table.slice(start, end - start)
 
 
 class _CleanFiles:
@@ -160,17 +163,10 @@ class _CleanFiles:
             return
         table = pa.Table.from_batches(self.held, self.schema).combine_chunks()
         self.held = []
-        days = np.asarray(table.column(self.night.source.event_time).cast(pa.date32()).cast(pa.int32()).to_numpy())
-        if (days != days[0]).any():
-            order = np.argsort(days, kind="stable")  # within a day the offsets go on rising
-            table, days = table.take(pa.array(order, pa.int64())), days[order]
-        starts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
-        for start, end in pairwise(starts):
-            day = EPOCH + timedelta(days=int(days[start]))
-            folder = layout.clean(self.night.source.topic, self.night.source_fingerprint)
+        folder = layout.clean(self.night.source.topic, self.night.source_fingerprint)
+        for day, part in by_day(table, self.night.source.event_time):
             path = f"{folder}/date={day}/{self.r.partition}-{self.r.start}-{self.r.end}-{self.flushes}.parquet"
-            part = table.slice(start, end - start)
-            self.files.append(File(path, self.night.lake.write_table(path, self.schema, [part]), {DATE: str(day)}))
+            self.files.append(File(path, self.night.lake.write_table(path, self.schema, [part]), {DATE: day}))
         self.flushes += 1
 
     def close(self) -> tuple[File, ...]:

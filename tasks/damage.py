@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pipeline import layout
 from pipeline.handover import Cut, Witness
 from pipeline.lake import File, Manifest
-from pipeline.log import RAW_SCHEMA, record_hash
+from pipeline.log import RAW_SCHEMA, holds_another, record_hash
 from serving.reading import counted_from, witnesses
 from serving.setup import Plan
 from tasks.archive import BLOCK_ROWS, LOST
@@ -97,10 +97,7 @@ def _gaps(parts: Context, night: Night, plan: Plan, keep: Cut) -> list[Gap]:
 
 
 def _other_record(night: Night, partition: int, witness: Witness | None) -> bool:
-    if witness is None:
-        return False
-    found = night.log.witness(night.source.topic, partition, witness.offset + 1)
-    return found is not None and found.hex() != witness.hash
+    return witness is not None and holds_another(night.log, night.source.topic, partition, witness.offset, witness.hash)
 
 
 def _other_archive(night: Night, partition: int, keep: Cut) -> bool:

@@ -23,7 +23,7 @@ from pipeline.handover import ViewCounts
 from pipeline.ingest import OFFSET, PARTITION, REJECTED_SCHEMA, TIMESTAMP
 from pipeline.lake import File, Lake, Manifest
 from pipeline.states import WINDOW_START, present, state_schema
-from tasks.archive import runs
+from tasks.archive import by_day
 from tasks.night import Night, Report, numbers_between, silent, view_counts_of
 
 WINDOW_DATE = "date"
@@ -60,7 +60,7 @@ def fold_view(night: Night, view: View, number: int, full: bool = False, report:
     parts: list[Part] = _compute([delayed(fold_files, pure=False)(view, night.lake, p, files) for p, files in chunks])
     report(f"merging {sum(p.states.num_rows for p in parts):,} states", 0.6)
     carried = {f.partition[WINDOW_DATE]: f for f in below.files} if below else {}
-    touched = _by_date(combine(view, [p.states for p in parts]), view)
+    touched = dict(by_day(combine(view, [p.states for p in parts]), WINDOW_START))
     written: list[File] = _compute([
         delayed(write_date, pure=False)(night, view, number, day, states, carried.get(day)) for day, states in sorted(touched.items())
     ])
@@ -135,19 +135,6 @@ def _rejects(view: View, rows: pa.RecordBatch, reasons: list[str]) -> pa.Table:
     columns = [rows.column(PARTITION), rows.column(OFFSET), rows.column(TIMESTAMP)]
     names = pa.array([view.name] * rows.num_rows, pa.string())
     return pa.Table.from_arrays([*columns, names, pa.array(reasons, pa.string()), nothing, nothing], schema=REJECTED_SCHEMA)
-
-
-def _by_date(states: pa.Table, view: View) -> dict[str, pa.Table]:
-    """States by the UTC date of their window's start."""
-    if states.num_rows == 0:
-        return {}
-    states = states.append_column("_day", states.column(WINDOW_START).cast(pa.date32())).sort_by("_day")
-    days, states = states.column("_day"), states.drop_columns(["_day"])
-    found, start = {}, 0
-    for day, rows in runs(days):
-        found[str(day)] = states.slice(start, rows)
-        start += rows
-    return found
 
 
 def write_date(night: Night, view: View, number: int, day: str, states: pa.Table, base: File | None) -> File:

@@ -25,9 +25,9 @@ from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchB
 from kafka.record.legacy_records import LegacyRecordBatchBuilder
 
 from pipeline.errors import LogError
-from pipeline.kafka_fetch import Budget, ColumnarRecords, joined, misfit
+from pipeline.kafka_fetch import Budget, ColumnarRecords, misfit
 from pipeline.kafka_transport import Frames
-from pipeline.log import raw_batch
+from pipeline.log import joined, raw_batch
 from pipeline.record_batches import CODECS, HEADER, SMALLEST
 
 AT = TopicPartition("events", 3)

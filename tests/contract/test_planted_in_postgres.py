@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from pipeline.errors import WatershedError
-from pipeline.handover import Generation, Purge
+from pipeline.handover import Generation, NoCrash, Purge
 from serving import night_store, speed_store
 from serving.connection import transaction
 from serving.ledger import key_of
@@ -73,7 +73,7 @@ def publish_in_two(self: PostgresNightStore, generation: Generation, number: int
     """The pointer in one transaction, the positions in the next."""
     nothing = sa.text("SELECT 1 WHERE :topic <> '' AND :generation > 0 AND CAST(:offsets AS bigint[]) IS NOT NULL")
     row = {**key_of(generation), "number": number, "offsets": list(self.cut(generation, number).offsets)}
-    crash, self._crash = self._crash, night_store.NoCrash()
+    crash, self._crash = self._crash, NoCrash()
     with patch.multiple(night_store, RAISE_POSITIONS=nothing, OPEN_SEGMENTS=nothing):
         outcome = self._publish(generation, number)
     with transaction(self._engine) as connection:
