@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.groups import Hashes, HashTable, Ints, capacity_for
-from pipeline.kernels.tables import mark_duplicates, put
+from pipeline.kernels.tables import mark_duplicates, put, restore
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -43,6 +43,8 @@ class Identities:
         self.horizon_ms = horizon_ms
         self.watermark_ms = 0
         self._table = HashTable()
+        self._kept_ms: int | None = None  # T at the last keep()
+        self._undo: list[tuple[Hashes, Ints]] = []  # per mark since: the hashes, and what each one's value was
         if snapshot is not None:
             self.watermark_ms = snapshot.watermark_ms
             self._table.put(snapshot.hashes, snapshot.seen_ms)
@@ -61,9 +63,23 @@ class Identities:
         """Which of the valid records (log order; `times` from advance) are duplicates; registers them all."""
         self._make_room(len(hashes), int(times[0]) if len(times) else self.watermark_ms)
         table = self._table
-        duplicate, added = mark_duplicates(table.keys, table.values, hashes, times, self.horizon_ms)
+        before = np.empty(0 if self._kept_ms is None else len(hashes), np.int64)
+        duplicate, added = mark_duplicates(table.keys, table.values, hashes, times, self.horizon_ms, before)
         table.filled += added
+        if self._kept_ms is not None:
+            self._undo.append((hashes, before))
         return duplicate
+
+    def keep(self) -> None:
+        """From now on the memory can be brought back to this moment: 24 bytes for each valid record since."""
+        self._kept_ms, self._undo = self.watermark_ms, []
+
+    def undo(self) -> None:
+        """Forget what came since the last keep()."""
+        assert self._kept_ms is not None, "undo() goes back to a keep()"
+        for hashes, before in reversed(self._undo):
+            restore(self._table.keys, self._table.values, hashes, before)
+        self.watermark_ms, self._undo = self._kept_ms, []
 
     def snapshot(self, position: int) -> IdentitySnapshot:
         """What the partition remembers, as of `position`, sorted by hash."""
@@ -71,11 +87,12 @@ class Identities:
 
     def copied(self, position: int) -> IdentitySnapshot:
         """The same in no order: one pass over the table, arrays of its own, so that another thread can sort and write them."""
-        return IdentitySnapshot(position, self.watermark_ms, *self._table.entries(self.watermark_ms - self.horizon_ms))
+        return IdentitySnapshot(position, self.watermark_ms, *self._table.entries(max(self.watermark_ms - self.horizon_ms, 0)))
 
     def _make_room(self, more: int, now_ms: int) -> None:
         if capacity_for(len(self._table) + more) <= len(self._table.keys):
             return
-        hashes, seen = self._table.entries(now_ms - self.horizon_ms)
+        oldest_ms = now_ms if self._kept_ms is None else self._kept_ms  # what is undone must find again what could match then
+        hashes, seen = self._table.entries(max(oldest_ms - self.horizon_ms, 0))
         self._table = HashTable(len(hashes) + more)
         self._table.filled += put(self._table.keys, self._table.values, hashes, seen)

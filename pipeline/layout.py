@@ -69,7 +69,7 @@ def write_identities(lake: Lake, path: str, inputs: dict[str, object], snapshot:
     data = pa.py_buffer(snapshot.hashes.tobytes())
     hashes = pa.Array.from_buffers(pa.binary(16), len(snapshot.hashes), [None, data])
     table = pa.table({"identity": hashes, "seen_ms": pa.array(snapshot.seen_ms)})
-    file = File(f"{path}.parquet", lake.write_table(f"{path}.parquet", table.schema, [table]))
+    file = File(f"{path}.parquet", lake.write_table(f"{path}.parquet", table.schema, [table], distinct=table.column_names))
     lake.commit(f"{path}.json", Manifest("identities", inputs, (file,), {"watermark_ms": snapshot.watermark_ms}))
     return file
 

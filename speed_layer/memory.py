@@ -2,8 +2,8 @@
 
     memory = committed rows ⊕ folds since        changed() = the groups whose state is not committed
 
-Rows are only appended; the newest row of a group is the one its hash points at. After any commit not known to have succeeded this
-object is thrown away.
+Rows are only appended; the newest row of a group is the one its hash points at. After a commit whose outcome is unknown this object is
+thrown away; after one that was refused because of a cut, undo() leaves the committed rows.
 """
 
 import numpy as np
@@ -54,6 +54,10 @@ class SegmentStates:
             rows = np.arange(self._rows.num_rows)
             live = self._rows.take(pa.array(rows[self._newest.find(self._hashes) == rows]))
             self.__init__(self.view, live)  # type: ignore[misc]
+
+    def undo(self) -> None:
+        """Forget what was merged since the last commit."""
+        self.__init__(self.view, self._rows.slice(0, self._committed))  # type: ignore[misc]
 
     def _append(self, rows: pa.Table) -> None:
         hashes = group_hashes(self.view, rows)

@@ -2,7 +2,8 @@
 
     memory = (row, states of row.segment, identities of log[0, position)) + work on [row.position, read)
 
-A commit that lands moves the row; one that is refused, or whose outcome is unknown, empties everything: the next step is load().
+A commit that lands moves the row. One that a cut splits changed nothing, and the row was just seen to be as it is here: the work on
+[position, read) is undone and read again. Fenced, or with an outcome unknown, everything is emptied: the next step is load().
 """
 
 import time
@@ -103,6 +104,7 @@ class PartitionWork:
         ingest = self._load_identities(claim, give_up)
         if ingest is not None:
             self.ingest = ingest
+            ingest.identities.keep()
             self._nothing_pending()
             self.read = claim.position
         return True
@@ -111,6 +113,14 @@ class PartitionWork:
         """Throw everything away."""
         self.read = None
         self.states = {}
+
+    def rewind(self) -> None:
+        """Back to the row: as load() would leave it, without a look at the store, the lake or the log."""
+        self.ingest.identities.undo()
+        for memory in self.states.values():
+            memory.undo()
+        self._nothing_pending()
+        self.read = self.claim.position
 
     def _load_identities(self, claim: Claim, give_up: Callable[[], bool]) -> Ingest | None:
         """The identities of log[0, position): the newest snapshot at or below it, and the log from there."""
@@ -214,7 +224,7 @@ class PartitionWork:
 
     # ---- commit
     def commit(self) -> bool:
-        """Commit the work in hand; False when it was refused and everything is forgotten (load() next).
+        """Commit the work in hand; False when it was refused: then `read` is the row's position, or None (load() next).
 
         Whatever the store raises leaves the outcome unknown: the memory is forgotten before it is raised.
         """
@@ -232,8 +242,12 @@ class PartitionWork:
         if isinstance(outcome, Committed):
             self._landed(outcome.claim)
             return True
-        self.limit = outcome.at if isinstance(outcome, Split) else None
-        self.forget()
+        if isinstance(outcome, Split):
+            self.limit = outcome.at
+            self.rewind()
+        else:
+            self.limit = None
+            self.forget()
         return False
 
     def _landed(self, claim: Claim) -> None:
@@ -245,6 +259,7 @@ class PartitionWork:
         if self.limit is not None and claim.position >= self.limit:
             self.limit = None
         self.claim = replace(claim, witness=claim.witness or self.witness)
+        self.ingest.identities.keep()
         self._nothing_pending()
 
 

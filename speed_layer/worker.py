@@ -20,7 +20,7 @@ import structlog
 
 from pipeline.definition import Source, View
 from pipeline.errors import Refused
-from pipeline.handover import Claim, CrashPoints, Generation, NoCrash, SnapshotStore, SpeedStore
+from pipeline.handover import Claim, Counts, CrashPoints, Generation, NoCrash, SnapshotStore, SpeedStore
 from pipeline.lake import Lake
 from pipeline.log import Block, Log, join_blocks
 from pipeline.stages import note, stage
@@ -79,6 +79,24 @@ def worker_name() -> str:
 
 def _ends(blocks: Mapping[At, Block]) -> dict[At, int]:
     return {at: block.end for at, block in blocks.items()}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A commit that was answered: of how many records, the newest of them, and in what time."""
+
+    landed: bool
+    counts: Counts
+    newest_ms: int
+    took_s: float
+
+
+def attempt(work: PartitionWork) -> Attempt:
+    """Commit; what the store raises is raised, and the work has forgotten everything then."""
+    began, newest_ms, counts = time.monotonic(), work.newest_ms, work.counts
+    with stage("commit", counts.records):
+        landed = work.commit()
+    return Attempt(landed, counts, newest_ms, time.monotonic() - began)
 
 
 class Worker:
@@ -278,7 +296,8 @@ class Worker:
                 wait(futures)  # whatever happens, nothing is at work on a partition any more
             for (sourced, partition, work, block), future in zip(fed, futures, strict=True):
                 self.stats.read(block)
-                self._go_on(sourced, partition, work, future.result())
+                if not self._go_on(sourced, partition, work, future.result()):
+                    blocks.pop((work.claim.topic, partition), None)  # read ahead of what is read again
         self.stats.ends(self.reader.end_offsets)
 
     def _folder(self, work: PartitionWork, block: Block) -> Future[Block | None]:
@@ -310,32 +329,46 @@ class Worker:
             note("fetch", time.perf_counter() - began, rows)
         return {at: join_blocks(of) for at, of in found.items()}
 
-    def _go_on(self, sourced: Sourced, partition: int, work: PartitionWork, rest: Block | None) -> None:
-        """Commit what a cut ends, and feed what lies beyond it."""
+    def _go_on(self, sourced: Sourced, partition: int, work: PartitionWork, rest: Block | None) -> bool:
+        """Commit what a cut ends, and feed what lies beyond it; False when a commit was refused."""
         while work.full or rest is not None:
-            if not self._commit(sourced, partition) or rest is None:
-                return
-            rest = work.feed(rest)
+            if not self._commit(sourced, partition):
+                return False
+            if rest is not None:
+                rest = work.feed(rest)
+        return True
 
     def _commit_due(self) -> None:
-        now = time.monotonic()
+        now, due = time.monotonic(), []
         for topic, sourced in self.sources.items():
-            for partition, work in list(sourced.works.items()):
+            for partition, work in sourced.works.items():
                 if work.dirty and work.read is not None:
                     behind = self._behind({(topic, partition): work.read})
                     every_s, rows = (BEHIND_EVERY_S, BEHIND_ROWS) if behind else (COMMIT_EVERY_S, COMMIT_ROWS)
                     if now - work.oldest_s >= every_s or work.counts.records >= rows:
-                        self._commit(sourced, partition)
+                        due.append((sourced, partition, work))
+        if self._pool is None or len(due) < 2:
+            for sourced, partition, _ in due:
+                self._commit(sourced, partition)
+            return
+        # Each is a transaction of its own that mostly waits for Postgres: beside each other they take as long as one.
+        attempts = [self._pool.submit(attempt, work) for _, _, work in due]
+        wait(attempts)  # whatever happens, nothing is at work on a partition any more
+        for (sourced, partition, _), attempted in zip(due, attempts, strict=True):
+            self._attempted(sourced, partition, attempted.result())
 
     def _commit(self, sourced: Sourced, partition: int) -> bool:
+        return self._attempted(sourced, partition, attempt(sourced.works[partition]))
+
+    def _attempted(self, sourced: Sourced, partition: int, done: Attempt) -> bool:
+        """Say what became of it; whether it landed."""
         work = sourced.works[partition]
-        began, newest_ms, counts = time.monotonic(), work.newest_ms, work.counts
-        with stage("commit", counts.records):
-            landed = work.commit()
-        if not landed:
+        if not done.landed:
             log.info("refused", topic=work.claim.topic, partition=partition, cut=work.limit)
+            if work.read is not None:  # the reader is ahead of it now
+                self._assign()
             return False
-        self.stats.committed(work.claim, counts, time.monotonic() - began, newest_ms)
+        self.stats.committed(work.claim, done.counts, done.took_s, done.newest_ms)
         self.reader.commit_group_offsets({(work.claim.topic, partition): work.claim.position})
         if sourced.parts.snapshots is not None:
             self.snapshot_writer.after_commit(sourced.parts.snapshots, work.claim, work.ingest.identities)

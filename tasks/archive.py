@@ -6,6 +6,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import date, timedelta
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -14,9 +15,10 @@ import pyarrow as pa
 from pipeline import layout
 from pipeline.dedupe import IdentitySnapshot
 from pipeline.handover import Counts
-from pipeline.ingest import REJECTED_SCHEMA, Ingest, clean_schema
+from pipeline.ingest import OFFSET, REJECTED_SCHEMA, TIMESTAMP, Ingest, clean_schema
 from pipeline.lake import File, Manifest
 from pipeline.log import EMPTY_BATCH, RAW_SCHEMA, Block, LogTruncated, record_hash
+from tasks.beside import Behind, ahead
 from tasks.night import Night, Range, Report, counts_of, silent
 
 BLOCK_ROWS = 50_000
@@ -36,7 +38,7 @@ def archive(night: Night, number: int, partition: int, report: Report = silent) 
     if r.end > r.start:
         night.check_topic()
         check_not_regrown(night, number, r)
-        rows = night.lake.write_table(f"{path}.parquet", RAW_SCHEMA, _raw(night, r, report))
+        rows = night.lake.write_table(f"{path}.parquet", RAW_SCHEMA, _raw(night, r, report), ["value"], ["offset", "timestamp_ms"])
         night.check_topic()  # made anew while it was read, it would have given records of both
         files = (File(f"{path}.parquet", rows),)
     manifest = Manifest("master", night.archive_inputs(r), files)
@@ -60,7 +62,7 @@ def check_not_regrown(night: Night, number: int, r: Range) -> None:
 
 
 def _raw(night: Night, r: Range, report: Report) -> Iterator[pa.RecordBatch]:
-    for block in night.log.read(night.source.topic, r.partition, r.start, r.end, max_records=BLOCK_ROWS):
+    for block in ahead(night.log.read(night.source.topic, r.partition, r.start, r.end, max_records=BLOCK_ROWS)):
         report(f"archived up to offset {block.end} of {r.end}", (block.end - r.start) / (r.end - r.start))
         yield block.batch
 
@@ -70,20 +72,21 @@ def clean(night: Night, number: int, partition: int, report: Report = silent) ->
     r = night.range(number, partition)
     before = night.before(number)
     ingest = Ingest(night.source, partition, _identities_at(night, before.number, partition, r.start))
-    sink = _CleanFiles(night, r)
     counts = Counts()
-    for block in master_blocks(night, r):
-        done = ingest.feed(block)
-        counts += done.counts
-        sink.add(done.accepted, done.rejected)
-        report(f"cleaned up to offset {block.end} of {r.end}", (block.end - r.start) / max(1, r.end - r.start))
-    files = sink.close()
+    with Behind() as behind:
+        sink = _CleanFiles(night, r, behind)
+        for block in ahead(master_blocks(night, r)):
+            done = ingest.feed(block)
+            counts += done.counts
+            sink.add(done.accepted, done.rejected)
+            report(f"cleaned up to offset {block.end} of {r.end}", (block.end - r.start) / max(1, r.end - r.start))
+        sink.flush()
     path = layout.identities(night.source.topic, night.source_fingerprint, number, partition)
     inputs = layout.identity_inputs(night.generation.topic_id, partition, r.end)
     layout.write_identities(night.lake, path, inputs, ingest.identities.snapshot(r.end))
     below = Counts() if before.number == 0 else counts_of(_clean_manifest(night, before.number, partition).facts["total"])
     facts = {"counts": asdict(counts), "total": asdict(below + counts), "rejected": sink.rejected_files}
-    manifest = Manifest("clean", night.clean_inputs(r), files, facts)
+    manifest = Manifest("clean", night.clean_inputs(r), tuple(sink.files), facts)
     night.lake.commit(night.clean_path(r), manifest)
     return manifest
 
@@ -130,12 +133,14 @@ def by_day(table: pa.Table, column: str) -> Iterator[tuple[str, pa.Table]]:
 class _CleanFiles:
     """Accepted records go to one file per event date, rejected ones to one file for the range; memory is bounded by FLUSH_ROWS."""
 
-    def __init__(self, night: Night, r: Range) -> None:
-        self.night, self.r = night, r
+    def __init__(self, night: Night, r: Range, behind: Behind) -> None:
+        self.night, self.r, self.behind = night, r, behind
         self.schema = clean_schema(night.source)
+        self.distinct = [night.source.identity]
+        self.near = [night.source.event_time, OFFSET, TIMESTAMP]
         self.held: list[pa.RecordBatch] = []
         self.rejects: list[pa.RecordBatch] = []
-        self.files: list[File] = []
+        self.files: list[File] = []  # whole when `behind` is closed; `rejected_files` too
         self.rejected_files: list[str] = []
         self.flushes = 0
 
@@ -149,27 +154,31 @@ class _CleanFiles:
         if sum(b.nbytes for b in self.rejects) >= FLUSH_BYTES:
             self._flush_rejects()
 
-    def _flush_rejects(self) -> None:
-        if not self.rejects:
-            return
-        name = f"{self.r.partition}-{self.r.start}-{self.r.end}-{len(self.rejected_files)}"
-        path = layout.rejected(self.night.source.topic, self.night.source_fingerprint, name)
-        self.night.lake.write_table(path, REJECTED_SCHEMA, self.rejects)
-        self.rejected_files.append(path)
-        self.rejects = []
-
-    def _flush(self) -> None:
-        if not self.held:
-            return
-        table = pa.Table.from_batches(self.held, self.schema).combine_chunks()
-        self.held = []
-        folder = layout.clean(self.night.source.topic, self.night.source_fingerprint)
-        for day, part in by_day(table, self.night.source.event_time):
-            path = f"{folder}/date={day}/{self.r.partition}-{self.r.start}-{self.r.end}-{self.flushes}.parquet"
-            self.files.append(File(path, self.night.lake.write_table(path, self.schema, [part]), {DATE: day}))
-        self.flushes += 1
-
-    def close(self) -> tuple[File, ...]:
+    def flush(self) -> None:
+        """Write what is held."""
         self._flush()
         self._flush_rejects()
-        return tuple(self.files)
+
+    def _flush(self) -> None:
+        if self.held:
+            self.behind.call(partial(self._write, self.held, self.flushes))
+            self.held, self.flushes = [], self.flushes + 1
+
+    def _flush_rejects(self) -> None:
+        if self.rejects:
+            self.behind.call(partial(self._write_rejects, self.rejects))
+            self.rejects = []
+
+    def _write(self, held: list[pa.RecordBatch], flush: int) -> None:
+        table = pa.Table.from_batches(held, self.schema).combine_chunks()
+        folder = layout.clean(self.night.source.topic, self.night.source_fingerprint)
+        for day, part in by_day(table, self.night.source.event_time):
+            path = f"{folder}/date={day}/{self.r.partition}-{self.r.start}-{self.r.end}-{flush}.parquet"
+            rows = self.night.lake.write_table(path, self.schema, [part], self.distinct, self.near)
+            self.files.append(File(path, rows, {DATE: day}))
+
+    def _write_rejects(self, rejects: list[pa.RecordBatch]) -> None:
+        name = f"{self.r.partition}-{self.r.start}-{self.r.end}-{len(self.rejected_files)}"
+        path = layout.rejected(self.night.source.topic, self.night.source_fingerprint, name)
+        self.night.lake.write_table(path, REJECTED_SCHEMA, rejects)
+        self.rejected_files.append(path)

@@ -7,9 +7,8 @@ manifest, so that a manifest always lists the whole view.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 import dask.config
 import pyarrow as pa
@@ -80,11 +79,6 @@ def fold_view(night: Night, view: View, number: int, full: bool = False, report:
 
 def _compute(graph: Sequence[Any]) -> list[Any]:
     return list(compute(*graph, scheduler=dask.config.get("scheduler", "threads"))) if graph else []
-
-
-def in_one_thread() -> AbstractContextManager[Any]:
-    """Within it folds run one task after another, in the caller's thread: what the simulation needs to be deterministic."""
-    return cast(AbstractContextManager[Any], dask.config.set(scheduler="synchronous"))
 
 
 def _clean_manifests(night: Night, base: int, number: int) -> list[tuple[int, Manifest]]:

@@ -100,6 +100,27 @@ def test_equal_memories_give_equal_snapshots_however_they_came_about(log: list[R
         same_snapshot(memory.snapshot(len(log)), want)
 
 
+SPREAD = st.lists(st.builds(Record, TIMES, st.integers(0, 60), st.just(True)), max_size=80)  # the table grows, and drops what is old
+
+
+@quick
+@given(log=st.one_of(LOGS, SPREAD), horizon=HORIZONS, ends=st.tuples(*[st.integers(0, 80)] * 3), again=st.booleans())
+@example(log=[Record(0, 0), *(Record(11, i) for i in range(1, 20)), Record(5, 0)], horizon=10, ends=(1, 10, 20), again=True)
+def test_what_is_undone_leaves_the_memory_as_it_was(log: list[Record], horizon: int, ends: tuple[int, ...], again: bool) -> None:
+    kept, first, second = sorted(ends)
+    memory, plain = Identities(horizon), Identities(horizon)
+    feed(memory, log[:kept])
+    feed(plain, log[:kept])
+    memory.keep()
+    for _ in range(2 if again else 1):
+        feed(memory, log[kept:first])
+        feed(memory, log[first:second])
+        memory.undo()
+        same_snapshot(memory.snapshot(kept), plain.snapshot(kept))
+    assert feed(memory, log[kept:]) == feed(plain, log[kept:])
+    same_snapshot(memory.snapshot(len(log)), plain.snapshot(len(log)))
+
+
 def same_snapshot(got: IdentitySnapshot, want: IdentitySnapshot) -> None:
     assert (got.position, got.watermark_ms) == (want.position, want.watermark_ms)
     assert np.array_equal(got.hashes, want.hashes)

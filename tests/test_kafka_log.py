@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +125,7 @@ def transactional(real_kafka: str) -> Iterator[Written]:
     plain.close()
     with closing(KafkaConsumer(bootstrap_servers=real_kafka)) as reader:  # of uncommitted ones: up to the high watermark
         parts = [TopicPartition(topic, partition) for partition in rows]  # the client answers them in any order
-        high = partial(reader.end_offsets, parts)
-        wait_for(lambda: log.end_offsets(topic) == [high()[part] for part in parts], "the last transaction is decided")
+        wait_for(lambda: log.end_offsets(topic) == [reader.end_offsets(parts)[p] for p in parts], "the last transaction is decided")
     yield Written(log, topic, rows, log.end_offsets(topic))
     log.close()
 

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
+from pipeline.dedupe import Identities
 from pipeline.handover import Claim, Generation, Purge, Staged, Vector
 from pipeline.ingest import Ingest
 from sandbox.simulation.memory_night import MemoryNightStore, MemoryOperatorStore
@@ -18,6 +19,7 @@ from sandbox.simulation.memory_speed import MemorySpeedStore
 from sandbox.simulation.memory_tables import Position
 from sandbox.simulation.play import play
 from sandbox.simulation.world import Sizes, Stores
+from speed_layer.memory import SegmentStates
 from speed_layer.partition import PartitionWork
 from tests.simulated import by_shop
 
@@ -139,6 +141,10 @@ def forget_nothing(self: PartitionWork) -> None:
     self.read = None
 
 
+def undo_nothing(self: Any) -> None:
+    """What a cut splits is read again, on top of itself."""
+
+
 @dataclass(frozen=True)
 class Bug:
     """What is planted: a store, or a method of a worker."""
@@ -157,6 +163,8 @@ BUGS = {
     "memory kept after a lost reply": Bug(
         planted=lambda: patch.multiple(PartitionWork, load=load_keeping_memory, forget=forget_nothing)
     ),
+    "identities kept after a split": Bug(planted=lambda: patch.object(Identities, "undo", undo_nothing)),
+    "states kept after a split": Bug(planted=lambda: patch.object(SegmentStates, "undo", undo_nothing)),
     "the segment not changed when a position arrives exactly at a cut": Bug(Stores(speed=SegmentKept)),
     "the end offsets read after which the rows are locked, without the max": Bug(Stores(night=EndsAlone)),
     "publish in two transactions": Bug(Stores(night=PublishedInTwo)),

@@ -14,6 +14,7 @@ from pipeline.kernels.bytes import prefetch
 
 Array = np.ndarray[Any, Any]
 ZERO, ONE = np.uint64(0), np.uint64(1)
+GONE = np.int64(-1)  # the value of an entry that was undone; no time is below 0
 AHEAD = 16  # rows: about as many loads as a core has under way
 
 
@@ -108,10 +109,11 @@ def put(keys: Array, values: Array, hashes: Array, new: Array) -> int:
 
 
 @njit(cache=True, nogil=True)
-def mark_duplicates(keys: Array, values: Array, hashes: Array, times: Array, horizon: int) -> tuple[Array, int]:
+def mark_duplicates(keys: Array, values: Array, hashes: Array, times: Array, horizon: int, before: Array) -> tuple[Array, int]:
     """In row order: duplicate[i] = an earlier row or entry has this hash and times[i] - its latest time <= horizon.
 
-    Every row then becomes its hash's latest. Returns (bool (n,), entries added). times int64, not decreasing.
+    Every row then becomes its hash's latest. Returns (bool (n,), entries added). times int64, >= 0, not decreasing. An entry with the
+    value GONE is as good as none. before[i], when there are rows of it, becomes what the hash's value was, GONE if there was none.
     """
     duplicate = np.zeros(len(hashes), np.bool_)
     added = 0
@@ -120,13 +122,24 @@ def mark_duplicates(keys: Array, values: Array, hashes: Array, times: Array, hor
         _announce(key_memory, value_memory, mask, hashes, i)
         low, high = _split(hashes, i)
         at = _slot(keys, low, high)
+        seen = values[at]
         if keys[at, 0] == ZERO and keys[at, 1] == ZERO:
             keys[at, 0], keys[at, 1] = low, high
+            seen = GONE
             added += 1
-        else:
-            duplicate[i] = times[i] - values[at] <= horizon
+        duplicate[i] = seen != GONE and times[i] - seen <= horizon
         values[at] = times[i]
+        if len(before):
+            before[i] = seen
     return duplicate, added
+
+
+@njit(cache=True, nogil=True)
+def restore(keys: Array, values: Array, hashes: Array, before: Array) -> None:
+    """Undo one mark_duplicates: the last row first, each hash's value is what it was before; its slot stays its own."""
+    for i in range(len(hashes) - 1, -1, -1):
+        low, high = _split(hashes, i)
+        values[_slot(keys, low, high)] = before[i]
 
 
 @njit(cache=True, nogil=True)
