@@ -1,4 +1,4 @@
-"""`python -m benchmarks [speed|freshness|batch|recompute|serving|all]`: measure, check that all results are equal, print and store.
+"""`python -m benchmarks [speed|freshness|batch|recompute|serving|growth|all]`: measure, check that all results are equal, print and store.
 
     exit code 0  <=>  every contender's result was right and every audit found nothing; no figure is ever asserted
 """
@@ -13,7 +13,7 @@ from benchmarks.report import CONSOLE
 from pipeline.errors import WatershedError
 from sandbox.services import interruptible
 
-NAMES = ("speed", "freshness", "batch", "recompute", "serving")
+NAMES = ("speed", "freshness", "batch", "recompute", "serving", "growth")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rows", type=int, default=20_000_000, help="recompute: rows of the clean data set")
     made.add_argument("--days", type=int, default=30, help="recompute: its daily partitions")
     made.add_argument("--groups", type=int, default=1_000_000, help="serving: groups of the view")
+    made.add_argument("--growth-events", type=int, default=4_000_000, help="growth: events of the largest backlog")
     made.add_argument("--seed", type=int, default=5)
     made.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="where JSON and PNG go")
     made.add_argument("--keep", type=Path, help="keep servers' and processes' logs in this folder")

@@ -62,17 +62,17 @@ class Chunk:
         return Chunk(self.start + low, self.values.slice(low, high - low), *cut)
 
 
-def chunks(seed: int, stop: int, *, start: int = 0, rate_per_s: int = RATE_PER_S, broken: float = BROKEN) -> Iterator[Chunk]:
+def chunks(seed: int, stop: int, *, start: int = 0, rate_per_s: float = RATE_PER_S, broken: float = BROKEN) -> Iterator[Chunk]:
     """Events [start, stop) in chunks."""
     for number in range(start // CHUNK, -(-stop // CHUNK)):
         whole = _chunk(seed, number, rate_per_s, broken)
         yield whole.between(max(0, start - whole.start), min(CHUNK, stop - whole.start))
 
 
-def _chunk(seed: int, number: int, rate_per_s: int, share: float) -> Chunk:
+def _chunk(seed: int, number: int, rate_per_s: float, share: float) -> Chunk:
     rng = np.random.default_rng([seed, number])
     at = np.arange(number * CHUNK, (number + 1) * CHUNK, dtype=np.int64)
-    time = START_MS + LATE_MS + at * 1000 // rate_per_s
+    time = START_MS + LATE_MS + (at * 1000 // rate_per_s).astype(np.int64)
     late = rng.random(CHUNK) < LATE
     time = time - np.where(late, rng.integers(1, LATE_MS, CHUNK), 0)
     key = rng.integers(0, KEYS, CHUNK)
@@ -155,7 +155,7 @@ def key_texts() -> list[bytes]:
     return [b"s%04d" % n for n in range(KEYS)]
 
 
-def expected(seed: int, stop: int, *, rate_per_s: int = RATE_PER_S, broken: float = BROKEN) -> pa.Table:
+def expected(seed: int, stop: int, *, rate_per_s: float = RATE_PER_S, broken: float = BROKEN) -> pa.Table:
     """What every contender must find for events [0, stop): SCHEMA, sums and extremes in hundredths, sorted."""
     parts = []
     for chunk in chunks(seed, stop, rate_per_s=rate_per_s, broken=broken):

@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ class Product:
     folder: Path
     database: Engine
     views: str = "benchmarks.views_bench"
+    topic: str = events.topic
+    partitions: int = PARTITIONS
+    more: dict[str, str] = field(default_factory=dict)  # of the environment
 
     @property
     def environment(self) -> dict[str, str]:
@@ -51,6 +54,7 @@ class Product:
             "WATERSHED_LAKE": str(self.folder / "lake"),
             "WATERSHED_VIEWS": self.views,
             "PYTHONUNBUFFERED": "1",
+            **self.more,
         }
 
     def start(self, name: str, *command: str) -> Process:
@@ -63,7 +67,7 @@ class Product:
 
     def init(self) -> None:
         """`watershed init`."""
-        self.watershed("init", "--partitions", str(PARTITIONS)).finish(LIMIT_S)
+        self.watershed("init", "--partitions", str(self.partitions)).finish(LIMIT_S)
 
     def night(self, number: int) -> Process:
         """The night of that number, from 0."""
@@ -93,7 +97,7 @@ class Product:
 
     def position(self) -> tuple[int, int]:
         """(how many partitions a worker owns, the sum of all positions)."""
-        row = self.query("SELECT count(owner), sum(position) FROM ops.positions WHERE topic = :topic", topic=events.topic)[0]
+        row = self.query("SELECT count(owner), sum(position) FROM ops.positions WHERE topic = :topic", topic=self.topic)[0]
         return int(row[0]), int(row[1])
 
     def result(self) -> pa.Table:
@@ -113,14 +117,14 @@ class Place:
     folder: Path
 
     @contextmanager
-    def product(self, name: str = "bench") -> Iterator[Product]:
-        """The product on a database of its own, set up."""
+    def product(self, name: str = "bench", **options: Any) -> Iterator[Product]:
+        """The product on a database of its own, set up; `options` are further fields of it."""
         folder = self.folder / name
         folder.mkdir()
         with self.postgres.database(name) as url:
             database = engine(url, application_name="benchmark")
             try:
-                made = Product(self.kafka.bootstrap, url, folder, database)
+                made = Product(self.kafka.bootstrap, url, folder, database, **options)
                 made.init()
                 yield made
             finally:

@@ -15,7 +15,7 @@ from itertools import islice
 from queue import Queue
 from typing import Any
 
-from benchmarks.events import RATE_PER_S, Chunk, chunks, key_texts
+from benchmarks.events import PARTITIONS, RATE_PER_S, Chunk, chunks, key_texts
 from benchmarks.measure import BenchmarkError, python
 from benchmarks.place import Product
 from benchmarks.views_bench import events
@@ -89,17 +89,19 @@ class Sender:
             raise BenchmarkError(f"topic {self.topic}: events could not be sent: {self._failed[:1] or f'{left} are left'}")
 
 
-def records(chunk: Chunk) -> Iterator[Record]:
-    """What is sent for a chunk."""
+def records(chunk: Chunk, partitions: int = PARTITIONS) -> Iterator[Record]:
+    """What is sent for a chunk; a key's events in one partition."""
     keys = key_texts()
-    yield from zip(chunk.values.to_pylist(), (keys[k] for k in chunk.key.tolist()), chunk.partition.tolist(), strict=True)
+    yield from zip(chunk.values.to_pylist(), (keys[k] for k in chunk.key.tolist()), (chunk.key % partitions).tolist(), strict=True)
 
 
-def send(bootstrap: str, seed: int, stop: int, *, topic: str = events.topic, codec: str = "none", **what: Any) -> float:
+def send(
+    bootstrap: str, seed: int, stop: int, *, topic: str = events.topic, codec: str = "none", partitions: int = PARTITIONS, **what: Any
+) -> float:
     """Send events [start, stop) as fast as it goes, `what` being further arguments of chunks(); the seconds it took."""
     began, sender = time.monotonic(), Sender(bootstrap, topic, codec=codec)
     for chunk in chunks(seed, stop, **what):
-        sender.send(records(chunk))
+        sender.send(records(chunk, partitions))
     sender.flush()
     return time.monotonic() - began
 

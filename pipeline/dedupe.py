@@ -52,6 +52,11 @@ class Identities:
     def __len__(self) -> int:
         return len(self._table)
 
+    @property
+    def table_bytes(self) -> int:
+        """The size of the table: 32 to 64 bytes an identity, once there are some."""
+        return self._table.keys.nbytes + self._table.values.nbytes
+
     def advance(self, timestamps_ms: Ints) -> Ints:
         """T of each record, in log order, for all records (valid or not); moves T."""
         times: Ints = np.maximum.accumulate(np.concatenate((np.array([self.watermark_ms], np.int64), timestamps_ms)))[1:]
