@@ -83,13 +83,15 @@ class Source:
     `key`, `event_time` (datetime) and `identity` (str or int) name columns that are never null. Two valid records of one partition
     with the same identity, at most `identity_horizon` of log time apart, are one event: the later is a duplicate. The usual
     mistake: an identity that is sent under two keys, and so lands in two partitions, is never seen as a duplicate.
+
+    `identity=None` says that nothing is a duplicate: every valid record is accepted, and what a producer sends twice counts twice.
     """
 
     topic: str
     record: type
     key: str
     event_time: str
-    identity: str
+    identity: str | None
     identity_horizon: timedelta = timedelta(days=7)
 
     def __post_init__(self) -> None:
@@ -98,6 +100,8 @@ class Source:
         if not isinstance(self.topic, str) or not re.fullmatch(r"[a-zA-Z0-9._-]{1,200}", self.topic) or set(self.topic) == {"."}:
             raise DefinitionError(f"Source: topic {self.topic!r} is no topic name; allowed are letters, digits, '.', '_' and '-'")
         for role, kinds in (("key", None), ("event_time", ("datetime",)), ("identity", ("str", "int"))):
+            if role == "identity" and self.identity is None:
+                continue
             what = f"Source({self.topic}): {role}"
             column = column_named(self.record, getattr(self, role), what)
             if column.nullable:

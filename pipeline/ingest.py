@@ -72,7 +72,7 @@ class Ingest:
         self._kept = [n for n, c in enumerate(source.columns) if columns is None or c.name in columns]
         whole = clean_schema(source)
         self._schema = pa.schema([whole.field(n) for n in self._kept] + POSITION_FIELDS)
-        self._identity = next(n for n, c in enumerate(source.columns) if c.name == source.identity)
+        self._identity = next((n for n, c in enumerate(source.columns) if c.name == source.identity), None)
 
     def feed(self, block: Block) -> Ingested:
         """Take the next block; the usual mistake is to feed one twice after a failed commit: then start again from a snapshot."""
@@ -86,8 +86,7 @@ class Ingest:
         good = reason < 0
         valid = np.flatnonzero(good)
         with stage("dedupe", raw.num_rows):
-            hashes = hash_rows([(columns[self._identity], self.source.columns[self._identity].type)])
-            duplicate = self.identities.mark(hashes if good.all() else hashes[valid], times[decoded.rows[valid]])
+            duplicate = self._duplicates(columns, good, valid, times[decoded.rows[valid]])
             accepted = self._accepted(columns, valid[~duplicate], decoded.rows, block, timestamps)
         bad = np.flatnonzero(~good)
         counts = Counts(accepted.num_rows, int(duplicate.sum()), len(decoded.rejected) + len(bad), decoded.tombstones)
@@ -100,6 +99,13 @@ class Ingest:
             return rejected_batch(self.partition, raw, rows, decoded.reasons + [reasons[i] for i in reason[bad]], None)
 
         return Ingested(accepted, counts, block.start, block.end, witness, rejected)
+
+    def _duplicates(self, columns: list[pa.Array], good: Any, valid: Any, times: Any) -> Any:
+        """Which of the valid records, at log times `times`, are duplicates; they are registered."""
+        if self._identity is None:
+            return np.zeros(len(valid), np.bool_)
+        hashes = hash_rows([(columns[self._identity], self.source.columns[self._identity].type)])
+        return self.identities.mark(hashes if good.all() else hashes[valid], times)
 
     def _validate(self, columns: dict[str, pa.Array], breaches: dict[str, Any], rows: int) -> tuple[list[pa.Array], Any, list[str]]:
         reason = np.full(rows, -1, np.int64)

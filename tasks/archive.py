@@ -136,7 +136,7 @@ class _CleanFiles:
     def __init__(self, night: Night, r: Range, behind: Behind) -> None:
         self.night, self.r, self.behind = night, r, behind
         self.schema = clean_schema(night.source)
-        self.distinct = [night.source.identity]
+        self.distinct = [name for name in (night.source.identity,) if name]
         self.near = [night.source.event_time, OFFSET, TIMESTAMP]
         self.held: list[pa.RecordBatch] = []
         self.rejects: list[pa.RecordBatch] = []

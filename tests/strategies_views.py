@@ -116,7 +116,8 @@ def sources(draw: Draw) -> Source:
     fields += [(f"c{n}", hint) for n, hint in enumerate(draw(st.lists(hints(), min_size=1, max_size=5)))]
     record = dataclasses.make_dataclass("Event", draw(st.permutations(fields)), frozen=True)
     horizon = draw(st.sampled_from([timedelta(days=7), timedelta(0), timedelta(milliseconds=1), timedelta(seconds=10)]))
-    return Source("events", record, key="station", event_time="at", identity="id", identity_horizon=horizon)
+    identity = draw(st.sampled_from(["id"] * 5 + [None]))
+    return Source("events", record, key="station", event_time="at", identity=identity, identity_horizon=horizon)
 
 
 # ---------------------------------------------------------------- expressions

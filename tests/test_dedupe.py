@@ -295,6 +295,17 @@ def as_record(timestamp_ms: int, value: bytes | None) -> Record:
     return Record(timestamp_ms, value[8] if valid and value else 0, valid)
 
 
+@quick
+@given(rows=st.lists(st.tuples(st.integers(-1, 400), VALUES), max_size=25))
+def test_without_an_identity_nothing_is_a_duplicate_and_nothing_is_remembered(rows: list[tuple[int, bytes | None]]) -> None:
+    ingest = Ingest(replace(SOURCE, identity=None), 0)
+    got, plain = ingest.feed(raw(rows)), Ingest(SOURCE, 0).feed(raw(rows))
+    assert got.counts.duplicates == 0 and got.counts.accepted == plain.counts.accepted + plain.counts.duplicates
+    assert (got.counts.rejected, got.counts.tombstones) == (plain.counts.rejected, plain.counts.tombstones)
+    found = ingest.identities.snapshot(2 * len(rows))
+    assert len(found.hashes) == 0 and found.watermark_ms == max([0, *(at for at, _ in rows)])
+
+
 def test_another_horizon_is_another_source_and_its_views_are_other_views() -> None:
     view = View(name="v", source=SOURCE, key=("station",), window=tumbling(hours=1), aggregates={"n": Count()})
     assert replace(view, source=replace(SOURCE, identity_horizon=timedelta(days=1))) != view

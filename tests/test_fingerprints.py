@@ -77,6 +77,7 @@ CHANGES: list[tuple[str, View]] = [
     ("topic", view(source=source(topic="other"))),
     ("source key", view(source=source(key="id"))),
     ("identity", view(source=source(identity="count"))),
+    ("no identity", view(source=source(identity=None))),
     ("event time", view(source=source(record=record(celsius=Reading.__annotations__["celsius"], at=datetime), event_time="at"))),
     ("horizon", view(source=source(identity_horizon=timedelta(days=6)))),
     ("key", view(key=("id",))),

@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -178,6 +179,12 @@ def test_a_view_is_proven_on_a_sample_of_its_topic(system: System) -> None:
     done = system.run("prove", "hourly_weather", "--sample", "50", "--schedules", "6", "--jobs", "1")
     assert f"the newest 50 records of topic {system.topic}, from 2 partitions" in done.stdout
     assert "no difference in 6 schedules" in done.stdout
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_source_without_an_identity_keeps_the_promise_too(seed: int) -> None:
+    played = play([replace(by_shop, source=replace(by_shop.source, identity=None))], seed, SIZES)
+    assert played.broken is None, f"seed {seed}: {played.broken}"
 
 
 @pytest.mark.parametrize("call", range(1, 12))

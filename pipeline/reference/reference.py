@@ -100,7 +100,8 @@ class Reference:
             state.rejected += 1
             self.rejected.append((partition, offset, str(reason)))
             return
-        if _is_duplicate(state, record[self.source.identity], self.source.horizon_ms):
+        identity = self.source.identity
+        if identity is not None and _is_duplicate(state, record[identity], self.source.horizon_ms):
             state.duplicates += 1
             return
         state.accepted += 1

@@ -89,14 +89,15 @@ class Maker:
 
     def __init__(self, source: Source, rng: random.Random, partitions: int) -> None:
         self.source, self.rng, self.partitions = source, rng, partitions
+        self.identity = source.identity or source.key  # without identities some events are sent twice all the same
         self.values = {c.name: values_of(c) for c in source.columns}
         for name, found in self.values.items():
-            if name not in (source.key, source.identity) and len(found) > 6:
+            if name not in (source.key, self.identity) and len(found) > 6:
                 self.values[name] = rng.sample(found, 6)
         self.identities = self._identities()
 
     def _identities(self) -> list[Any]:
-        column = next(c for c in self.source.columns if c.name == self.source.identity)
+        column = next(c for c in self.source.columns if c.name == self.identity)
         many = [f"i{n}" for n in range(24)] if column.type.kind == "str" else list(range(24))
         plain = [v for v in many if column.type.accepts(v) and keeps(v, column.constraints)]
         return plain if len(plain) >= 4 else self.values[column.name]
@@ -105,12 +106,12 @@ class Maker:
         """So many records, in offset order, with gaps."""
         rng, source, n = self.rng, self.source, self.partitions
         keys = self.values[source.key][number::n]
-        if source.key == source.identity:
+        if source.key == self.identity:
             keys = self.identities[number::n]
         identities = self.identities[number::n][: rng.randint(3, 8)]
         if not keys or not identities:
             return []
-        key_of = {identity: identity if source.key == source.identity else rng.choice(keys[:4]) for identity in identities}
+        key_of = {identity: identity if source.key == self.identity else rng.choice(keys[:4]) for identity in identities}
         offset, now, horizon = rng.choice([0, 0, 5]), FIRST_MS, source.horizon_ms
         steps = [0, 1, 100, horizon // 5, horizon // 3, horizon // 2, -horizon // 2, -2000]
         found: list[Record] = []
@@ -131,10 +132,10 @@ class Maker:
         if 0 <= sort < TOMBSTONES:
             return None
         texts = {c.name: self._text(c) for c in self.source.columns}
-        texts[self.source.key], texts[self.source.identity] = spelled(key), spelled(identity)
+        texts[self.source.key], texts[self.identity] = spelled(key), spelled(identity)
         sort -= TOMBSTONES
         if 0 <= sort < BROKEN_COLUMN:
-            names = [c.name for c in self.source.columns if c.name not in (self.source.key, self.source.identity)]
+            names = [c.name for c in self.source.columns if c.name not in (self.source.key, self.identity)]
             texts[self.rng.choice(names)] = self.rng.choice(WRONG)
         text = "{" + ", ".join(f'"{name}": {t}' for name, t in texts.items() if t) + "}"
         sort -= BROKEN_COLUMN
