@@ -36,7 +36,7 @@ down: venv ## Stop what 'make up' started
 	@$(BIN)/watershed down
 
 test: venv ## Run all tests, on real Kafka and Postgres where they are installed
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: venv ## Run the tests that take no more than seconds
 	@$(BIN)/python -m pytest -m "not slow"

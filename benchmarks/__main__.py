@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--slow-events", type=int, default=1_000_000, help="how many of them the slow peers get")
     made.add_argument("--codec", default="none", choices=("none", "lz4", "zstd", "snappy", "gzip"))
     made.add_argument("--broken", type=float, default=BROKEN, help="speed: the share of broken events")
+    made.add_argument("--alone", action="store_true", help="speed: without the peers")
     made.add_argument("--repeats", type=int, default=3, help="rounds; figures are medians over them")
     made.add_argument("--rate", type=int, default=50_000, help="freshness: events per second")
     made.add_argument("--seconds", type=int, default=60, help="freshness and serving: how long")

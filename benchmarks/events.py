@@ -155,11 +155,14 @@ def key_texts() -> list[bytes]:
     return [b"s%04d" % n for n in range(KEYS)]
 
 
-def expected(seed: int, stop: int, *, rate_per_s: float = RATE_PER_S, broken: float = BROKEN) -> pa.Table:
-    """What every contender must find for events [0, stop): SCHEMA, sums and extremes in hundredths, sorted."""
+def expected(seed: int, stop: int, *, rate_per_s: float = RATE_PER_S, broken: float = BROKEN, copies: bool = False) -> pa.Table:
+    """What every contender must find for events [0, stop): SCHEMA, sums and extremes in hundredths, sorted.
+
+    With `copies`, who does not deduplicate must find it.
+    """
     parts = []
     for chunk in chunks(seed, stop, rate_per_s=rate_per_s, broken=broken):
-        counts = ~(chunk.copy | chunk.broken)
+        counts = ~chunk.broken & (copies | ~chunk.copy)
         table = pa.table({name: getattr(chunk, name)[counts] for name in ("key", "minute", "hundredths")})
         wanted: Any = [("hundredths", "count"), ("hundredths", "sum"), ("hundredths", "min"), ("hundredths", "max")]
         parts.append(table.group_by(["key", "minute"]).aggregate(wanted))

@@ -64,7 +64,7 @@ class Growing:
             ended, _ = self._until(product, process, lambda owned, position: position >= load.events)
             run = process.finish(LIMIT_S)
             self.audited += product.audit()
-            groups = product.query("SELECT count(*) FROM serving.minutes_0")[0][0]
+            groups = product.query("SELECT count(*) FROM serving.minutes")[0][0]
         return Point(0, ended - began, run.cpu_s - began_cpu_s, run.peak_mib, f"{groups:,} groups")
 
     def night(self, load: Load) -> Point:

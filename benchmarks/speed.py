@@ -10,9 +10,10 @@ import importlib.util
 import json
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from benchmarks.views_bench import events
 
 SLOW_TOPIC = f"{events.topic}.first"
 LOOK_EVERY_S = 0.01
-OURS = "watershed"
+OURS, OURS_RAW = "watershed", "watershed without dedupe"
 
 
 @dataclass(frozen=True)
@@ -87,18 +88,22 @@ class Bench:
     slow_count: int
     wanted: pa.Table
     wanted_slow: pa.Table
+    wanted_copies: pa.Table
     audited_rows: int = 0
 
-    def product(self, number: int, audit: bool) -> Taken:
+    def product(self, number: int, audit: bool, dedupe: bool = True) -> Taken:
         """The worker on a database of its own; held to the expected rows, and audited."""
-        with self.place.product(f"product_{number}") as product:
+        name, wanted, options = OURS, self.wanted, dict[str, Any]()
+        if not dedupe:
+            name, wanted, options = OURS_RAW, self.wanted_copies, {"views": "benchmarks.views_growth", "more": {"BENCH_IDENTITY": ""}}
+        with self.place.product(f"product_{number}_{dedupe}".lower(), **options) as product:
             process = product.watershed("speed", "--until-caught-up")
             times, first_cpu_s = self._watch(product, process)
             run = process.finish(LIMIT_S)
-            same(product.result(), self.wanted, OURS)
+            same(product.result(), wanted, name)
             if audit:
-                self.audited_rows = product.audit()
-        return taken(OURS, self.count, run, times, (first_cpu_s, run.cpu_s))
+                self.audited_rows += product.audit()
+        return taken(name, self.count, run, times, (first_cpu_s, run.cpu_s))
 
     def _watch(self, product: Product, process: Process) -> tuple[tuple[float, float], float]:
         """When the worker had a partition and when the last event was committed, seen in Postgres; its CPU seconds at the first."""
@@ -152,15 +157,18 @@ def filled(
             send(place.kafka.bootstrap, seed, slow_count, topic=SLOW_TOPIC, codec=codec, broken=broken)
         wanted = expected(seed, count, broken=broken)
         wanted_slow = expected(seed, slow_count, broken=broken) if slow_count < count else wanted
-        yield Bench(place, count, slow_count, wanted, wanted_slow)
+        yield Bench(place, count, slow_count, wanted, wanted_slow, expected(seed, count, broken=broken, copies=True))
 
 
 def measure(bench: Bench, contenders: tuple[Peer, ...], repeats: int) -> list[Taken]:
     """The product and the peers in turn, `repeats` times."""
     found = []
     for number in range(repeats):
-        for peer in (None, *contenders):
-            found.append(bench.product(number, audit=number == repeats - 1) if peer is None else bench.peer(peer, number))
+        last = number == repeats - 1
+        turns: list[Callable[[], Taken]] = [partial(bench.product, number, last, dedupe) for dedupe in (True, False)]
+        turns += [partial(bench.peer, peer, number) for peer in contenders]
+        for turn in turns:
+            found.append(turn())
             CONSOLE.print(f"round {number + 1}: {found[-1].contender}: {found[-1].per_s:,.0f} events/s", style="dim")
     return found
 
@@ -176,8 +184,8 @@ def medians(runs: list[Taken]) -> list[Taken]:
 
 def main(given: argparse.Namespace) -> None:
     """Measure, print and store."""
-    about, contenders = machine(), tuple(p for p in ALL if installed(p))
-    left_out = [p.name for p in ALL if p not in contenders]
+    about, contenders = machine(), () if given.alone else tuple(p for p in ALL if installed(p))
+    left_out = [p.name for p in ALL if p not in contenders and not given.alone]
     with filled(given.seed, given.events, given.slow_events, given.codec, given.keep, given.broken) as bench:
         runs = measure(bench, contenders, given.repeats)
         audited = bench.audited_rows
@@ -198,6 +206,6 @@ def main(given: argparse.Namespace) -> None:
     suffix = ("" if given.codec == "none" else f"_{given.codec}") + ("" if given.broken == BROKEN else f"_broken_{given.broken:g}")
     save(given.out, f"speed{suffix}", about, sizes, json.loads(json.dumps(results)))
     by_rate: dict[str, Any] = {row.contender: row.per_s for row in rows}
-    bars(given.out / f"speed{suffix}.png", f"Events per second on a backlog of {given.events:,}", by_rate, "events/s", (OURS,))
+    bars(given.out / f"speed{suffix}.png", f"Events per second on a backlog of {given.events:,}", by_rate, "events/s", (OURS, OURS_RAW))
     cpu = {row.contender: row.cpu_s_per_million for row in rows}
     bars(given.out / f"speed{suffix}_cpu.png", "CPU seconds per million events", cpu, "s", (OURS,))

@@ -10,8 +10,9 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,35 @@ from sandbox.kafka import RealKafka, missing_programs
 from sandbox.postgres import EmbeddedPostgres, SystemPostgres, system_binaries
 from sandbox.processes import ServerError
 from tests.system import System
+
+SAID = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SAID] = []
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In a process of pytest-xdist: hand what was said to the one that has the terminal."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["said"] = session.config.stash[SAID]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[SAID].extend(getattr(node, "workeroutput", {}).get("said", []))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if config.stash[SAID]:
+        terminalreporter.section("counted")
+        terminalreporter.write_line("\n".join(config.stash[SAID]))
+
+
+@pytest.fixture
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """For what a run must show although it passed: how much was tried. It stands at the end of the run."""
+    return request.config.stash[SAID].append
 
 
 def skip_or_fail(reason: str) -> None:

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 import psycopg2
 import pyarrow.parquet as pq
-import pytest
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from sqlalchemy.exc import OperationalError
@@ -141,12 +140,11 @@ class Kills:
         before = progress(self.system)
         wait_for(lambda: progress(self.system) > before, f"positions advance after a backend was {how}", DIES_WITHIN_S)
 
-    def say(self, capsys: pytest.CaptureFixture[str], what: str) -> None:
-        """On the terminal, whatever pytest captures."""
-        with capsys.disabled():
-            print(f"\n{what}: {self.total} kills, 0 differences; {', '.join(f'{n} {kind}' for kind, n in sorted(self.of.items()))}")
-            if self.points:
-                print(f"  crash points hit: {', '.join(f'{name} {n}' for name, n in sorted(self.points.items()))}")
+    def told(self, what: str) -> str:
+        """The counts, in words."""
+        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(self.of.items()))
+        points = ", ".join(f"{name} {n}" for name, n in sorted(self.points.items()))
+        return f"{what}: {self.total} kills, 0 differences; {kinds}" + (f"; crash points hit: {points}" if points else "")
 
 
 def assert_nothing_is_half_there(system: System) -> None:

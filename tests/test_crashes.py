@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -74,7 +74,7 @@ def worker_plans(rng: random.Random) -> tuple[list[str], list[str]]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_fifty_kills_at_every_crash_point_and_at_random_moments_change_no_answer(
-    own_system: System, own_servers: tuple[RealKafka, SystemPostgres], capsys: pytest.CaptureFixture[str]
+    own_system: System, own_servers: tuple[RealKafka, SystemPostgres], say: Callable[[str], None]
 ) -> None:
     system, kafka, rng = own_system, own_servers[0], random.Random(SEED)
     print(f"seed {SEED}")
@@ -105,7 +105,7 @@ def test_fifty_kills_at_every_crash_point_and_at_random_moments_change_no_answer
             wait_for(lambda before=before: progress(system) > before, "positions advance after the broker came back")
         system.night(fourth)
     finish(system, workers)
-    kills.say(capsys, "real crashes")
+    say(kills.told("real crashes"))
     assert kills.total >= 50
     assert set(kills.points) >= set(POINTS) - {S3_ONLY, *OF_OPERATORS}
 
@@ -127,7 +127,7 @@ def night_while_backends_die(kills: Kills, day: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_kill_between_uploads_to_s3_changes_no_answer(system: System, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_kill_between_uploads_to_s3_changes_no_answer(system: System, say: Callable[[str], None]) -> None:
     import boto3
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
@@ -145,7 +145,7 @@ def test_a_kill_between_uploads_to_s3_changes_no_answer(system: System, capsys: 
         system.night("2013-01-02")
     finish(system, [])
     server.stop()
-    kills.say(capsys, "crashes between uploads to S3")
+    say(kills.told("crashes between uploads to S3"))
 
 
 def stopped(worker: subprocess.Popen[str]) -> bool:
@@ -154,7 +154,7 @@ def stopped(worker: subprocess.Popen[str]) -> bool:
 
 
 @pytest.mark.slow
-def test_a_worker_that_slept_past_its_lease_is_fenced_and_comes_back(system: System, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_that_slept_past_its_lease_is_fenced_and_comes_back(system: System, say: Callable[[str], None]) -> None:
     system.run("init", "--partitions", str(PARTITIONS))
     holders = "SELECT worker, count(*) FROM ops.positions WHERE topic = :t AND lease_until > now() GROUP BY 1"
 
@@ -181,14 +181,13 @@ def test_a_worker_that_slept_past_its_lease_is_fenced_and_comes_back(system: Sys
             zombie.send_signal(signal.SIGTERM)
             assert zombie.wait(timeout=30) == 0
     finish(system, [other])
-    with capsys.disabled():
-        print(f"\nworkers stopped past their lease and woken: {len(moments)}, 0 differences")
+    say(f"workers stopped past their lease and woken: {len(moments)}, 0 differences")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_workers_outlive_a_broker_and_a_postgres_that_are_down_for_a_minute(
-    system: System, own_servers: tuple[RealKafka, SystemPostgres], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    system: System, own_servers: tuple[RealKafka, SystemPostgres], tmp_path: Path, say: Callable[[str], None]
 ) -> None:
     """Two systems at once, so that the minute passes once: of the one the broker is down, of the other Postgres."""
     kafka, postgres = own_servers
@@ -223,8 +222,7 @@ def test_workers_outlive_a_broker_and_a_postgres_that_are_down_for_a_minute(
         finally:
             for one in both:
                 one.stop_all()
-    with capsys.disabled():
-        print(f"\nbroker down for {DOWN_S:g} s, Postgres down for {DOWN_S:g} s: 0 differences, no worker restarted")
+    say(f"broker down for {DOWN_S:g} s, Postgres down for {DOWN_S:g} s: 0 differences, no worker restarted")
 
 
 @pytest.fixture

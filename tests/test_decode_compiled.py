@@ -12,6 +12,7 @@ import os
 import random
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -165,7 +166,7 @@ def plain(rng: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("seed", [2013])
-def test_both_parsers_agree_on_a_hundred_thousand_fuzzed_events(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_parsers_agree_on_a_hundred_thousand_fuzzed_events(seed: int, say: Callable[[str], None]) -> None:
     print(f"seed {seed}")
     rng, maker, asked = random.Random(seed), Maker(everything), Counter[str]()
     for _ in range(0, FUZZED, BLOCK):
@@ -174,7 +175,7 @@ def test_both_parsers_agree_on_a_hundred_thousand_fuzzed_events(seed: int, capsy
         assert differs(everything, values, asked) == ""
     assert asked["events"] >= FUZZED
     share = (asked["rejected"] + asked["asked"]) / asked["events"]
-    with capsys.disabled():
-        reasons = ", ".join(f"{n:,} {name}" for name, n in asked.most_common() if name not in ("events", "asked", "rejected", "tombstones"))
-        print(f"\n  {asked['events']:,} fuzzed events, 0 differences; {asked['rejected']:,} rejected, {asked['asked']:,} left to the other parser: {reasons}")
+    reasons = ", ".join(f"{n:,} {name}" for name, n in asked.most_common() if name not in ("events", "asked", "rejected", "tombstones"))
+    said = f"{asked['rejected']:,} rejected, {asked['asked']:,} left to the other parser: {reasons}"
+    say(f"{asked['events']:,} fuzzed events, 0 differences; {said}")
     assert share >= 0.3 and asked["asked"] < 0.6 * asked["events"]

@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,12 @@ OFTEN = ("takeover", "split", "publish", "rollback", "purge", "lost", "lost comm
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_thousand_schedules_show_no_difference(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_thousand_schedules_show_no_difference(say: Callable[[str], None]) -> None:
     summary = run(VIEWS, seed=0, schedules=SCHEDULES, sizes=SIZES)
     failure = summary.failure
     assert failure is None, f"{command((), failure.seed, SIZES)}: {failure.broken}"
     assert summary.schedules == SCHEDULES
-    with capsys.disabled():
-        print(f"\n  {told(summary)}")
+    say(told(summary))
     assert summary.total["steps"] >= 200 * SCHEDULES
     assert summary.within["readings"] == SCHEDULES
     rare = {name: summary.share(name) for name in OFTEN if summary.share(name) < 0.05}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import islice
 from random import Random
@@ -118,15 +119,14 @@ class Schedules(RuleBasedStateMachine):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_made_up_views_on_made_up_logs_show_no_difference_at_any_step(capsys: pytest.CaptureFixture[str]) -> None:
+def test_made_up_views_on_made_up_logs_show_no_difference_at_any_step(say: Callable[[str], None]) -> None:
     class Clean(Schedules):
         seen: ClassVar[Counter[str]] = Counter()
 
     run_state_machine_as_test(Clean, settings=HOW)
     seen = Clean.seen
-    with capsys.disabled():
-        shown = ["machines", "steps", "points", "readings", "commit", "publish", "split", "takeover", "rollback", "purge", "crash"]
-        print(f"\n  {', '.join(f'{seen[name]:,} {name}' for name in shown)}, 0 differences")
+    shown = ["machines", "steps", "points", "readings", "commit", "publish", "split", "takeover", "rollback", "purge", "crash"]
+    say(f"{', '.join(f'{seen[name]:,} {name}' for name in shown)}, 0 differences")
     missing = {name for name in ("commit", "publish", "split", "takeover", "crash", "delayed") if not seen[name]}
     assert not missing, f"never tried: {missing}"
 
