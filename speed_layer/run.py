@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from pipeline.allocation import reuse_memory
 from pipeline.crash import crash_points
 from pipeline.errors import LakeError
 from pipeline.handover import Generation
@@ -50,6 +51,7 @@ def main(until_caught_up: bool, stop: threading.Event) -> None:
     worker = Worker(sources, store, log, reader, lake, transient, stop, crash, store, settings.snapshot_every_s, THREADS)
     for source, of, _ in sources:
         warm_up(source, of)
+    reuse_memory()
     metrics = serve(worker.stats, settings.metrics_host, settings.metrics_port) if settings.metrics_port else None
     until = _caught_up(log, store, [g for _, _, g in sources]) if until_caught_up else None
     with _Shown(worker):
