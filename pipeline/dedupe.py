@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.groups import Hashes, HashTable, Ints, capacity_for
-from pipeline.kernels.tables import mark_duplicates, put, restore
+from pipeline.groups import Hashes, HashTable, Ints
+from pipeline.kernels.tables import mark_duplicates, restore
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -66,8 +66,10 @@ class Identities:
 
     def mark(self, hashes: Hashes, times: Ints) -> Mask:
         """Which of the valid records (log order; `times` from advance) are duplicates; registers them all."""
-        self._make_room(len(hashes), int(times[0]) if len(times) else self.watermark_ms)
         table = self._table
+        # What is undone must find again what could match then.
+        now_ms = self._kept_ms if self._kept_ms is not None else int(times[0]) if len(times) else self.watermark_ms
+        table.reserve(len(hashes), max(now_ms - self.horizon_ms, 0))
         before = np.empty(0 if self._kept_ms is None else len(hashes), np.int64)
         duplicate, added = mark_duplicates(table.keys, table.values, hashes, times, self.horizon_ms, before)
         table.filled += added
@@ -93,11 +95,3 @@ class Identities:
     def copied(self, position: int) -> IdentitySnapshot:
         """The same in no order: one pass over the table, arrays of its own, so that another thread can sort and write them."""
         return IdentitySnapshot(position, self.watermark_ms, *self._table.entries(max(self.watermark_ms - self.horizon_ms, 0)))
-
-    def _make_room(self, more: int, now_ms: int) -> None:
-        if capacity_for(len(self._table) + more) <= len(self._table.keys):
-            return
-        oldest_ms = now_ms if self._kept_ms is None else self._kept_ms  # what is undone must find again what could match then
-        hashes, seen = self._table.entries(max(oldest_ms - self.horizon_ms, 0))
-        self._table = HashTable(len(hashes) + more)
-        self._table.filled += put(self._table.keys, self._table.values, hashes, seen)

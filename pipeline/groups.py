@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from pipeline.arrays import codes, text_buffers
 from pipeline.kernels.hashing import hash_bytes, hash_ints
-from pipeline.kernels.tables import entries_since, find, group_rows, number_codes, put
+from pipeline.kernels.tables import count_since, entries_since, find, group_rows, move, number_codes, put
 from pipeline.types import ColumnType
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+LEAST = -(2**63)
 FEW_CODES = 65_536  # a table of so many numbers is always worth it
 
 
@@ -100,13 +101,14 @@ class HashTable:
     def __len__(self) -> int:
         return self.filled
 
-    def reserve(self, more: int) -> None:
-        """Make room for `more` new entries."""
-        capacity = capacity_for(self.filled + more)
-        if capacity > len(self.keys):
-            hashes, values = self.entries()
-            self.keys, self.values = np.zeros((capacity, 2), np.uint64), np.empty(capacity, np.int64)
-            put(self.keys, self.values, hashes, values)
+    def reserve(self, more: int, least: int = LEAST) -> None:
+        """Make room for `more` new entries; entries with a value below `least` may be dropped on the way."""
+        if capacity_for(self.filled + more) > len(self.keys):
+            capacity = capacity_for(count_since(self.keys, self.values, least) + more)
+            keys: Hashes = np.zeros((capacity, 2), np.uint64)
+            values: Ints = np.empty(capacity, np.int64)
+            self.filled = move(self.keys, self.values, least, keys, values)
+            self.keys, self.values = keys, values
 
     def find(self, hashes: Hashes) -> Ints:
         """Each hash's value, -1 where absent."""
@@ -117,6 +119,6 @@ class HashTable:
         self.reserve(len(hashes))
         self.filled += put(self.keys, self.values, hashes, values)
 
-    def entries(self, least: int = -(2**63)) -> tuple[Hashes, Ints]:
+    def entries(self, least: int = LEAST) -> tuple[Hashes, Ints]:
         """All (hash, value) with value >= least, in no particular order."""
         return entries_since(self.keys, self.values, least)

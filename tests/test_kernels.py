@@ -22,7 +22,7 @@ from pipeline.arrays import codes, decimals, from_limbs, limbs, text_buffers, va
 from pipeline.groups import HashTable, capacity_for, group, hash_rows
 from pipeline.kernels.hashing import hash_bytes, hash_ints
 from pipeline.kernels.reduce import best_by_group, count_by_group, sum_ints_by_group, sum_limbs_by_group, sum_squares_by_group
-from pipeline.kernels.tables import entries_since, mark_duplicates
+from pipeline.kernels.tables import GONE, count_since, entries_since, mark_duplicates, move, restore
 from pipeline.types import ColumnType
 
 MIN, MAX = -(2**63), 2**63 - 1
@@ -317,22 +317,36 @@ def test_capacity_is_the_power_of_two_that_stays_at_most_three_quarters_full(ent
     before=st.dictionaries(HASHES.map(known), st.integers(0, 50), max_size=20),
     rows=st.lists(st.tuples(HASHES, st.integers(0, 30)), max_size=60),
     horizon=st.integers(0, 60),
+    undo=st.booleans(),
 )
-def test_mark_duplicates_is_the_rule_over_a_dict(
-    before: dict[tuple[int, int], int], rows: list[tuple[tuple[int, int], int]], horizon: int
+def test_mark_duplicates_is_the_rule_over_a_dict_and_is_undone(
+    before: dict[tuple[int, int], int], rows: list[tuple[tuple[int, int], int]], horizon: int, undo: bool
 ) -> None:
     times = 50 + np.cumsum([step for _, step in rows]) if rows else np.empty(0, np.int64)
     table = HashTable(len(before) + len(rows))
     table.put(hashes_of(list(before)), np.array(list(before.values()), np.int64))
-    got, added = mark_duplicates(table.keys, table.values, hashes_of([p for p, _ in rows]), times.astype(np.int64), horizon)
+    hashes, was = hashes_of([p for p, _ in rows]), np.empty(len(rows) if undo else 0, np.int64)
+    got, added = mark_duplicates(table.keys, table.values, hashes, times.astype(np.int64), horizon, was)
     model, want = dict(before), []
     for (pair, _), at in zip(rows, times.tolist(), strict=True):
         want.append(known(pair) in model and at - model[known(pair)] <= horizon)
         model[known(pair)] = at
     assert got.tolist() == want
     assert added == len(model) - len(before)
-    hashes, values = entries_since(table.keys, table.values, MIN)
-    assert {(int(a), int(b)): v for (a, b), v in zip(hashes, values.tolist(), strict=True)} == model
+    assert entries_of(table, MIN) == model
+    bigger = HashTable(2 * len(table.keys))
+    least = min(times.tolist(), default=0)
+    assert move(table.keys, table.values, least, bigger.keys, bigger.values) == count_since(table.keys, table.values, least)
+    assert entries_of(bigger, MIN) == {pair: at for pair, at in model.items() if at >= least}
+    if undo:
+        restore(table.keys, table.values, hashes, was)
+        assert entries_of(table, 0) == before
+        assert entries_of(table, MIN) == {pair: before.get(pair, GONE) for pair in model}
+
+
+def entries_of(table: HashTable, least: int) -> dict[tuple[int, int], int]:
+    hashes, values = entries_since(table.keys, table.values, least)
+    return {(int(a), int(b)): v for (a, b), v in zip(hashes, values.tolist(), strict=True)}
 
 
 # --- between Arrow and NumPy ------------------------------------------------------------------------------------------

@@ -143,12 +143,31 @@ def restore(keys: Array, values: Array, hashes: Array, before: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def entries_since(keys: Array, values: Array, least: int) -> tuple[Array, Array]:
-    """The hashes and values of all entries with value >= least."""
+def move(keys: Array, values: Array, least: int, to_keys: Array, to_values: Array) -> int:
+    """Put the entries with value >= least into an empty table; how many they are. The caller keeps its capacity > n."""
+    moved = 0
+    for at in range(len(keys)):
+        if not (keys[at, 0] == ZERO and keys[at, 1] == ZERO) and values[at] >= least:
+            to = _slot(to_keys, keys[at, 0], keys[at, 1])
+            to_keys[to, 0], to_keys[to, 1], to_values[to] = keys[at, 0], keys[at, 1], values[at]
+            moved += 1
+    return moved
+
+
+@njit(cache=True, nogil=True)
+def count_since(keys: Array, values: Array, least: int) -> int:
+    """How many entries have value >= least."""
     count = 0
     for at in range(len(keys)):
         if not (keys[at, 0] == ZERO and keys[at, 1] == ZERO) and values[at] >= least:
             count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def entries_since(keys: Array, values: Array, least: int) -> tuple[Array, Array]:
+    """The hashes and values of all entries with value >= least."""
+    count = count_since(keys, values, least)
     hashes = np.empty((count, 2), np.uint64)
     kept = np.empty(count, np.int64)
     count = 0
