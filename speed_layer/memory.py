@@ -2,6 +2,8 @@
 
     memory = committed rows ⊕ folds since        changed() = the groups whose state is not committed
 
+Folds are kept as they come and merged when somebody asks, or when they are many: one merge costs as much as another, however few rows.
+
 Rows are only appended; the newest row of a group is the one its hash points at. After a commit whose outcome is unknown this object is
 thrown away; after one that was refused because of a cut, undo() leaves the committed rows.
 """
@@ -16,6 +18,7 @@ from pipeline.states import state_schema
 
 GARBAGE = 65_536  # superseded rows that are tolerated before memory is compacted
 CHUNKS = 64
+WAITING_ROWS = 65_536  # of folds that are not merged yet
 
 
 class SegmentStates:
@@ -26,29 +29,40 @@ class SegmentStates:
         self._rows = state_schema(view).empty_table()
         self._hashes: Hashes = np.empty((0, 2), np.uint64)
         self._newest = HashTable()
+        self._waiting: list[pa.Table] = []
         self._committed = 0  # rows below it are in Postgres, or superseded
         if committed is not None and committed.num_rows:
             self._append(committed)
             self._committed = self._rows.num_rows
 
     def __len__(self) -> int:
+        self._settle()
         return len(self._newest)
 
     def merge(self, delta: pa.Table) -> None:
         """Merge a table of states (one row per group) into the memory."""
-        if delta.num_rows == 0:
+        if delta.num_rows:
+            self._waiting.append(delta)
+        if sum(table.num_rows for table in self._waiting) > WAITING_ROWS:
+            self._settle()
+
+    def _settle(self) -> None:
+        if not self._waiting:
             return
+        delta, self._waiting = self._waiting[0] if len(self._waiting) == 1 else combine(self.view, self._waiting), []
         found = self._newest.find(group_hashes(self.view, delta))
         known = found[found >= 0]
         self._append(combine(self.view, [self._rows.take(pa.array(known, pa.int64())), delta]) if len(known) else delta)
 
     def changed(self) -> pa.Table:
         """The newest rows of the groups that changed since the last commit."""
+        self._settle()
         rows = np.arange(self._committed, self._rows.num_rows)
         return self._rows.take(pa.array(rows[self._newest.find(self._hashes[self._committed :]) == rows]))
 
     def mark_committed(self) -> None:
-        """Postgres holds all of it now."""
+        """Postgres holds all of it now: what the last changed() gave, and nothing was merged since."""
+        assert not self._waiting
         self._committed = self._rows.num_rows
         if self._rows.num_rows > 2 * len(self) + GARBAGE:
             rows = np.arange(self._rows.num_rows)

@@ -229,12 +229,14 @@ class PartitionWork:
         Whatever the store raises leaves the outcome unknown: the memory is forgotten before it is raised.
         """
         assert self.read is not None
-        states: dict[str, pa.Table] = {name: memory.changed() for name, memory in self.states.items()}
+        with stage("merge"):
+            states: dict[str, pa.Table] = {name: memory.changed() for name, memory in self.states.items()}
         watermark = self.ingest.identities.watermark_ms
         work = Commit(self.claim, self.read, self.counts, states, dict(self.view_counts), watermark, self.witness)
         self.parts.crash.reach("speed.before_commit")
         try:
-            outcome = self.parts.store.commit(work)
+            with stage("commit", self.counts.records):
+                outcome = self.parts.store.commit(work)
         except BaseException:
             self.forget()
             raise

@@ -23,7 +23,7 @@ from pipeline.errors import Refused
 from pipeline.handover import Claim, Counts, CrashPoints, Generation, NoCrash, SnapshotStore, SpeedStore
 from pipeline.lake import Lake
 from pipeline.log import Block, Log, join_blocks
-from pipeline.stages import note, stage
+from pipeline.stages import note
 from speed_layer.partition import PartitionWork, Parts
 from speed_layer.sharing import moves
 from speed_layer.snapshots import SNAPSHOT_EVERY_S, SnapshotWriter
@@ -94,9 +94,7 @@ class Attempt:
 def attempt(work: PartitionWork) -> Attempt:
     """Commit; what the store raises is raised, and the work has forgotten everything then."""
     began, newest_ms, counts = time.monotonic(), work.newest_ms, work.counts
-    with stage("commit", counts.records):
-        landed = work.commit()
-    return Attempt(landed, counts, newest_ms, time.monotonic() - began)
+    return Attempt(work.commit(), counts, newest_ms, time.monotonic() - began)
 
 
 class Worker:
