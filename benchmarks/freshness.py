@@ -102,7 +102,7 @@ class Nights:
     def look(self) -> None:
         """Start the next when the last has ended."""
         if self.now is None:
-            self.now = self.product.night(len(self.spans))
+            self.now = self.product.night(len(self.spans), nice=True)
         elif (run := self.now.poll()) is not None:
             self.spans.append((run.started, run.ended))
             self.now = None

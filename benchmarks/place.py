@@ -69,12 +69,12 @@ class Product:
         """`watershed init`."""
         self.watershed("init", "--partitions", str(self.partitions)).finish(LIMIT_S)
 
-    def night(self, number: int) -> Process:
-        """The night of that number, from 0."""
+    def night(self, number: int, nice: bool = False) -> Process:
+        """The night of that number, from 0; with `nice` it leaves the processors to whoever else wants them, as a crontab would have it."""
         day = str(FIRST_NIGHT + timedelta(days=number))
         lock = str(self.folder / "luigi")
         command = python("luigi", "--module", "tasks", "Nightly", "--date", day, "--local-scheduler", "--lock-pid-dir", lock)
-        return self.start(f"night {day}", *command)
+        return self.start(f"night {day}", *(["nice", "-n", "10"] if nice else []), *command)
 
     def catch_up(self) -> Run:
         """`watershed speed --until-caught-up`."""

@@ -52,6 +52,7 @@ def main(until_caught_up: bool, stop: threading.Event) -> None:
     for source, of, _ in sources:
         warm_up(source, of)
     reuse_memory()
+    sys.setswitchinterval(0.0005)
     metrics = serve(worker.stats, settings.metrics_host, settings.metrics_port) if settings.metrics_port else None
     until = _caught_up(log, store, [g for _, _, g in sources]) if until_caught_up else None
     with _Shown(worker):

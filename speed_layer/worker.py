@@ -29,7 +29,7 @@ from speed_layer.sharing import moves
 from speed_layer.snapshots import SNAPSHOT_EVERY_S, SnapshotWriter
 from speed_layer.stats import Stats
 
-COMMIT_EVERY_S = 0.1
+COMMIT_EVERY_S = 0.05
 COMMIT_ROWS = 200_000
 BEHIND_OFFSETS = 50_000  # further from the log's end, fewer commits gain, and nobody waits for the last second
 BEHIND_EVERY_S = 1.0
