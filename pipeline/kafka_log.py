@@ -69,6 +69,7 @@ class KafkaLog:
         self._admin: KafkaAdminClient | None = None
         self._pid = 0
         self._lock = threading.Lock()
+        self._asking = threading.Lock()  # nights read several partitions at once
 
     def partitions(self, topic: str) -> int:
         return len(self._ask(topic, lambda admin: self._metadata(admin, topic)["partitions"]))
@@ -203,9 +204,13 @@ class KafkaLog:
             reraise=True,
         )
         try:
-            return attempts(lambda: question(self._connected()))
+            return attempts(lambda: self._asked(question))
         except (kafka_errors.KafkaError, OSError) as error:
             raise explained(error, self.bootstrap, topic) from error
+
+    def _asked(self, question: Callable[[KafkaAdminClient], T]) -> T:
+        with self._asking:
+            return question(self._connected())
 
     def _connected(self) -> KafkaAdminClient:
         with self._lock:

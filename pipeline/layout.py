@@ -3,6 +3,8 @@
 Invariant: a path is a function of what the file holds (topic, fingerprint, range, cut), so writing it twice writes the same thing.
 """
 
+from typing import Any
+
 from pipeline.dedupe import IdentitySnapshot
 from pipeline.lake import File, Lake, Manifest
 
@@ -64,10 +66,11 @@ def identity_inputs(topic_id: str, partition: int, position: int) -> dict[str, o
 
 def write_identities(lake: Lake, path: str, inputs: dict[str, object], snapshot: IdentitySnapshot) -> File:
     """Write a snapshot and its manifest (path.parquet, path.json)."""
+    import numpy as np
     import pyarrow as pa
 
-    data = pa.py_buffer(snapshot.hashes.tobytes())
-    hashes = pa.Array.from_buffers(pa.binary(16), len(snapshot.hashes), [None, data])
+    data: Any = np.ascontiguousarray(snapshot.hashes)
+    hashes = pa.Array.from_buffers(pa.binary(16), len(snapshot.hashes), [None, pa.py_buffer(data)])
     table = pa.table({"identity": hashes, "seen_ms": pa.array(snapshot.seen_ms)})
     file = File(f"{path}.parquet", lake.write_table(f"{path}.parquet", table.schema, [table], distinct=table.column_names))
     lake.commit(f"{path}.json", Manifest("identities", inputs, (file,), {"watermark_ms": snapshot.watermark_ms}))

@@ -16,12 +16,12 @@ from pipeline import layout
 from pipeline.dedupe import IdentitySnapshot
 from pipeline.handover import Counts
 from pipeline.ingest import OFFSET, REJECTED_SCHEMA, TIMESTAMP, Ingest, clean_schema
-from pipeline.lake import File, Manifest
+from pipeline.lake import ROW_GROUP, File, Manifest
 from pipeline.log import EMPTY_BATCH, RAW_SCHEMA, Block, LogTruncated, record_hash
 from tasks.beside import Behind, ahead
 from tasks.night import Night, Range, Report, counts_of, silent
 
-BLOCK_ROWS = 50_000
+BLOCK_ROWS = ROW_GROUP
 FLUSH_ROWS = 500_000  # accepted rows held before they are written: bounds memory, not the night
 FLUSH_BYTES = 64 * 1024 * 1024  # the same in bytes, for rejected records; four times as many for accepted ones
 DATE = "date"

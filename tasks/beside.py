@@ -1,10 +1,15 @@
-"""Work beside the caller's: one thread reads ahead of it, another writes behind it.
+"""Work beside the caller's: one thread reads ahead of it, another writes behind it, and partitions are done side by side.
 
     list(ahead(items)) == list(items)        behind: the calls are made in their order, one at a time, and all of them before it closes
+    side_by_side: the work on `mine` is done, and its error raised; what was done of the others is done
 
 What it does beside lets go of the interpreter: sockets, Parquet, compression, compiled kernels. An error comes out in the caller.
 """
 
+import logging
+import multiprocessing
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -15,6 +20,11 @@ import dask.config
 
 T = TypeVar("T")
 END: Any = object()
+LOG = logging.getLogger("luigi-interface")
+
+
+class Stopped(Exception):
+    """The task that this was done beside of has ended badly."""
 
 
 def threads() -> bool:
@@ -71,3 +81,41 @@ class Behind:
     def _settle(self, under_way: int) -> None:
         while len(self._under_way) > under_way:
             self._under_way.pop(0).result()
+
+
+def side_by_side(mine: int, others: Iterable[int], at_once: int, work: Callable[[int, Callable[[], None]], object]) -> None:
+    """Do work(mine, ...), and that of the others too, `at_once` at a time: they have tasks of their own, which will find it done.
+
+    `work` calls what it is given now and then: it raises Stopped when it was all in vain. An error of another's is not raised: its own
+    task comes to it again. Where Luigi has several processes for its tasks (--workers), they are what is done side by side.
+    """
+    if at_once == 1 or not threads() or multiprocessing.parent_process() is not None:
+        work(mine, lambda: None)
+        return
+    todo, stop = deque(others), threading.Event()
+
+    def go_on() -> None:
+        if stop.is_set():
+            raise Stopped
+
+    def do_others() -> None:
+        while todo and not stop.is_set():
+            try:
+                one = todo.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                work(one, go_on)
+            except Exception as error:
+                LOG.info("partition %s, done beside partition %s, will be tried again: %s", one, mine, error)
+
+    with ThreadPoolExecutor(at_once - 1, "beside") as pool:
+        helpers = [pool.submit(do_others) for _ in range(at_once - 1)]
+        try:
+            work(mine, lambda: None)
+            do_others()
+        except BaseException:
+            stop.set()
+            raise
+        for helper in helpers:
+            helper.result()

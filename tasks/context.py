@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from pipeline.allocation import reuse_memory
 from pipeline.crash import crash_points
 from pipeline.definition import View
 from pipeline.errors import DefinitionError, Refused
@@ -40,6 +41,11 @@ class Context:
         """The sources' topics, in order of declaration."""
         return list(by_source(self.views))
 
+    @property
+    def at_once(self) -> int:
+        """How many partitions a night takes side by side."""
+        return self.settings.night_partitions
+
     def night(self, topic: str, generation: int = 0) -> Night:
         """The night of a source in a generation; 0 is the active one, which must match the definition."""
         if (topic, generation) not in self._nights:
@@ -66,6 +72,7 @@ class Context:
 
 @lru_cache(maxsize=1)
 def _open(pid: int) -> Context:
+    reuse_memory()
     settings = Settings.load()
     views = settings.load_views()
     crash = crash_points()

@@ -8,7 +8,7 @@ complete() asks the manifest or the row, never a flag of Luigi's. `date` names t
 import datetime
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import luigi
@@ -16,6 +16,7 @@ import luigi
 from pipeline import layout
 from pipeline.errors import DefinitionError, WatershedError
 from pipeline.handover import Cut
+from tasks.beside import side_by_side
 from tasks.context import context
 from tasks.night import Night
 
@@ -55,10 +56,30 @@ class OfCut(Step):
         return context().night(self.topic, self.generation)
 
 
-class Archive(OfCut):
-    """Copy one partition's range into the master dataset."""
+class OfPartition(OfCut):
+    """A step of one partition, done side by side with the same step of others."""
 
     partition = luigi.IntParameter()
+
+    def with_others(self, step: Any, done: Callable[[int], bool], may: Callable[[int], bool] = lambda partition: True) -> None:
+        """Do the step for this partition, and for others for which it `may` be done by now; nothing where it is done."""
+
+        def work(partition: int, go_on: Callable[[], None]) -> None:
+            def report(message: str, fraction: float) -> None:
+                go_on()
+                if partition == self.partition:
+                    self.report(message, fraction)
+
+            if not done(partition):
+                step(self.night, self.number, partition, report)
+
+        others = [p for p in range(self.night.generation.partitions) if p != self.partition]
+        at_once = context().at_once
+        side_by_side(self.partition, [p for p in others if not done(p) and may(p)] if at_once > 1 else [], at_once, work)
+
+
+class Archive(OfPartition):
+    """Copy one partition's range into the master dataset."""
 
     def complete(self) -> bool:
         return self.night.archived(self.night.range(self.number, self.partition)) is not None
@@ -66,14 +87,13 @@ class Archive(OfCut):
     def run(self) -> None:
         from tasks.archive import archive
 
-        manifest = archive(self.night, self.number, self.partition, self.report)
-        self.made(manifest.files[0].path if manifest.files else "master")
+        self.with_others(archive, lambda partition: self.night.archived(self.night.range(self.number, partition)) is not None)
+        files = self.night.need(self.night.archived(self.night.range(self.number, self.partition)), "what was archived").files
+        self.made(files[0].path if files else "master")
 
 
-class Clean(OfCut):
+class Clean(OfPartition):
     """Decode, validate and deduplicate one partition's range."""
-
-    partition = luigi.IntParameter()
 
     def requires(self) -> Iterator[luigi.Task]:
         yield Archive(self.topic, self.generation, self.number, self.partition)
@@ -87,8 +107,15 @@ class Clean(OfCut):
     def run(self) -> None:
         from tasks.archive import clean
 
-        clean(self.night, self.number, self.partition, self.report)
+        self.with_others(clean, lambda partition: self.night.cleaned(self.number, partition) is not None, self._may)
         self.made(self.night.clean_path(self.night.range(self.number, self.partition)))
+
+
+    def _may(self, partition: int) -> bool:
+        """Whether what the partition's own task requires is there."""
+        night, before = self.night, self.night.before(self.number).number
+        archived = night.archived(night.range(self.number, partition)) is not None
+        return archived and (not before or night.cleaned(before, partition) is not None)
 
 
 class FoldView(OfCut):

@@ -1,11 +1,11 @@
 """Reading ahead and writing behind change nothing but the time: the same items, the same calls in the same order, the same errors."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tasks.beside import Behind, ahead, in_one_thread
+from tasks.beside import Behind, Stopped, ahead, in_one_thread, side_by_side
 
 
 def numbers(count: int, seen: list[str]) -> Iterator[int]:
@@ -105,3 +105,61 @@ def test_in_one_thread_nothing_leaves_the_callers() -> None:
         with Behind() as behind:
             behind.call(lambda: seen.append(threading.current_thread().name))
     assert seen == [mine] * 4
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 9])
+def test_mine_and_the_others_are_done_once_each_and_no_more_than_so_many_at_a_time(at_once: int) -> None:
+    lock, now, most, done = threading.Lock(), 0, 0, list[int]()
+
+    def work(partition: int, go_on: Callable[[], None]) -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        go_on()
+        with lock:
+            now -= 1
+            done.append(partition)
+
+    side_by_side(3, [0, 1, 2, 4, 5], at_once, work)
+    assert sorted(done) == ([3] if at_once == 1 else [0, 1, 2, 3, 4, 5])
+    assert most <= at_once
+
+
+def test_an_error_of_anothers_is_left_to_its_own_task() -> None:
+    done: list[int] = []
+
+    def work(partition: int, go_on: Callable[[], None]) -> None:
+        if partition == 1:
+            raise OSError("disk full")
+        done.append(partition)
+
+    side_by_side(0, [1, 2], 2, work)
+    assert sorted(done) == [0, 2]
+
+
+def test_when_mine_fails_the_others_are_told_to_stop() -> None:
+    begun, stopped = threading.Event(), threading.Event()
+
+    def work(partition: int, go_on: Callable[[], None]) -> None:
+        if partition == 0:
+            assert begun.wait(10)
+            raise OSError("disk full")
+        begun.set()
+        try:
+            while True:
+                go_on()
+        except Stopped:
+            stopped.set()
+            raise
+
+    with pytest.raises(OSError, match="disk full"):
+        side_by_side(0, [1, 2], 2, work)
+    assert stopped.is_set()
+
+
+def test_in_one_thread_only_mine_is_done() -> None:
+    done: list[int] = []
+    with in_one_thread():
+        side_by_side(3, [0, 1], 4, lambda partition, go_on: done.append(partition))
+    assert done == [3]

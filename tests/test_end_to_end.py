@@ -54,6 +54,7 @@ def test_real_weather_stays_exact_through_three_nights_and_kills(system: System)
     print(f"seed {SEED}")
     rows = readings()
     log = records(rows, SEED)
+    system.environment["WATERSHED_NIGHT_PARTITIONS"] = str(PARTITIONS)  # side by side, also when a night is killed
     system.run("init", "--partitions", str(PARTITIONS))
     workers = [system.worker(f"worker-{n}") for n in range(2)]
     steps = 12

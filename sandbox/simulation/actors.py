@@ -142,6 +142,7 @@ class NightContext:
     lake: Lake
     crash: CrashPoints
     topics: list[str] = field(init=False)
+    at_once: int = 1
 
     def __post_init__(self) -> None:
         self.topics = [self.of.source.topic]
