@@ -162,3 +162,22 @@ def embedded_system(tmp_path: Path, embedded_kafka: str, embedded_postgres_url: 
     made = System(tmp_path, embedded_kafka, embedded_postgres_url, topic_name)
     yield made
     made.stop_all()
+
+
+@pytest.fixture
+def own_servers(crash_folder: Path) -> Iterator[tuple[RealKafka, SystemPostgres]]:
+    """A Kafka and a Postgres that this test may kill."""
+    need_real_kafka()
+    need_real_postgres()
+    with RealKafka(crash_folder / "kafka") as kafka, SystemPostgres(crash_folder / "postgres") as postgres:
+        yield kafka, postgres
+
+
+@pytest.fixture
+def own_system(tmp_path: Path, own_servers: tuple[RealKafka, SystemPostgres], topic_name: str) -> Iterator[System]:
+    """A system on them."""
+    kafka, postgres = own_servers
+    with postgres.database("crashes") as url:
+        made = System(tmp_path, kafka.bootstrap, url, topic_name)
+        yield made
+        made.stop_all()

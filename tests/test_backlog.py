@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -10,9 +12,13 @@ import pytest
 from benchmarks.events import canonical, expected
 from benchmarks.place import RESULT, same
 from benchmarks.produce import send
+from sandbox.kafka import RealKafka
+from sandbox.postgres import SystemPostgres
+from tests.crashing import patiently
 from tests.system import System, wait_for
 
-EVENTS, SEED = 600_000, 5
+EVENTS, HALF, SEED = 600_000, 300_000, 5
+GROWTH_MIB = 16  # what 300,000 events more would take, were they read, is five times that
 VIEWS = """
 from dataclasses import replace
 from benchmarks.views_bench import events as base, minutes as of
@@ -20,6 +26,46 @@ events = replace(base, topic={topic!r})
 minutes = replace(of, source=events)
 VIEWS = (minutes,)
 """
+
+
+def assert_exact(system: System, events: int) -> None:
+    """The rows are those that the events must give, and the audit finds nothing."""
+    rows = system.query(RESULT)
+    found = pa.table({name: [row[name] for row in rows] for name in ("key", "minute", "count", "sum", "min", "max")})
+    same(canonical(found), expected(SEED, events), "the worker")
+    views = system.audit()["views"]
+    assert [(v["differences"], v["counts"]) for v in views] == [(0, [])]
+
+
+def most_mib(pid: int) -> float:
+    """The most memory that a process has had so far."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_backlog_that_grows_while_postgres_is_down_waits_in_kafka(
+    own_system: System, own_servers: tuple[RealKafka, SystemPostgres], tmp_path: Path
+) -> None:
+    """A worker that cannot commit stops reading: its memory does not grow with the backlog, and nothing of it is lost."""
+    system, postgres = own_system, own_servers[1]
+    system.define(VIEWS.format(topic=system.topic))
+    system.run("init", "--partitions", "4")
+    send(system.kafka, SEED, HALF, topic=system.topic)
+    worker = system.worker()
+    wait_for(lambda: sum(system.positions().values()) == HALF, "the worker has caught up")
+    postgres.kill()
+    send(system.kafka, SEED, HALF + 1000, topic=system.topic, start=HALF)
+    wait_for(lambda: "waiting" in (tmp_path / "worker.log").read_text(), "the worker says that it waits")
+    before = most_mib(worker.pid)
+    send(system.kafka, SEED, EVENTS, topic=system.topic, start=HALF + 1000)
+    assert most_mib(worker.pid) - before < GROWTH_MIB
+    postgres.start()
+    wait_for(lambda: sum(patiently(system.positions).values()) == EVENTS, "the worker goes on by itself")
+    assert worker.poll() is None
+    assert_exact(system, EVENTS)
 
 
 @pytest.mark.slow
@@ -37,8 +83,4 @@ def test_a_backlog_is_folded_exactly_though_its_worker_is_killed_twice(system: S
         before = sum(system.positions().values())
     assert before < EVENTS, "it must die with a backlog before it for this test to mean anything"
     system.catch_up()
-    rows = system.query(RESULT)
-    found = pa.table({name: [row[name] for row in rows] for name in ("key", "minute", "count", "sum", "min", "max")})
-    same(canonical(found), expected(SEED, EVENTS), "the worker")
-    views = system.audit()["views"]
-    assert [(v["differences"], v["counts"]) for v in views] == [(0, [])]
+    assert_exact(system, EVENTS)

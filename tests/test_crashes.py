@@ -23,7 +23,6 @@ from sandbox.kafka import RealKafka
 from sandbox.postgres import SystemPostgres
 from sandbox.processes import wait_until
 from sandbox.weather import encode, readings
-from tests.conftest import need_real_kafka, need_real_postgres
 from tests.crashing import PARTITIONS, Kills, assert_nothing_is_half_there, days, feeding, finish, patiently, progress
 from tests.system import System, wait_for
 from tests.test_end_to_end import kill_night_at_task
@@ -42,25 +41,6 @@ OF_NIGHTS = [  # in the order in which a night reaches them
 
 def test_every_crash_point_is_in_a_plan() -> None:
     assert {*OF_WORKERS, *OF_NIGHTS, *OF_OPERATORS, S3_ONLY} == set(POINTS)
-
-
-@pytest.fixture
-def own_servers(crash_folder: Path) -> Iterator[tuple[RealKafka, SystemPostgres]]:
-    """A Kafka and a Postgres that this test may kill."""
-    need_real_kafka()
-    need_real_postgres()
-    with RealKafka(crash_folder / "kafka") as kafka, SystemPostgres(crash_folder / "postgres") as postgres:
-        yield kafka, postgres
-
-
-@pytest.fixture
-def own_system(tmp_path: Path, own_servers: tuple[RealKafka, SystemPostgres], topic_name: str) -> Iterator[System]:
-    """A system on them."""
-    kafka, postgres = own_servers
-    with postgres.database("crashes") as url:
-        made = System(tmp_path, kafka.bootstrap, url, topic_name)
-        yield made
-        made.stop_all()
 
 
 def worker_plans(rng: random.Random) -> tuple[list[str], list[str]]:
