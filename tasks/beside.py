@@ -20,6 +20,7 @@ import dask.config
 
 T = TypeVar("T")
 END: Any = object()
+ONE_THREAD = "synchronous"  # Dask's word for it
 LOG = logging.getLogger("luigi-interface")
 
 
@@ -29,12 +30,12 @@ class Stopped(Exception):
 
 def threads() -> bool:
     """Whether threads may be used: not within in_one_thread()."""
-    return str(dask.config.get("scheduler", "threads")) == "threads"
+    return str(dask.config.get("scheduler", "threads")) != ONE_THREAD
 
 
 def in_one_thread() -> AbstractContextManager[Any]:
     """Within it everything happens one after the other in the caller's thread: what the simulation needs to be deterministic."""
-    return cast(AbstractContextManager[Any], dask.config.set(scheduler="synchronous"))
+    return cast(AbstractContextManager[Any], dask.config.set(scheduler=ONE_THREAD))
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:

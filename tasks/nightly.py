@@ -18,7 +18,7 @@ from pipeline.errors import DefinitionError, WatershedError
 from pipeline.handover import Cut
 from tasks.beside import side_by_side
 from tasks.context import context
-from tasks.night import Night
+from tasks.night import Night, Report
 
 LOG = logging.getLogger("luigi-interface")
 
@@ -61,8 +61,19 @@ class OfPartition(OfCut):
 
     partition = luigi.IntParameter()
 
-    def with_others(self, step: Any, done: Callable[[int], bool], may: Callable[[int], bool] = lambda partition: True) -> None:
-        """Do the step for this partition, and for others for which it `may` be done by now; nothing where it is done."""
+    def done(self, partition: int) -> bool:
+        """Whether the step is done for a partition."""
+        raise NotImplementedError
+
+    def may(self, partition: int) -> bool:
+        """Whether what the partition's own task requires is there."""
+        return True
+
+    def complete(self) -> bool:
+        return self.done(self.partition)
+
+    def with_others(self, step: Callable[[Night, int, int, Report], object]) -> None:
+        """Do the step for this partition, and for others for which it may be done by now; nothing where it is done."""
 
         def work(partition: int, go_on: Callable[[], None]) -> None:
             def report(message: str, fraction: float) -> None:
@@ -70,24 +81,24 @@ class OfPartition(OfCut):
                 if partition == self.partition:
                     self.report(message, fraction)
 
-            if not done(partition):
+            if not self.done(partition):
                 step(self.night, self.number, partition, report)
 
-        others = [p for p in range(self.night.generation.partitions) if p != self.partition]
         at_once = context().at_once
-        side_by_side(self.partition, [p for p in others if not done(p) and may(p)] if at_once > 1 else [], at_once, work)
+        others = (p for p in range(self.night.generation.partitions) if p != self.partition and not self.done(p) and self.may(p))
+        side_by_side(self.partition, others, at_once, work)
 
 
 class Archive(OfPartition):
     """Copy one partition's range into the master dataset."""
 
-    def complete(self) -> bool:
-        return self.night.archived(self.night.range(self.number, self.partition)) is not None
+    def done(self, partition: int) -> bool:
+        return self.night.archived(self.night.range(self.number, partition)) is not None
 
     def run(self) -> None:
         from tasks.archive import archive
 
-        self.with_others(archive, lambda partition: self.night.archived(self.night.range(self.number, partition)) is not None)
+        self.with_others(archive)
         files = self.night.need(self.night.archived(self.night.range(self.number, self.partition)), "what was archived").files
         self.made(files[0].path if files else "master")
 
@@ -101,21 +112,19 @@ class Clean(OfPartition):
         if before:
             yield Clean(self.topic, self.generation, before, self.partition)
 
-    def complete(self) -> bool:
-        return self.night.cleaned(self.number, self.partition) is not None
+    def done(self, partition: int) -> bool:
+        return self.night.cleaned(self.number, partition) is not None
+
+    def may(self, partition: int) -> bool:
+        night, before = self.night, self.night.before(self.number).number
+        archived = night.archived(night.range(self.number, partition)) is not None
+        return archived and (not before or night.cleaned(before, partition) is not None)
 
     def run(self) -> None:
         from tasks.archive import clean
 
-        self.with_others(clean, lambda partition: self.night.cleaned(self.number, partition) is not None, self._may)
+        self.with_others(clean)
         self.made(self.night.clean_path(self.night.range(self.number, self.partition)))
-
-
-    def _may(self, partition: int) -> bool:
-        """Whether what the partition's own task requires is there."""
-        night, before = self.night, self.night.before(self.number).number
-        archived = night.archived(night.range(self.number, partition)) is not None
-        return archived and (not before or night.cleaned(before, partition) is not None)
 
 
 class FoldView(OfCut):
