@@ -89,12 +89,19 @@ def _few_codes(values: Ints, limit: int) -> tuple[Ints, int]:
     return number, len(first)
 
 
+def _free(capacity: int) -> Hashes:
+    """Free slots. Filled, not np.zeros: that leaves a large table to the kernel in small pages, a fault and a lookup for each."""
+    keys: Hashes = np.empty((capacity, 2), np.uint64)
+    keys.fill(0)
+    return keys
+
+
 class HashTable:
     """hash -> int64, growing as needed."""
 
     def __init__(self, entries: int = 0) -> None:
         capacity = capacity_for(entries)
-        self.keys: Hashes = np.zeros((capacity, 2), np.uint64)
+        self.keys = _free(capacity)
         self.values: Ints = np.empty(capacity, np.int64)
         self.filled = 0
 
@@ -105,7 +112,7 @@ class HashTable:
         """Make room for `more` new entries; entries with a value below `least` may be dropped on the way."""
         if capacity_for(self.filled + more) > len(self.keys):
             capacity = capacity_for(count_since(self.keys, self.values, least) + more)
-            keys: Hashes = np.zeros((capacity, 2), np.uint64)
+            keys = _free(capacity)
             values: Ints = np.empty(capacity, np.int64)
             self.filled = move(self.keys, self.values, least, keys, values)
             self.keys, self.values = keys, values
