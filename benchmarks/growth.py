@@ -15,13 +15,11 @@ import numpy as np
 from kafka import KafkaAdminClient
 
 from benchmarks.events import PARTITIONS, RATE_PER_S
-from benchmarks.measure import BenchmarkError
-from benchmarks.place import LIMIT_S, Place, Product, servers
+from benchmarks.place import LIMIT_S, Place, servers
 from benchmarks.produce import send
 from benchmarks.report import CONSOLE, curve, machine, save, table
 from pipeline.dedupe import Identities
 
-LOOK_EVERY_S = 0.01
 DAY_S = 86_400
 
 
@@ -60,8 +58,8 @@ class Growing:
         """A worker on a backlog; its start is not counted."""
         with self._product(load) as product:
             process = product.watershed("speed", "--until-caught-up")
-            began, began_cpu_s = self._until(product, process, lambda owned, position: bool(owned or position))
-            ended, _ = self._until(product, process, lambda owned, position: position >= load.events)
+            began, began_cpu_s = product.until(process, lambda owned, position: bool(owned or position))
+            ended, _ = product.until(process, lambda owned, position: position >= load.events)
             run = process.finish(LIMIT_S)
             self.audited += product.audit()
             groups = product.query("SELECT count(*) FROM serving.minutes")[0][0]
@@ -85,15 +83,6 @@ class Growing:
         more = {"BENCH_TOPIC": topic, "BENCH_VIEWS": str(load.views), "BENCH_WINDOW": load.window}
         options = {"views": "benchmarks.views_growth", "topic": topic, "partitions": load.partitions, "more": more}
         return self.place.product(f"growth_{self.points}", **options)
-
-    def _until(self, product: Product, process: Any, reached: Callable[[int, int], bool]) -> tuple[float, float]:
-        while True:
-            seen, now = product.position(), time.monotonic()
-            if reached(*seen):
-                return now, process.cpu_s()
-            if process.poll() is not None:
-                raise BenchmarkError(f"the worker stopped at {seen[1]}; its log is {process.log}")
-            time.sleep(LOOK_EVERY_S)
 
 
 def remembered(counts: Sequence[int], block: int = 200_000) -> list[Point]:

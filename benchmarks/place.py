@@ -5,7 +5,8 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -22,6 +23,7 @@ from sandbox.kafka import RealKafka
 from sandbox.postgres import SystemPostgres
 from serving.connection import Engine, engine
 
+LOOK_EVERY_S = 0.01
 LIMIT_S = 3600.0
 FIRST_NIGHT = date(2026, 1, 1)
 # A disk that tells the truth: the tests run without fsync, a benchmark of exactly-once commits does not.
@@ -99,6 +101,16 @@ class Product:
         """(how many partitions a worker owns, the sum of all positions)."""
         row = self.query("SELECT count(owner), sum(position) FROM ops.positions WHERE topic = :topic", topic=self.topic)[0]
         return int(row[0]), int(row[1])
+
+    def until(self, process: Process, reached: Callable[[int, int], bool]) -> tuple[float, float]:
+        """When reached(owned partitions, Σ position) is first true, and the process's CPU seconds then; BenchmarkError when it ends before."""
+        while True:
+            seen, now = self.position(), time.monotonic()
+            if reached(*seen):
+                return now, process.cpu_s()
+            if process.poll() is not None:
+                raise BenchmarkError(f"the worker stopped at {seen[1]} events; its log is {process.log}")
+            time.sleep(LOOK_EVERY_S)
 
     def result(self) -> pa.Table:
         """What the merged view says, as benchmarks.events.expected has it; probes left out."""

@@ -9,7 +9,6 @@ import argparse
 import importlib.util
 import json
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,14 +21,13 @@ from kafka import KafkaAdminClient
 from pyarrow import csv
 
 from benchmarks.events import BROKEN, PARTITIONS, SCHEMA, canonical, expected
-from benchmarks.measure import ROOT, BenchmarkError, Process, Run, python
-from benchmarks.place import LIMIT_S, Place, Product, same, servers
+from benchmarks.measure import ROOT, Process, Run, python
+from benchmarks.place import LIMIT_S, Place, same, servers
 from benchmarks.produce import send
 from benchmarks.report import CONSOLE, bars, machine, peers, save, table
 from benchmarks.views_bench import events
 
 SLOW_TOPIC = f"{events.topic}.first"
-LOOK_EVERY_S = 0.01
 OURS, OURS_RAW = "watershed", "watershed without dedupe"
 
 
@@ -98,26 +96,13 @@ class Bench:
             name, wanted, options = OURS_RAW, self.wanted_copies, {"views": "benchmarks.views_growth", "more": {"BENCH_IDENTITY": ""}}
         with self.place.product(f"product_{number}_{dedupe}".lower(), **options) as product:
             process = product.watershed("speed", "--until-caught-up")
-            times, first_cpu_s = self._watch(product, process)
+            first, first_cpu_s = product.until(process, lambda owned, position: bool(owned or position))
+            last, _ = product.until(process, lambda owned, position: position >= self.count)
             run = process.finish(LIMIT_S)
             same(product.result(), wanted, name)
             if audit:
                 self.audited_rows += product.audit()
-        return taken(name, self.count, run, times, (first_cpu_s, run.cpu_s))
-
-    def _watch(self, product: Product, process: Process) -> tuple[tuple[float, float], float]:
-        """When the worker had a partition and when the last event was committed, seen in Postgres; its CPU seconds at the first."""
-        first, cpu_s = None, 0.0
-        while True:
-            owned, position = product.position()
-            now = time.monotonic()
-            if first is None and (owned or position):
-                first, cpu_s = now, process.cpu_s()
-            if first is not None and position >= self.count:
-                return (first, now), cpu_s
-            if process.poll() is not None:
-                raise BenchmarkError(f"the worker stopped at {position} of {self.count} events; its log is {process.log}")
-            time.sleep(LOOK_EVERY_S)
+        return taken(name, self.count, run, (first, last), (first_cpu_s, run.cpu_s))
 
     def peer(self, peer: Peer, number: int) -> Taken:
         """A peer, on the same topic or on its first events."""

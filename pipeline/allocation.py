@@ -7,6 +7,7 @@ By default large arrays are mapped anew each time, and their pages zeroed by the
 
 import ctypes
 import gc
+from functools import cache
 
 import pyarrow as pa
 
@@ -15,8 +16,9 @@ KEPT_BYTES = 128 * 1024 * 1024  # at the top of the heap
 MAPPED_BYTES = 32 * 1024 * 1024  # larger ones are mapped by themselves, and given back at once
 
 
+@cache
 def reuse_memory() -> None:
-    """For a process that takes block after block: call it once, when its modules are loaded and before its threads start.
+    """For a process that takes block after block: call it when its modules are loaded and before its threads start; once is enough.
 
     One heap for all threads, in which Arrow's buffers lie too. What is loaded by now is never looked at by the garbage collector again.
     A C library other than glibc is left as it is.

@@ -24,6 +24,7 @@ from pipeline.errors import LakeError
 from pipeline.handover import CrashPoints, NoCrash
 
 T = TypeVar("T")
+Tables = Iterable[pa.Table | pa.RecordBatch]
 ROW_GROUP = 128 * 1024  # rows
 
 
@@ -56,6 +57,21 @@ class Manifest:
     def digest(self) -> str:
         """16 hex digits over the whole manifest."""
         return hashlib.sha256(self.to_json()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a table's columns, and saves time and space when it is written.
+
+    `distinct`: values hardly ever repeat, so no dictionary is tried. `near`: integers and times near the row before's, so differences
+    are written.
+    """
+
+    distinct: Collection[str] = ()
+    near: Collection[str] = ()
+
+
+NOTHING = Known()
 
 
 class Lake:
@@ -105,26 +121,15 @@ class Lake:
             raise
         self._settle(temporary, path)
 
-    def write_table(
-        self,
-        path: str,
-        schema: pa.Schema,
-        tables: Iterable[pa.Table | pa.RecordBatch],
-        distinct: Collection[str] = (),
-        near: Collection[str] = (),
-    ) -> int:
-        """Write a Parquet file atomically and durably, a stream of tables at a time; how many rows it has.
-
-        It saves time and space to know of columns whose values hardly ever repeat (`distinct`: no dictionary is tried), and of integers
-        and times that are near the row before's (`near`: differences are written).
-        """
+    def write_table(self, path: str, schema: pa.Schema, tables: Tables, known: Known = NOTHING) -> int:
+        """Write a Parquet file atomically and durably, a stream of tables at a time; how many rows it has."""
         temporary = self._temporary(path)
         rows = 0
         options: dict[str, Any] = {
             "compression": "zstd",
             "store_decimal_as_integer": True,
-            "use_dictionary": [name for name in schema.names if name not in distinct and name not in near],
-            "column_encoding": dict.fromkeys(near, "DELTA_BINARY_PACKED"),
+            "use_dictionary": [name for name in schema.names if name not in known.distinct and name not in known.near],
+            "column_encoding": dict.fromkeys(known.near, "DELTA_BINARY_PACKED"),
         }
         try:
             with pq.ParquetWriter(temporary, schema, filesystem=self._fs, **options) as writer:

@@ -33,6 +33,7 @@ from speed_layer.worker import Worker
 GROUP = "watershed"
 SHOW_EVERY_S = 1.0
 LOG_EVERY_S = 10.0
+SWITCH_S = 0.0005  # Python's own 5 ms is what a commit would wait for each thread that computes
 THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -52,7 +53,7 @@ def main(until_caught_up: bool, stop: threading.Event) -> None:
     for source, of, _ in sources:
         warm_up(source, of)
     reuse_memory()
-    sys.setswitchinterval(0.0005)
+    sys.setswitchinterval(SWITCH_S)
     metrics = serve(worker.stats, settings.metrics_host, settings.metrics_port) if settings.metrics_port else None
     until = _caught_up(log, store, [g for _, _, g in sources]) if until_caught_up else None
     with _Shown(worker):

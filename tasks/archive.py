@@ -16,12 +16,13 @@ from pipeline import layout
 from pipeline.dedupe import IdentitySnapshot
 from pipeline.handover import Counts
 from pipeline.ingest import OFFSET, REJECTED_SCHEMA, TIMESTAMP, Ingest, clean_schema
-from pipeline.lake import ROW_GROUP, File, Manifest
+from pipeline.lake import ROW_GROUP, File, Known, Manifest
 from pipeline.log import EMPTY_BATCH, RAW_SCHEMA, Block, LogTruncated, record_hash
 from tasks.beside import Behind, ahead
 from tasks.night import Night, Range, Report, counts_of, silent
 
 BLOCK_ROWS = ROW_GROUP
+RAW = Known(distinct=("value",), near=("offset", "timestamp_ms"))
 FLUSH_ROWS = 500_000  # accepted rows held before they are written: bounds memory, not the night
 FLUSH_BYTES = 64 * 1024 * 1024  # the same in bytes, for rejected records; four times as many for accepted ones
 DATE = "date"
@@ -38,7 +39,7 @@ def archive(night: Night, number: int, partition: int, report: Report = silent) 
     if r.end > r.start:
         night.check_topic()
         check_not_regrown(night, number, r)
-        rows = night.lake.write_table(f"{path}.parquet", RAW_SCHEMA, _raw(night, r, report), ["value"], ["offset", "timestamp_ms"])
+        rows = night.lake.write_table(f"{path}.parquet", RAW_SCHEMA, _raw(night, r, report), RAW)
         night.check_topic()  # made anew while it was read, it would have given records of both
         files = (File(f"{path}.parquet", rows),)
     manifest = Manifest("master", night.archive_inputs(r), files)
@@ -136,8 +137,7 @@ class _CleanFiles:
     def __init__(self, night: Night, r: Range, behind: Behind) -> None:
         self.night, self.r, self.behind = night, r, behind
         self.schema = clean_schema(night.source)
-        self.distinct = [name for name in (night.source.identity,) if name]
-        self.near = [night.source.event_time, OFFSET, TIMESTAMP]
+        self.known = Known([name for name in (night.source.identity,) if name], [night.source.event_time, OFFSET, TIMESTAMP])
         self.held: list[pa.RecordBatch] = []
         self.rejects: list[pa.RecordBatch] = []
         self.files: list[File] = []  # whole when `behind` is closed; `rejected_files` too
@@ -174,7 +174,7 @@ class _CleanFiles:
         folder = layout.clean(self.night.source.topic, self.night.source_fingerprint)
         for day, part in by_day(table, self.night.source.event_time):
             path = f"{folder}/date={day}/{self.r.partition}-{self.r.start}-{self.r.end}-{flush}.parquet"
-            rows = self.night.lake.write_table(path, self.schema, [part], self.distinct, self.near)
+            rows = self.night.lake.write_table(path, self.schema, [part], self.known)
             self.files.append(File(path, rows, {DATE: day}))
 
     def _write_rejects(self, rejects: list[pa.RecordBatch]) -> None:

@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from pipeline.allocation import reuse_memory
 from pipeline.crash import crash_points
 from pipeline.definition import View
 from pipeline.errors import DefinitionError, Refused
@@ -72,7 +71,6 @@ class Context:
 
 @lru_cache(maxsize=1)
 def _open(pid: int) -> Context:
-    reuse_memory()
     settings = Settings.load()
     views = settings.load_views()
     crash = crash_points()

@@ -14,7 +14,7 @@ from pipeline.lake import File, Manifest
 from pipeline.log import RAW_SCHEMA, holds_another, record_hash
 from serving.reading import counted_from, witnesses
 from serving.setup import Plan
-from tasks.archive import BLOCK_ROWS, LOST
+from tasks.archive import BLOCK_ROWS, LOST, RAW
 from tasks.context import Context
 from tasks.night import Night
 
@@ -123,7 +123,7 @@ def set_aside(night: Night) -> int:
             manifest = night.archived(r)
             if manifest is not None and r.end > r.start:
                 batches = (batch for file in manifest.files for batch in lake.read_batches(file, BLOCK_ROWS))
-                files = (File(f"{new}.parquet", lake.write_table(f"{new}.parquet", RAW_SCHEMA, batches)),)
+                files = (File(f"{new}.parquet", lake.write_table(f"{new}.parquet", RAW_SCHEMA, batches, RAW)),)
                 lake.commit(f"{new}.json", Manifest("master", manifest.inputs, files, manifest.facts))
                 for path in (*(f.path for f in manifest.files), f"{old}.json"):
                     lake.delete(path)

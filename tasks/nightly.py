@@ -14,6 +14,7 @@ from typing import Any
 import luigi
 
 from pipeline import layout
+from pipeline.allocation import reuse_memory
 from pipeline.errors import DefinitionError, WatershedError
 from pipeline.handover import Cut
 from tasks.beside import side_by_side
@@ -73,7 +74,10 @@ class OfPartition(OfCut):
         return self.done(self.partition)
 
     def with_others(self, step: Callable[[Night, int, int, Report], object]) -> None:
-        """Do the step for this partition, and for others for which it may be done by now; nothing where it is done."""
+        """Do the step for this partition, and for others for which it may be done by now; nothing when it was done beside another's."""
+        if self.done(self.partition):
+            return
+        reuse_memory()
 
         def work(partition: int, go_on: Callable[[], None]) -> None:
             def report(message: str, fraction: float) -> None:
@@ -81,8 +85,7 @@ class OfPartition(OfCut):
                 if partition == self.partition:
                     self.report(message, fraction)
 
-            if not self.done(partition):
-                step(self.night, self.number, partition, report)
+            step(self.night, self.number, partition, report)
 
         at_once = context().at_once
         others = (p for p in range(self.night.generation.partitions) if p != self.partition and not self.done(p) and self.may(p))
@@ -143,6 +146,7 @@ class FoldView(OfCut):
     def run(self) -> None:
         from tasks.folding import fold_view
 
+        reuse_memory()
         fold_view(self.night, self._view(), self.number, self.full, self.report)
         self.made(self.night.fold_path(self._view(), self.number))
 

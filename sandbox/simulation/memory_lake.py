@@ -3,14 +3,14 @@
     a file is there  <=>  its write reached the rename
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.errors import LakeError
 from pipeline.handover import CrashPoints, NoCrash
-from pipeline.lake import File, Lake
+from pipeline.lake import NOTHING, File, Known, Lake, Tables
 
 
 class MemoryLake(Lake):
@@ -47,14 +47,7 @@ class MemoryLake(Lake):
     def write_bytes(self, path: str, content: bytes) -> None:
         self._settled(path, content)
 
-    def write_table(
-        self,
-        path: str,
-        schema: pa.Schema,
-        tables: Iterable[pa.Table | pa.RecordBatch],
-        distinct: Collection[str] = (),
-        near: Collection[str] = (),
-    ) -> int:
+    def write_table(self, path: str, schema: pa.Schema, tables: Tables, known: Known = NOTHING) -> int:
         parts = [t if isinstance(t, pa.Table) else pa.Table.from_batches([t], schema) for t in tables]
         table = pa.concat_tables(parts).combine_chunks() if parts else schema.empty_table()
         if table.schema.names != schema.names:
