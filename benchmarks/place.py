@@ -103,7 +103,7 @@ class Product:
         return int(row[0]), int(row[1])
 
     def until(self, process: Process, reached: Callable[[int, int], bool]) -> tuple[float, float]:
-        """When reached(owned partitions, Σ position) is first true, and the process's CPU seconds then; BenchmarkError when it ends before."""
+        """When reached(owned partitions, Σ position) is first true, and the CPU seconds then; BenchmarkError when it ends first."""
         while True:
             seen, now = self.position(), time.monotonic()
             if reached(*seen):
