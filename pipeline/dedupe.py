@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.groups import Hashes, HashTable, Ints
-from pipeline.kernels.tables import mark_duplicates, restore
+from pipeline.kernels.tables import mark_duplicates, restore, sort_entries
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -28,12 +28,9 @@ class IdentitySnapshot:
     seen_ms: Ints
 
     def in_order(self) -> "IdentitySnapshot":
-        """The same, sorted by hash: equal memories give equal snapshots."""
-        order = np.argsort(self.hashes[:, 0])
-        low = self.hashes[order, 0]
-        if (low[1:] == low[:-1]).any():  # of 128-bit hashes hardly ever
-            order = np.lexsort((self.hashes[:, 1], self.hashes[:, 0]))
-        return IdentitySnapshot(self.position, self.watermark_ms, self.hashes[order], self.seen_ms[order])
+        """The same, sorted by hash in its own arrays: equal memories give equal snapshots. As copied() gives it, one pass."""
+        sort_entries(self.hashes, self.seen_ms)
+        return self
 
 
 class Identities:
@@ -93,5 +90,5 @@ class Identities:
         return self.copied(position).in_order()
 
     def copied(self, position: int) -> IdentitySnapshot:
-        """The same in no order: one pass over the table, arrays of its own, so that another thread can sort and write them."""
+        """The same, nearly in order: one pass over the table, arrays of its own, so that another thread can sort and write them."""
         return IdentitySnapshot(position, self.watermark_ms, *self._table.entries(max(self.watermark_ms - self.horizon_ms, 0)))

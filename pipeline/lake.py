@@ -63,12 +63,24 @@ class Manifest:
 class Known:
     """What is known of a table's columns, and saves time and space when it is written.
 
-    `distinct`: values hardly ever repeat, so no dictionary is tried. `near`: integers and times near the row before's, so differences
-    are written.
+    `distinct`: texts that hardly ever repeat, so no dictionary is tried, and nobody asks for the least. `noise`: besides, they cannot be
+    compressed. `near`: integers and times near the row before's, so differences are written.
     """
 
     distinct: Collection[str] = ()
+    noise: Collection[str] = ()
     near: Collection[str] = ()
+
+    def options(self, schema: pa.Schema) -> dict[str, Any]:
+        """How pyarrow.parquet.ParquetWriter writes such a table."""
+        texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_binary(f.type)]
+        return {
+            "compression": {name: "none" if name in self.noise else "zstd" for name in schema.names} if self.noise else "zstd",
+            "store_decimal_as_integer": True,
+            "use_dictionary": [name for name in texts if name not in self.distinct and name not in self.noise],
+            "write_statistics": [name for name in schema.names if name not in self.distinct and name not in self.noise],
+            "column_encoding": dict.fromkeys(self.near, "DELTA_BINARY_PACKED"),
+        }
 
 
 NOTHING = Known()
@@ -125,14 +137,8 @@ class Lake:
         """Write a Parquet file atomically and durably, a stream of tables at a time; how many rows it has."""
         temporary = self._temporary(path)
         rows = 0
-        options: dict[str, Any] = {
-            "compression": "zstd",
-            "store_decimal_as_integer": True,
-            "use_dictionary": [name for name in schema.names if name not in known.distinct and name not in known.near],
-            "column_encoding": dict.fromkeys(known.near, "DELTA_BINARY_PACKED"),
-        }
         try:
-            with pq.ParquetWriter(temporary, schema, filesystem=self._fs, **options) as writer:
+            with pq.ParquetWriter(temporary, schema, filesystem=self._fs, **known.options(schema)) as writer:
                 for table in tables:
                     table = table if isinstance(table, pa.Table) else pa.Table.from_batches([table], schema)
                     rows += table.num_rows

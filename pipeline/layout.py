@@ -72,7 +72,7 @@ def write_identities(lake: Lake, path: str, inputs: dict[str, object], snapshot:
     data: Any = np.ascontiguousarray(snapshot.hashes)
     hashes = pa.Array.from_buffers(pa.binary(16), len(snapshot.hashes), [None, pa.py_buffer(data)])
     table = pa.table({"identity": hashes, "seen_ms": pa.array(snapshot.seen_ms)})
-    file = File(f"{path}.parquet", lake.write_table(f"{path}.parquet", table.schema, [table], Known(distinct=table.column_names)))
+    file = File(f"{path}.parquet", lake.write_table(f"{path}.parquet", table.schema, [table], Known(noise=["identity"], near=["seen_ms"])))
     lake.commit(f"{path}.json", Manifest("identities", inputs, (file,), {"watermark_ms": snapshot.watermark_ms}))
     return file
 

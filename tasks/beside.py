@@ -54,7 +54,7 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
 class Behind:
     """Makes calls in another thread, one after the other. At most one waits: a caller who is faster is held up.
 
-    Close it before you use what the calls have made: the usual mistake is to look at that inside the `with`.
+    Close it before you use what the calls have made: the usual mistake is to look at that before.
     """
 
     def __init__(self) -> None:
@@ -65,11 +65,21 @@ class Behind:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._pool is None:
-            return
-        self._pool.shutdown(cancel_futures=error is not None)
         if error is None:
+            self.close()
+        else:
+            self.stop()
+
+    def close(self) -> None:
+        """Wait until all calls are made; the error of one comes out here."""
+        if self._pool is not None:
+            self._pool.shutdown()
             self._settle(0)
+
+    def stop(self) -> None:
+        """Make no more calls, and wait for the one that is being made; nothing after close()."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     def call(self, action: Callable[[], None]) -> None:
         """Have it called; the error of an earlier call may come out here."""
@@ -82,6 +92,31 @@ class Behind:
     def _settle(self, under_way: int) -> None:
         while len(self._under_way) > under_way:
             self._under_way.pop(0).result()
+
+
+class OnTheSide(Behind):
+    """Makes calls behind the caller that he can do without: after the first error no more are made, and `failed` says what it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._given_up = False
+
+    def give_up(self) -> None:
+        """Make no more calls."""
+        self._given_up = True
+
+    def call(self, action: Callable[[], object]) -> None:
+        if not self._given_up:
+            super().call(lambda: self._try(action))
+
+    def _try(self, action: Callable[[], object]) -> None:
+        if self._given_up:
+            return
+        try:
+            action()
+        except Exception as error:
+            LOG.info("what was done on the side is left to its own task: %s", error)
+            self._given_up = True
 
 
 def side_by_side(mine: int, others: Iterable[int], at_once: int, work: Callable[[int, Callable[[], None]], object]) -> None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from pipeline import layout
 from pipeline.handover import Cut, Witness
-from pipeline.lake import File, Manifest
+from pipeline.lake import ROW_GROUP, File, Manifest
 from pipeline.log import RAW_SCHEMA, holds_another, record_hash
 from serving.reading import counted_from, witnesses
 from serving.setup import Plan
-from tasks.archive import BLOCK_ROWS, LOST, RAW
+from tasks.archive import LOST, RAW
 from tasks.context import Context
 from tasks.night import Night
 
@@ -122,7 +122,7 @@ def set_aside(night: Night) -> int:
             new = layout.master_set_aside(generation.topic, generation.topic_id, r.partition, r.start, r.end)
             manifest = night.archived(r)
             if manifest is not None and r.end > r.start:
-                batches = (batch for file in manifest.files for batch in lake.read_batches(file, BLOCK_ROWS))
+                batches = (batch for file in manifest.files for batch in lake.read_batches(file, ROW_GROUP))
                 files = (File(f"{new}.parquet", lake.write_table(f"{new}.parquet", RAW_SCHEMA, batches, RAW)),)
                 lake.commit(f"{new}.json", Manifest("master", manifest.inputs, files, manifest.facts))
                 for path in (*(f.path for f in manifest.files), f"{old}.json"):

@@ -22,7 +22,7 @@ from pipeline.handover import ViewCounts
 from pipeline.ingest import OFFSET, PARTITION, REJECTED_SCHEMA, TIMESTAMP
 from pipeline.lake import File, Lake, Manifest
 from pipeline.states import WINDOW_START, present, state_schema
-from tasks.archive import by_day
+from tasks.cleaning import by_day
 from tasks.night import Night, Report, numbers_between, silent, view_counts_of
 
 WINDOW_DATE = "date"

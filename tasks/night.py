@@ -147,6 +147,11 @@ class Night:
         inputs = layout.identity_inputs(self.generation.topic_id, partition, self.range(number, partition).end)
         return self.cleaned_records(number, partition) if self.lake.made_from(f"{path}.json", inputs) is not None else None
 
+    def may_clean(self, number: int, partition: int) -> bool:
+        """Whether the range that cut `number` added is not clean yet, and the one below it is."""
+        before = self.before(number).number
+        return self.cleaned(number, partition) is None and (not before or self.cleaned(before, partition) is not None)
+
     def cleaned_records(self, number: int, partition: int) -> Manifest | None:
         """The same without asking for the identities, which a purge may have taken and no fold needs."""
         r = self.range(number, partition)

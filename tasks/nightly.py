@@ -93,7 +93,7 @@ class OfPartition(OfCut):
 
 
 class Archive(OfPartition):
-    """Copy one partition's range into the master dataset."""
+    """Copy one partition's range into the master dataset, and clean it meanwhile where that may be."""
 
     def done(self, partition: int) -> bool:
         return self.night.archived(self.night.range(self.number, partition)) is not None
@@ -107,7 +107,7 @@ class Archive(OfPartition):
 
 
 class Clean(OfPartition):
-    """Decode, validate and deduplicate one partition's range."""
+    """Decode, validate and deduplicate one partition's range, when that was not done while it was archived."""
 
     def requires(self) -> Iterator[luigi.Task]:
         yield Archive(self.topic, self.generation, self.number, self.partition)
@@ -119,12 +119,11 @@ class Clean(OfPartition):
         return self.night.cleaned(self.number, partition) is not None
 
     def may(self, partition: int) -> bool:
-        night, before = self.night, self.night.before(self.number).number
-        archived = night.archived(night.range(self.number, partition)) is not None
-        return archived and (not before or night.cleaned(before, partition) is not None)
+        archived = self.night.archived(self.night.range(self.number, partition)) is not None
+        return archived and self.night.may_clean(self.number, partition)
 
     def run(self) -> None:
-        from tasks.archive import clean
+        from tasks.cleaning import clean
 
         self.with_others(clean)
         self.made(self.night.clean_path(self.night.range(self.number, self.partition)))

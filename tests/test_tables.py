@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pipeline.groups import HashTable, capacity_for, group
 from pipeline.kernels.hashing import hash_ints
-from pipeline.kernels.tables import GONE, count_since, entries_since, mark_duplicates, move, restore
+from pipeline.kernels.tables import GONE, count_since, entries_since, mark_duplicates, move, restore, sort_entries
 
 MIN, MAX = -(2**63), 2**63 - 1
 INTS = st.integers(MIN, MAX) | st.sampled_from((MIN, -1, 0, 1, MAX))
@@ -82,6 +82,14 @@ class Tables(RuleBasedStateMachine):
         assert len(set(found)) == len(found)
         assert dict(zip(found, values.tolist(), strict=True)) == {k: v for k, v in self.model.items() if v >= least}
 
+    @rule(least=INTS)
+    def sorted_entries(self, least: int) -> None:
+        hashes, values = self.table.entries(least)
+        sort_entries(hashes, values)
+        found = [(int(low), int(high)) for low, high in hashes]
+        assert found == sorted(k for k, v in self.model.items() if v >= least)
+        assert values.tolist() == [self.model[k] for k in found]
+
     @invariant()
     def at_most_half_full(self) -> None:
         assert len(self.table) == len(self.model)
@@ -135,6 +143,21 @@ def test_mark_duplicates_is_the_rule_over_a_dict_and_is_undone(
 def entries_of(table: HashTable, least: int) -> dict[tuple[int, int], int]:
     hashes, values = entries_since(table.keys, table.values, least)
     return {(int(a), int(b)): v for (a, b), v in zip(hashes, values.tolist(), strict=True)}
+
+
+@pytest.mark.parametrize("entries", [10, 1000, 24_000])
+def test_a_table_lies_nearly_in_the_order_of_its_hashes_so_that_sorting_is_one_pass(entries: int) -> None:
+    table = HashTable(entries)
+    hashes = hash_ints(np.arange(entries), np.zeros((entries, 2), np.uint64))
+    hashes[:5, 0] |= np.uint64(WORD << 40 & WORD)  # all at the table's end, and around it
+    table.put(hashes, np.arange(entries))
+    found, values = table.entries()
+    place = np.lexsort((found[:, 1], found[:, 0]))
+    free = np.flatnonzero((table.keys == 0).all(axis=1))
+    longest_run = max(np.diff(free).max() - 1, len(table.keys) - free[-1] - 1 + free[0])
+    assert np.abs(place - np.arange(entries)).max() < longest_run
+    sort_entries(found, values)
+    assert np.array_equal(found, hashes[values]) and (np.diff(found[:, 0].astype(np.float64)) >= 0).all()
 
 
 def test_the_collision_of_the_reserved_hash_is_the_only_one() -> None:

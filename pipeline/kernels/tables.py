@@ -1,7 +1,8 @@
 """Open-addressing tables from 128-bit hashes to int64: linear probing over powers of two, at most three quarters full.
 
-    slot(h) = the first slot from h.low mod capacity on that holds h or is free
+    slot(h) = the first slot from home(h) on that holds h or is free        home(h) = the first log2(capacity) bits of h.low
 
+So a table lies nearly in the order of its hashes: what is copied out of it is sorted in one pass, and put back from front to back.
 A free slot holds the hash (0, 0); a row whose hash is (0, 0) is looked up as (0, 1).
 """
 
@@ -19,9 +20,18 @@ AHEAD = 16  # rows: about as many loads as a core has under way
 
 
 @njit(inline="always")
-def _slot(keys, low, high):  # type: ignore[no-untyped-def]
+def _shift(keys):  # type: ignore[no-untyped-def]
+    """What leaves of 64 bits as many as number the slots."""
+    shift, slots = np.uint64(64), len(keys)
+    while slots > 1:
+        shift, slots = shift - ONE, slots >> 1
+    return shift
+
+
+@njit(inline="always")
+def _slot(keys, shift, low, high):  # type: ignore[no-untyped-def]
     mask = np.uint64(len(keys) - 1)
-    at = low & mask
+    at = low >> shift
     while not (keys[at, 0] == low and keys[at, 1] == high) and not (keys[at, 0] == ZERO and keys[at, 1] == ZERO):
         at = (at + ONE) & mask
     return at
@@ -36,10 +46,10 @@ def _split(hashes, i):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _announce(keys, values, mask, hashes, i):  # type: ignore[no-untyped-def]
+def _announce(keys, values, shift, hashes, i):  # type: ignore[no-untyped-def]
     """Have the slot of the row that comes AHEAD rows later fetched meanwhile: a large table lies in memory, not in the cache."""
     if i + AHEAD < len(hashes):
-        at = np.int64(hashes[i + AHEAD, 0] & mask)
+        at = np.int64(hashes[i + AHEAD, 0] >> shift)
         prefetch(keys, 16 * at)  # type: ignore[call-arg]
         prefetch(values, 8 * at)
 
@@ -50,10 +60,10 @@ def group_rows(keys: Array, values: Array, hashes: Array) -> tuple[Array, Array]
     n = len(hashes)
     group = np.empty(n, np.int64)
     first = np.empty(n, np.int64)
-    groups = 0
+    groups, shift = 0, _shift(keys)
     for i in range(n):
         low, high = _split(hashes, i)
-        at = _slot(keys, low, high)
+        at = _slot(keys, shift, low, high)
         if keys[at, 0] == ZERO and keys[at, 1] == ZERO:
             keys[at, 0], keys[at, 1] = low, high
             values[at] = groups
@@ -85,9 +95,10 @@ def number_codes(codes: Array, size: int) -> tuple[Array, Array]:
 def find(keys: Array, values: Array, hashes: Array) -> Array:
     """int64 (n,): the value of each hash, -1 where it is absent."""
     out = np.empty(len(hashes), np.int64)
+    shift = _shift(keys)
     for i in range(len(hashes)):
         low, high = _split(hashes, i)
-        at = _slot(keys, low, high)
+        at = _slot(keys, shift, low, high)
         out[i] = -1 if keys[at, 0] == ZERO and keys[at, 1] == ZERO else values[at]
     return out
 
@@ -96,11 +107,11 @@ def find(keys: Array, values: Array, hashes: Array) -> Array:
 def put(keys: Array, values: Array, hashes: Array, new: Array) -> int:
     """Set the value of each hash; how many were absent. The caller keeps capacity > filled + n."""
     added = 0
-    mask, key_memory, value_memory = np.uint64(len(keys) - 1), keys.ctypes.data, values.ctypes.data
+    shift, key_memory, value_memory = _shift(keys), keys.ctypes.data, values.ctypes.data
     for i in range(len(hashes)):
-        _announce(key_memory, value_memory, mask, hashes, i)
+        _announce(key_memory, value_memory, shift, hashes, i)
         low, high = _split(hashes, i)
-        at = _slot(keys, low, high)
+        at = _slot(keys, shift, low, high)
         if keys[at, 0] == ZERO and keys[at, 1] == ZERO:
             keys[at, 0], keys[at, 1] = low, high
             added += 1
@@ -117,11 +128,11 @@ def mark_duplicates(keys: Array, values: Array, hashes: Array, times: Array, hor
     """
     duplicate = np.zeros(len(hashes), np.bool_)
     added = 0
-    mask, key_memory, value_memory = np.uint64(len(keys) - 1), keys.ctypes.data, values.ctypes.data
+    shift, key_memory, value_memory = _shift(keys), keys.ctypes.data, values.ctypes.data
     for i in range(len(hashes)):
-        _announce(key_memory, value_memory, mask, hashes, i)
+        _announce(key_memory, value_memory, shift, hashes, i)
         low, high = _split(hashes, i)
-        at = _slot(keys, low, high)
+        at = _slot(keys, shift, low, high)
         seen = values[at]
         if keys[at, 0] == ZERO and keys[at, 1] == ZERO:
             keys[at, 0], keys[at, 1] = low, high
@@ -137,18 +148,19 @@ def mark_duplicates(keys: Array, values: Array, hashes: Array, times: Array, hor
 @njit(cache=True, nogil=True)
 def restore(keys: Array, values: Array, hashes: Array, before: Array) -> None:
     """Undo one mark_duplicates: the last row first, each hash's value is what it was before; its slot stays its own."""
+    shift = _shift(keys)
     for i in range(len(hashes) - 1, -1, -1):
         low, high = _split(hashes, i)
-        values[_slot(keys, low, high)] = before[i]
+        values[_slot(keys, shift, low, high)] = before[i]
 
 
 @njit(cache=True, nogil=True)
 def move(keys: Array, values: Array, least: int, to_keys: Array, to_values: Array) -> int:
     """Put the entries with value >= least into an empty table; how many they are. The caller keeps its capacity > n."""
-    moved = 0
+    moved, shift = 0, _shift(to_keys)
     for at in range(len(keys)):
         if not (keys[at, 0] == ZERO and keys[at, 1] == ZERO) and values[at] >= least:
-            to = _slot(to_keys, keys[at, 0], keys[at, 1])
+            to = _slot(to_keys, shift, keys[at, 0], keys[at, 1])
             to_keys[to, 0], to_keys[to, 1], to_values[to] = keys[at, 0], keys[at, 1], values[at]
             moved += 1
     return moved
@@ -166,14 +178,31 @@ def count_since(keys: Array, values: Array, least: int) -> int:
 
 @njit(cache=True, nogil=True)
 def entries_since(keys: Array, values: Array, least: int) -> tuple[Array, Array]:
-    """The hashes and values of all entries with value >= least."""
+    """The hashes and values of all entries with value >= least, nearly in the order of their hashes: by their homes."""
     count = count_since(keys, values, least)
     hashes = np.empty((count, 2), np.uint64)
     kept = np.empty(count, np.int64)
+    shift = _shift(keys)
     count = 0
-    for at in range(len(keys)):
-        if not (keys[at, 0] == ZERO and keys[at, 1] == ZERO) and values[at] >= least:
-            hashes[count, 0], hashes[count, 1] = keys[at, 0], keys[at, 1]
-            kept[count] = values[at]
-            count += 1
+    for wrapped in (False, True):  # those that found no room at the table's end stand at its start, and come last
+        for at in range(len(keys)):
+            if keys[at, 0] == ZERO and keys[at, 1] == ZERO:
+                if wrapped:
+                    break
+            elif values[at] >= least and (np.int64(keys[at, 0] >> shift) > at) == wrapped:
+                hashes[count, 0], hashes[count, 1] = keys[at, 0], keys[at, 1]
+                kept[count] = values[at]
+                count += 1
     return hashes, kept
+
+
+@njit(cache=True, nogil=True)
+def sort_entries(hashes: Array, values: Array) -> None:
+    """Sort by hash, in place, by insertion: one pass over what entries_since gives, and quadratic for what is in no order."""
+    for i in range(1, len(hashes)):
+        low, high, value = hashes[i, 0], hashes[i, 1], values[i]
+        to = i
+        while to > 0 and (hashes[to - 1, 0] > low or (hashes[to - 1, 0] == low and hashes[to - 1, 1] > high)):
+            hashes[to, 0], hashes[to, 1], values[to] = hashes[to - 1, 0], hashes[to - 1, 1], values[to - 1]
+            to -= 1
+        hashes[to, 0], hashes[to, 1], values[to] = low, high, value
