@@ -16,6 +16,7 @@ from pipeline.groups import Hashes, HashTable, Ints
 from pipeline.kernels.tables import mark_duplicates, restore, sort_entries
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Moment = tuple[int, int]  # (marks since the last keep(), T)
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,17 @@ class Identities:
             self._undo.append((hashes, before))
         return duplicate
 
-    def keep(self) -> None:
-        """From now on the memory can be brought back to this moment: 24 bytes for each valid record since."""
-        self._kept_ms, self._undo = self.watermark_ms, []
+    def moment(self) -> Moment:
+        """What keep() needs to come back to the memory as it is now."""
+        return len(self._undo), self.watermark_ms
+
+    def keep(self, moment: Moment | None = None) -> None:
+        """From now on the memory can be brought back to that moment since the last keep(), or to this: 24 bytes a valid record since."""
+        marks, self._kept_ms = moment or self.moment()
+        self._undo = self._undo[marks:]
 
     def undo(self) -> None:
-        """Forget what came since the last keep()."""
+        """Forget what came since the moment that was kept."""
         assert self._kept_ms is not None, "undo() goes back to a keep()"
         for hashes, before in reversed(self._undo):
             restore(self._table.keys, self._table.values, hashes, before)

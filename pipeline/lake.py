@@ -109,6 +109,11 @@ class Lake:
         """Whether a file stands there (half-written ones stand under another name)."""
         return bool(self._guard(lambda: self._fs.get_file_info(self._full(path))).type == fs.FileType.File)
 
+    def all_exist(self, paths: Sequence[str]) -> bool:
+        """Whether every one of the files stands there; one question for all of them."""
+        found = self._guard(lambda: self._fs.get_file_info([self._full(path) for path in paths])) if paths else []
+        return all(one.type == fs.FileType.File for one in found)
+
     def read_bytes(self, path: str) -> bytes:
         """The whole file; LakeError when it is missing."""
 

@@ -1,8 +1,9 @@
 """The states of one view in one segment, in memory: what Postgres holds for the segment, plus what is not committed yet.
 
-    memory = committed rows ⊕ folds since        changed() = the groups whose state is not committed
+    memory = committed rows ⊕ rows asked for ⊕ folds since        changed() = the groups whose state is not committed
 
 Folds are kept as they come and merged when somebody asks, or when they are many: one merge costs as much as another, however few rows.
+While a commit of what was asked for is under way they only wait: if it moves the segment, they belong to the next one alone.
 
 Rows are only appended; the newest row of a group is the one its hash points at. After a commit whose outcome is unknown this object is
 thrown away; after one that was refused because of a cut, undo() leaves the committed rows.
@@ -31,19 +32,19 @@ class SegmentStates:
         self._newest = HashTable()
         self._waiting: list[pa.Table] = []
         self._committed = 0  # rows below it are in Postgres, or superseded
+        self._asked: int | None = None  # rows below it are in the commit that is under way
         if committed is not None and committed.num_rows:
             self._append(committed)
             self._committed = self._rows.num_rows
 
     def __len__(self) -> int:
-        self._settle()
         return len(self._newest)
 
     def merge(self, delta: pa.Table) -> None:
         """Merge a table of states (one row per group) into the memory."""
         if delta.num_rows:
             self._waiting.append(delta)
-        if sum(table.num_rows for table in self._waiting) > WAITING_ROWS:
+        if self._asked is None and sum(table.num_rows for table in self._waiting) > WAITING_ROWS:
             self._settle()
 
     def _settle(self) -> None:
@@ -55,19 +56,30 @@ class SegmentStates:
         self._append(combine(self.view, [self._rows.take(pa.array(known, pa.int64())), delta]) if len(known) else delta)
 
     def changed(self) -> pa.Table:
-        """The newest rows of the groups that changed since the last commit."""
+        """The newest rows of the groups that changed since the last commit: for a commit, which mark_committed() or undo() ends."""
+        assert self._asked is None, "one commit at a time"
         self._settle()
+        self._asked = self._rows.num_rows
         rows = np.arange(self._committed, self._rows.num_rows)
         return self._rows.take(pa.array(rows[self._newest.find(self._hashes[self._committed :]) == rows]))
 
     def mark_committed(self) -> None:
-        """Postgres holds all of it now: what the last changed() gave, and nothing was merged since."""
-        assert not self._waiting
-        self._committed = self._rows.num_rows
+        """Postgres holds what the last changed() gave."""
+        assert self._asked is not None, "nothing was asked for"
+        self._committed, self._asked = self._asked, None
         if self._rows.num_rows > 2 * len(self) + GARBAGE:
             rows = np.arange(self._rows.num_rows)
             live = self._rows.take(pa.array(rows[self._newest.find(self._hashes) == rows]))
+            waiting = self._waiting
             self.__init__(self.view, live)  # type: ignore[misc]
+            self._waiting = waiting
+
+    def next_segment(self) -> "SegmentStates":
+        """The memory of the segment that begins where the commit under way ends, now that it has landed."""
+        assert self._asked is not None, "nothing was asked for"
+        following = SegmentStates(self.view)
+        following._waiting = self._waiting
+        return following
 
     def undo(self) -> None:
         """Forget what was merged since the last commit."""

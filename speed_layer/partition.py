@@ -1,9 +1,10 @@
 """One partition in a worker's hands: load, fold, commit, and forget.
 
-    memory = (row, states of row.segment, identities of log[0, position)) + work on [row.position, read)
+    memory = (row, states of row.segment, identities of log[0, position)) + work on [row.position, begun) + work on [begun, read)
 
-A commit that lands moves the row. One that a cut splits changed nothing, and the row was just seen to be as it is here: the work on
-[position, read) is undone and read again. Fenced, or with an outcome unknown, everything is emptied: the next step is load().
+The work below `begun` is in the commit that is under way; without one begun = row.position. A commit that lands moves the row. One that
+a cut splits changed nothing, and the row was just seen to be as it is here: the work on [position, read) is undone and read again.
+Fenced, or with an outcome unknown, everything is emptied: the next step is load().
 """
 
 import time
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from pipeline import layout
-from pipeline.dedupe import IdentitySnapshot
+from pipeline.dedupe import IdentitySnapshot, Moment
 from pipeline.definition import Source, View
 from pipeline.errors import Refused
 from pipeline.fingerprints import source_fingerprint
@@ -27,6 +28,7 @@ from pipeline.handover import (
     Cut,
     Generation,
     NoCrash,
+    Outcome,
     SnapshotStore,
     SpeedStore,
     Split,
@@ -69,8 +71,30 @@ def split_block(block: Block, at: int) -> tuple[Block, Block]:
     return Block(block.batch.slice(0, below), block.start, at), Block(block.batch.slice(below), at, block.end)
 
 
+@dataclass
+class Pending:
+    """What became of the records of some work, and the newest and the last of them."""
+
+    views: dict[str, ViewCounts]
+    counts: Counts = field(default_factory=Counts)
+    witness: Witness | None = None
+    newest_ms: int = -1  # of record timestamps
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A commit that is under way: what it commits, and how the memory gets back to just that."""
+
+    commit: Commit
+    pending: Pending
+    moment: Moment
+
+
 class PartitionWork:
-    """See the module. `read` is the next offset it wants; None while it must be loaded."""
+    """See the module. `read` is the next offset it wants; None while it must be loaded.
+
+    One thread at a time; but send() may be called in another one while this is folded on.
+    """
 
     def __init__(self, parts: Parts, claim: Claim) -> None:
         self.parts = parts
@@ -80,13 +104,11 @@ class PartitionWork:
         self.limit: int | None = None  # a chosen cut that the next commit must end at
         self.oldest_s = 0.0  # monotonic time at which the oldest uncommitted block was taken
         self.states: dict[str, SegmentStates] = {}
-        self._nothing_pending()
+        self.begun: Begun | None = None
+        self.pending = self._nothing()
 
-    def _nothing_pending(self) -> None:
-        self.counts = Counts()
-        self.view_counts = {v.name: ViewCounts() for v in self.parts.views}
-        self.witness: Witness | None = None
-        self.newest_ms = -1  # of record timestamps
+    def _nothing(self) -> Pending:
+        return Pending({v.name: ViewCounts() for v in self.parts.views})
 
     # ---- load
     def load(self, give_up: Callable[[], bool] = lambda: False) -> bool:
@@ -105,13 +127,13 @@ class PartitionWork:
         if ingest is not None:
             self.ingest = ingest
             ingest.identities.keep()
-            self._nothing_pending()
+            self.begun, self.pending = None, self._nothing()
             self.read = claim.position
         return True
 
     def forget(self) -> None:
-        """Throw everything away."""
-        self.read = None
+        """Throw everything away; a commit under way must have ended, for load() to see what became of it."""
+        self.read = self.begun = None
         self.states = {}
 
     def rewind(self) -> None:
@@ -119,7 +141,7 @@ class PartitionWork:
         self.ingest.identities.undo()
         for memory in self.states.values():
             memory.undo()
-        self._nothing_pending()
+        self.begun, self.pending = None, self._nothing()
         self.read = self.claim.position
 
     def _load_identities(self, claim: Claim, give_up: Callable[[], bool]) -> Ingest | None:
@@ -198,24 +220,25 @@ class PartitionWork:
             self.forget()  # a part of the block is in the memory: it must never be committed
             raise
         self.read = block.end
-        self.newest_ms = max(self.newest_ms, int(block.batch.column("timestamp_ms")[-1].as_py()) if len(block) else -1)
+        newest_ms = int(block.batch.column("timestamp_ms")[-1].as_py()) if len(block) else -1
+        self.pending.newest_ms = max(self.pending.newest_ms, newest_ms)
         return rest
 
     def _fold(self, block: Block) -> None:
         done = self.ingest.feed(block)
-        self.counts += done.counts
-        self.witness = done.witness or self.witness
+        self.pending.counts += done.counts
+        self.pending.witness = done.witness or self.pending.witness
         for view in self.parts.views:
             with stage("fold", done.accepted.num_rows):
                 folded = fold(view, done.accepted)
             with stage("merge", done.accepted.num_rows):
                 self.states[view.name].merge(folded.states)
-            self.view_counts[view.name] += folded.counts
+            self.pending.views[view.name] += folded.counts
 
     @property
     def dirty(self) -> bool:
-        """Whether there is work that is not committed."""
-        return self.read is not None and self.read > self.claim.position
+        """Whether there is work that is in no commit yet."""
+        return self.read is not None and self.read > (self.claim.position if self.begun is None else self.begun.commit.end)
 
     @property
     def full(self) -> bool:
@@ -223,26 +246,29 @@ class PartitionWork:
         return self.limit is not None and self.read == self.limit
 
     # ---- commit
-    def commit(self) -> bool:
-        """Commit the work in hand; False when it was refused: then `read` is the row's position, or None (load() next).
-
-        Whatever the store raises leaves the outcome unknown: the memory is forgotten before it is raised.
-        """
-        assert self.read is not None
+    def begin(self) -> Begun:
+        """Begin the commit of all work in hand: send() it, then settle() what is answered; meanwhile feed() may go on."""
+        assert self.read is not None and self.begun is None, "one commit at a time"
         with stage("merge"):
             states: dict[str, pa.Table] = {name: memory.changed() for name, memory in self.states.items()}
-        watermark = self.ingest.identities.watermark_ms
-        work = Commit(self.claim, self.read, self.counts, states, dict(self.view_counts), watermark, self.witness)
+        done, identities = self.pending, self.ingest.identities
+        commit = Commit(self.claim, self.read, done.counts, states, dict(done.views), identities.watermark_ms, done.witness)
+        self.begun, self.pending = Begun(commit, done, identities.moment()), self._nothing()
+        return self.begun
+
+    def send(self, begun: Begun) -> Outcome:
+        """Have the store commit it. In any thread: nothing that is fed is looked at. An error leaves the outcome unknown: forget()."""
         self.parts.crash.reach("speed.before_commit")
-        try:
-            with stage("commit", self.counts.records):
-                outcome = self.parts.store.commit(work)
-        except BaseException:
-            self.forget()
-            raise
+        with stage("commit", begun.pending.counts.records):
+            outcome = self.parts.store.commit(begun.commit)
         self.parts.crash.reach("speed.after_commit")
+        return outcome
+
+    def settle(self, outcome: Outcome) -> bool:
+        """Whether the commit landed. If not, `read` is the row's position, or None (load() next)."""
+        assert self.begun is not None
         if isinstance(outcome, Committed):
-            self._landed(outcome.claim)
+            self._landed(outcome.claim, self.begun)
             return True
         if isinstance(outcome, Split):
             self.limit = outcome.at
@@ -252,16 +278,14 @@ class PartitionWork:
             self.forget()
         return False
 
-    def _landed(self, claim: Claim) -> None:
+    def _landed(self, claim: Claim, begun: Begun) -> None:
         if claim.segment != self.claim.segment:
-            self.states = {v.name: SegmentStates(v) for v in self.parts.views}
+            self.states = {name: memory.next_segment() for name, memory in self.states.items()}
         else:
             for memory in self.states.values():
                 memory.mark_committed()
         if self.limit is not None and claim.position >= self.limit:
             self.limit = None
-        self.claim = replace(claim, witness=claim.witness or self.witness)
-        self.ingest.identities.keep()
-        self._nothing_pending()
-
-
+        self.claim = replace(claim, witness=claim.witness or begun.pending.witness)
+        self.ingest.identities.keep(begun.moment)
+        self.begun = None

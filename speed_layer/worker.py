@@ -1,8 +1,8 @@
 """The worker: lease, read, fold, commit, for every source, until told to stop.
 
-    an event is visible within  fetch wait + COMMIT_EVERY_S + one commit    while the worker keeps up (BEHIND_EVERY_S while it does not)
+    an event is visible within  fetch wait + COMMIT_EVERY_S + two commits    while the worker keeps up (BEHIND_EVERY_S while it does not)
 
-One thread reads and commits, and has others fold meanwhile; another renews the leases, so that a long fold does not lose them. Safety
+One thread reads, and has others fold and commit meanwhile; another renews the leases, so that a long fold does not lose them. Safety
 never rests on time: a lease that ran out is fenced by its epoch. On SIGTERM it drains, commits, lets go and returns.
 """
 
@@ -10,58 +10,37 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Protocol
 
 import structlog
 
 from pipeline.definition import Source, View
 from pipeline.errors import Refused
-from pipeline.handover import Claim, Counts, CrashPoints, Generation, NoCrash, SnapshotStore, SpeedStore
+from pipeline.handover import Claim, CrashPoints, Generation, NoCrash, SnapshotStore, SpeedStore
 from pipeline.lake import Lake
-from pipeline.log import Block, Log, join_blocks
-from pipeline.stages import note
+from pipeline.log import Block, Log
+from speed_layer.committing import Attempt, Commits, InCaller
 from speed_layer.partition import PartitionWork, Parts
+from speed_layer.reading import COMMIT_ROWS, Reader, Reading, ends_of
 from speed_layer.sharing import moves
 from speed_layer.snapshots import SNAPSHOT_EVERY_S, SnapshotWriter
 from speed_layer.stats import Stats
 
 COMMIT_EVERY_S = 0.05
-COMMIT_ROWS = 200_000
-BEHIND_OFFSETS = 50_000  # further from the log's end, fewer commits gain, and nobody waits for the last second
 BEHIND_EVERY_S = 1.0
 BEHIND_ROWS = 1_000_000
-GATHERED_ROWS = 200_000  # of several polls, while behind
 SHARED_ROWS = 5_000  # fewer are folded sooner by this thread
 POLL_MS = 50
+LANDING_MS = 5  # to wait for records while a commit is under way
+COMMITTERS = 4
 LEASE_S = 3.0
 RENEW_S = 1.0
 REBALANCE_S = 0.5
 RETRY_S = 1.0
 log = structlog.get_logger("speed")
-
-At = tuple[str, int]
-
-
-class Reader(Protocol):
-    """What the worker asks of its consumer."""
-
-    def assign(self, wanted: Mapping[At, int]) -> None: ...
-
-    def poll(self, timeout_ms: int, max_records: int) -> dict[At, Block]: ...
-
-    @property
-    def end_offsets(self) -> Mapping[At, int]: ...
-
-    @property
-    def down_reason(self) -> str: ...
-
-    def commit_group_offsets(self, offsets: Mapping[At, int]) -> None: ...
-
-    def close(self) -> None: ...
 
 
 @dataclass
@@ -77,31 +56,11 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(2).hex()}"
 
 
-def _ends(blocks: Mapping[At, Block]) -> dict[At, int]:
-    return {at: block.end for at, block in blocks.items()}
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A commit that was answered: of how many records, the newest of them, and in what time."""
-
-    landed: bool
-    counts: Counts
-    newest_ms: int
-    took_s: float
-
-
-def attempt(work: PartitionWork) -> Attempt:
-    """Commit; what the store raises is raised, and the work has forgotten everything then."""
-    began, newest_ms, counts = time.monotonic(), work.newest_ms, work.counts
-    return Attempt(work.commit(), counts, newest_ms, time.monotonic() - began)
-
-
 class Worker:
     """Runs until `stop` is set. `transient` are the errors of a store or log that is down: it waits and tries again.
 
     With `snapshot_store` it writes what each partition remembers into the lake every `snapshot_every_s`. Partitions are folded by
-    `threads` at a time, and committed by one.
+    `threads` at a time, and with more than one of them committed by COMMITTERS meanwhile.
     """
 
     def __init__(
@@ -123,6 +82,7 @@ class Worker:
         self.sources = {s.topic: Sourced(Parts(s, v, g, store, log, lake, crash, snapshot_store)) for s, v, g in sources}
         self.snapshot_writer = SnapshotWriter(transient, snapshot_every_s, crash)
         self.store, self.reader, self.transient = store, reader, transient
+        self.reading = Reading(reader)
         self.stop = stop
         self._ended = threading.Event()  # the thread that renews goes on while the worker drains
         self.stats = Stats()
@@ -131,6 +91,8 @@ class Worker:
         self._rebalanced_s = 0.0
         self._fatal: BaseException | None = None
         self._pool = ThreadPoolExecutor(threads, "fold") if threads > 1 else None
+        self._committers = ThreadPoolExecutor(COMMITTERS, "commit") if threads > 1 else None
+        self.commits = Commits(self._committers or InCaller())
 
     # ---- life
     def run(self, until: Callable[[], bool] | None = None) -> None:
@@ -156,15 +118,16 @@ class Worker:
             finally:
                 self.snapshot_writer.close()
                 self.reader.close()
-                if self._pool is not None:
-                    self._pool.shutdown()
+                for pool in (self._pool, self._committers):
+                    if pool is not None:
+                        pool.shutdown()
 
     def _step(self, until: Callable[[], bool] | None) -> bool:
         """One round; whether `until` says that it was the last."""
         try:
             self._rebalance()
             more = self._load_missing()
-            self._read(0 if more else POLL_MS)
+            self._read(0 if more else self._patience_ms())
             self._commit_due()
             if self.reader.down_reason:
                 self._say_trouble(self.reader.down_reason)
@@ -173,6 +136,7 @@ class Worker:
             return until is not None and self._settled() and until()
         except self.transient as error:
             self._say_trouble(str(error))
+            self.commits.abandon()
             for sourced in self.sources.values():
                 for work in sourced.works.values():
                     work.forget()
@@ -242,14 +206,16 @@ class Worker:
 
     def _release(self, sourced: Sourced, partition: int) -> None:
         work = sourced.works[partition]
-        if work.dirty:
-            self._commit(sourced, partition)
-        if partition in sourced.works:
-            self.store.release(sourced.works[partition].claim)
-            self._drop(work.claim.topic, partition, "shared out")
+        self._commit(work)
+        self.store.release(work.claim)
+        self._drop(work.claim.topic, partition, "shared out")
 
     def _drop(self, topic: str, partition: int, why: str) -> None:
-        if self.sources[topic].works.pop(partition, None) is not None:
+        work = self.sources[topic].works.get(partition)
+        if work is not None:
+            if work in self.commits:
+                self._settle(work)
+            del self.sources[topic].works[partition]
             log.info("let go", topic=topic, partition=partition, why=why)
             self.stats.forget((topic, partition))
             self._assign()
@@ -279,7 +245,7 @@ class Worker:
             self.stop.wait(timeout_ms / 1000)
             return
         began, rows = time.monotonic(), 0
-        blocks = self._poll(timeout_ms)
+        blocks = self.reading.poll(timeout_ms)
         while blocks:
             held = [(self.sources[topic], partition, block) for (topic, partition), block in blocks.items()]
             fed = [(s, p, s.works[p], block) for s, p, block in held if p in s.works and s.works[p].read is not None]
@@ -288,14 +254,14 @@ class Worker:
             try:
                 futures += (self._folder(work, block) for _, _, work, block in fed)
                 due = rows >= BEHIND_ROWS or time.monotonic() - began >= BEHIND_EVERY_S
-                go_on = self._pool is not None and not due and self._behind(_ends(blocks))
-                blocks = self._poll(timeout_ms) if go_on else {}
+                go_on = self._pool is not None and not due and self.reading.behind(ends_of(blocks))
+                blocks = self.reading.poll(timeout_ms) if go_on else {}
             finally:
                 wait(futures)  # whatever happens, nothing is at work on a partition any more
-            for (sourced, partition, work, block), future in zip(fed, futures, strict=True):
+            for (_, _, work, block), future in zip(fed, futures, strict=True):
                 self.stats.read(block)
-                if not self._go_on(sourced, partition, work, future.result()):
-                    blocks.pop((work.claim.topic, partition), None)  # read ahead of what is read again
+                if not self._go_on(work, future.result()):
+                    blocks.pop((work.claim.topic, work.claim.partition), None)  # read ahead of what is read again
         self.stats.ends(self.reader.end_offsets)
 
     def _folder(self, work: PartitionWork, block: Block) -> Future[Block | None]:
@@ -306,82 +272,77 @@ class Worker:
         done.set_result(work.feed(block))
         return done
 
-    def _behind(self, reached: Mapping[At, int]) -> bool:
-        """Whether a partition that is read up to there is far from the log's end."""
-        ends = self.reader.end_offsets
-        return any(ends.get(at, 0) - offset > BEHIND_OFFSETS for at, offset in reached.items())
-
-    def _poll(self, timeout_ms: int) -> dict[At, Block]:
-        """What has arrived; while far behind, of several polls: what a block costs is shared by more records."""
-        began = time.perf_counter()
-        found: dict[At, list[Block]] = {}
-        rows = 0
-        while rows < GATHERED_ROWS:
-            blocks = self.reader.poll(timeout_ms, COMMIT_ROWS)
-            for at, block in blocks.items():
-                found.setdefault(at, []).append(block)
-            rows += sum(map(len, blocks.values()))
-            if not blocks or not self._behind(_ends(blocks)):
-                break
-        if found:  # waiting for nothing is no work
-            note("fetch", time.perf_counter() - began, rows)
-        return {at: join_blocks(of) for at, of in found.items()}
-
-    def _go_on(self, sourced: Sourced, partition: int, work: PartitionWork, rest: Block | None) -> bool:
+    def _go_on(self, work: PartitionWork, rest: Block | None) -> bool:
         """Commit what a cut ends, and feed what lies beyond it; False when a commit was refused."""
         while work.full or rest is not None:
-            if not self._commit(sourced, partition):
+            if not self._commit(work):
                 return False
             if rest is not None:
                 rest = work.feed(rest)
         return True
 
+    def _patience_ms(self) -> int:
+        """How long to wait for records: not beyond the next commit."""
+        if len(self.commits):
+            return LANDING_MS
+        dirty = [w.oldest_s for s in self.sources.values() for w in s.works.values() if w.dirty]
+        return round(min(POLL_MS, max(1, 1000 * (min(dirty) + COMMIT_EVERY_S - time.monotonic())))) if dirty else POLL_MS
+
     def _commit_due(self) -> None:
-        now, due = time.monotonic(), []
-        for topic, sourced in self.sources.items():
-            for partition, work in sourced.works.items():
-                if work.dirty and work.read is not None:
-                    behind = self._behind({(topic, partition): work.read})
-                    every_s, rows = (BEHIND_EVERY_S, BEHIND_ROWS) if behind else (COMMIT_EVERY_S, COMMIT_ROWS)
-                    if now - work.oldest_s >= every_s or work.counts.records >= rows:
-                        due.append((sourced, partition, work))
-        if self._pool is None or len(due) < 2:
-            for sourced, partition, _ in due:
-                self._commit(sourced, partition)
-            return
-        # Each is a transaction of its own that mostly waits for Postgres: beside each other they take as long as one.
-        attempts = [self._pool.submit(attempt, work) for _, _, work in due]
-        wait(attempts)  # whatever happens, nothing is at work on a partition any more
-        for (sourced, partition, _), attempted in zip(due, attempts, strict=True):
-            self._attempted(sourced, partition, attempted.result())
+        """Settle the commits that were answered; begin those that are due."""
+        for attempt in self.commits.answered():
+            self._attempted(attempt)
+        for work in [w for s in self.sources.values() for w in s.works.values()]:
+            if not work.dirty or work.read is None:
+                continue
+            behind = self.reading.behind({(work.claim.topic, work.claim.partition): work.read})
+            every_s, rows = (BEHIND_EVERY_S, BEHIND_ROWS) if behind else (COMMIT_EVERY_S, COMMIT_ROWS)
+            full = work.pending.counts.records >= rows
+            if work in self.commits:
+                if full:  # what waits in memory is bounded: nothing more is read until Postgres answers
+                    self._settle(work)
+            elif self.snapshot_writer.due(work.claim):
+                self._commit(work)
+            elif full or time.monotonic() - work.oldest_s >= every_s:
+                self.commits.begin(work)
 
-    def _commit(self, sourced: Sourced, partition: int) -> bool:
-        return self._attempted(sourced, partition, attempt(sourced.works[partition]))
+    def _commit(self, work: PartitionWork) -> bool:
+        """Commit all that the partition has in hand, and wait for it; False when a commit was refused."""
+        if work in self.commits and not self._settle(work):
+            return False
+        if work.dirty:
+            self.commits.begin(work)
+            return self._settle(work)
+        return True
 
-    def _attempted(self, sourced: Sourced, partition: int, done: Attempt) -> bool:
+    def _settle(self, work: PartitionWork) -> bool:
+        return self._attempted(self.commits.settle(work))
+
+    def _attempted(self, attempt: Attempt) -> bool:
         """Say what became of it; whether it landed."""
-        work = sourced.works[partition]
-        if not done.landed:
-            log.info("refused", topic=work.claim.topic, partition=partition, cut=work.limit)
+        work = attempt.work
+        at = (work.claim.topic, work.claim.partition)
+        if not attempt.landed:
+            log.info("refused", topic=work.claim.topic, partition=work.claim.partition, cut=work.limit)
             if work.read is not None:  # the reader is ahead of it now
                 self._assign()
             return False
-        self.stats.committed(work.claim, done.counts, done.took_s, done.newest_ms)
-        self.reader.commit_group_offsets({(work.claim.topic, partition): work.claim.position})
-        if sourced.parts.snapshots is not None:
-            self.snapshot_writer.after_commit(sourced.parts.snapshots, work.claim, work.ingest.identities)
+        self.stats.committed(work.claim, attempt.counts, attempt.took_s, attempt.newest_ms)
+        self.reader.commit_group_offsets({at: work.claim.position})
+        if work.parts.snapshots is not None and not work.dirty:  # else the memory is ahead of the position
+            self.snapshot_writer.after_commit(work.parts.snapshots, work.claim, work.ingest.identities)
         return True
 
     def _settled(self) -> bool:
-        return self._lost.empty() and not any(w.dirty or w.read is None for s in self.sources.values() for w in s.works.values())
+        works = [w for s in self.sources.values() for w in s.works.values()]
+        return self._lost.empty() and not len(self.commits) and not any(w.dirty or w.read is None for w in works)
 
     def _let_go(self) -> None:
         """Commit what is in hand and release every lease, so that others need not wait for them to run out."""
         for topic, sourced in self.sources.items():
             try:
                 for partition, work in list(sourced.works.items()):
-                    if work.dirty:
-                        self._commit(sourced, partition)
+                    self._commit(work)
                     self.store.release(work.claim)
                     sourced.works.pop(partition, None)
             except self.transient as error:

@@ -172,8 +172,14 @@ class Night:
         return layout.view_manifest(view.name, self.view_fingerprints[view.name], number)
 
     def folded(self, view: View, number: int) -> Manifest | None:
-        """The manifest of a view at a cut, if complete."""
-        return self.lake.made_from(self.fold_path(view, number), self.fold_inputs(view, self.cut(number)))
+        """The manifest of a view at a cut, if complete: a night that slept while its base was purged may have written one without files."""
+        path = self.fold_path(view, number)
+        found = self.lake.made_from(path, self.fold_inputs(view, self.cut(number)))
+        if found is None:
+            return None
+        own = path.rpartition("/")[0]
+        carried = [file.path for file in found.files if not file.path.startswith(f"{own}/")]
+        return found if self.lake.all_exist(carried) else None
 
     def staged(self, number: int) -> bool:
         """Whether the rows that would be staged now are staged."""

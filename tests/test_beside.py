@@ -2,10 +2,11 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import pytest
 
-from tasks.beside import Behind, Stopped, ahead, in_one_thread, side_by_side
+from tasks.beside import Behind, OnTheSide, Stopped, ahead, in_one_thread, side_by_side
 
 
 def numbers(count: int, seen: list[str]) -> Iterator[int]:
@@ -163,3 +164,26 @@ def test_in_one_thread_only_mine_is_done() -> None:
     with in_one_thread():
         side_by_side(3, [0, 1], 4, lambda partition, go_on: done.append(partition))
     assert done == [3]
+
+
+@pytest.mark.parametrize("one_thread", [False, True])
+def test_what_fails_on_the_side_ends_what_is_done_there_and_nothing_else(one_thread: bool) -> None:
+    made: list[int] = []
+
+    def third(n: int) -> None:
+        if n == 3:
+            raise OSError("disk full")
+        made.append(n)
+
+    with in_one_thread() if one_thread else nullcontext(), OnTheSide() as side:
+        for n in range(10):
+            side.call(lambda n=n: third(n))  # type: ignore[misc]
+    assert made == [0, 1, 2]
+
+
+def test_nothing_is_done_on_the_side_after_it_was_given_up() -> None:
+    made: list[int] = []
+    with OnTheSide() as side:
+        side.give_up()
+        side.call(lambda: made.append(1))
+    assert made == []

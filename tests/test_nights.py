@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pyarrow.parquet as pq
+
 from sandbox.weather import encode, readings
 from tests.system import System
 from tests.test_end_to_end import kill_night_at_task
@@ -75,3 +77,60 @@ def test_a_target_whose_manifest_names_other_inputs_is_made_again(system: System
     system.night("2013-01-02")
     assert json.loads(manifest.read_text())["inputs"]["view_fingerprint"] != "0" * 16
     system.assert_exact()
+
+
+def test_a_view_whose_carried_files_were_purged_under_it_is_no_base_and_is_folded_anew(system: System) -> None:
+    system.run("init", "--partitions", "1")
+    send_days(system, 0)
+    system.night("2013-01-02")
+    send_days(system, 1)
+    system.night("2013-01-03")
+    (manifest,) = (system.lake / "views/daily_weather").glob("fingerprint=*/cut=2/manifest.json")
+    slept = json.loads(manifest.read_text())  # as a night would leave it that read its base before that was purged
+    carried = [file for file in slept["files"] if "/cut=1/" in file["path"]]
+    assert carried, "the second night wrote every date again"
+    for file in carried:
+        file["path"] = file["path"].replace("/cut=1/", "/cut=0/")
+    manifest.write_text(json.dumps(slept))
+    send_days(system, 2)
+    system.night("2013-01-04")
+    system.assert_exact()
+    system.run("audit")
+
+
+def send_days(system: System, turn: int) -> None:
+    """A third of the events of a few days, so that the night of the last ones leaves the dates before untouched."""
+    events = [encode(r) for r in readings()[300 * turn : 300 * (turn + 1)]]
+    system.produce((0, e.key, e.value) for e in events)
+
+
+def test_what_is_cleaned_while_it_is_archived_equals_what_is_cleaned_afterwards(system: System) -> None:
+    """The clean manifest is removed, and the range is cleaned again from the master dataset: the same counts, rows and identities."""
+    system.run("init", "--partitions", "2")
+    send(system, 0, 400)
+    archive_one(system)
+    assert len(list((system.lake / "clean").rglob("*.json"))) == 1, "archiving a range did not clean it"
+    system.night("2013-01-02")
+    manifests = sorted((system.lake / "clean").rglob("*.json"))
+    before = {path: json.loads(path.read_text()) for path in manifests}
+    rows = {file: pq.read_table(system.lake / file) for m in before.values() for file in [f["path"] for f in m["files"]]}
+    remembered = {path: pq.read_table(path) for path in sorted((system.lake / "identities").rglob("cut=1/*.parquet"))}
+    assert rows and remembered
+    for path in (*manifests, *(system.lake / "identities").rglob("cut=1/*.json")):
+        path.unlink()
+    send(system, 400, 450)
+    system.night("2013-01-03")
+    assert {path: json.loads(path.read_text()) for path in manifests} == before
+    assert all(pq.read_table(system.lake / file).equals(table) for file, table in rows.items())
+    assert all(pq.read_table(path).equals(table) for path, table in remembered.items())
+    system.assert_exact()
+
+
+def archive_one(system: System) -> None:
+    """The first tasks of the night 2013-01-02 alone: its cut, and one partition's archive."""
+    cut = ["--date", "2013-01-02"]
+    one = ["--topic", system.topic, "--generation", "1", "--number", "1", "--partition", "0"]
+    for task in (["ChooseCut", *cut], ["Archive", *one]):
+        command = [sys.executable, "-m", "luigi", "--module", "tasks", *task, "--local-scheduler"]
+        command += ["--lock-pid-dir", str(system.folder / "luigi")]
+        subprocess.run(command, env=system.environment, cwd=system.folder, capture_output=True, check=True)

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
-from pipeline.dedupe import Identities
+from pipeline.dedupe import Identities, Moment
 from pipeline.handover import Claim, Generation, Purge, Staged, Vector
 from pipeline.ingest import Ingest
 from sandbox.simulation.memory_night import MemoryNightStore, MemoryOperatorStore
@@ -131,7 +131,9 @@ def load_keeping_memory(self: PartitionWork, *more: Any) -> bool:
     if claim is None:
         return False
     self.claim = claim
-    self._nothing_pending()
+    for memory in self.states.values():
+        memory._asked = None
+    self.begun, self.pending = None, self._nothing()
     self.read = claim.position
     return True
 
@@ -143,6 +145,26 @@ def forget_nothing(self: PartitionWork) -> None:
 
 def undo_nothing(self: Any) -> None:
     """What a cut splits is read again, on top of itself."""
+    self._asked = None  # of states
+
+
+shipped_keep = Identities.keep
+
+
+def keep_now(self: Identities, moment: Moment | None = None) -> None:
+    """What was folded while a commit was under way is not undone when the next one is split."""
+    shipped_keep(self)
+
+
+def next_segment_empty(self: SegmentStates) -> SegmentStates:
+    """What was folded while a commit was under way that moved the segment is lost."""
+    return SegmentStates(self.view)
+
+
+def next_segment_merged(self: SegmentStates) -> SegmentStates:
+    """What was folded meanwhile is merged with the segment that has ended."""
+    self._asked = None
+    return self
 
 
 @dataclass(frozen=True)
@@ -165,6 +187,13 @@ BUGS = {
     ),
     "identities kept after a split": Bug(planted=lambda: patch.object(Identities, "undo", undo_nothing)),
     "states kept after a split": Bug(planted=lambda: patch.object(SegmentStates, "undo", undo_nothing)),
+    "identities kept as of now after a commit beside the folding": Bug(planted=lambda: patch.object(Identities, "keep", keep_now)),
+    "folds beside a commit that moved the segment lost": Bug(
+        planted=lambda: patch.object(SegmentStates, "next_segment", next_segment_empty)
+    ),
+    "folds beside a commit that moved the segment merged into the last": Bug(
+        planted=lambda: patch.object(SegmentStates, "next_segment", next_segment_merged)
+    ),
     "the segment not changed when a position arrives exactly at a cut": Bug(Stores(speed=SegmentKept)),
     "the end offsets read after which the rows are locked, without the max": Bug(Stores(night=EndsAlone)),
     "publish in two transactions": Bug(Stores(night=PublishedInTwo)),

@@ -5,7 +5,8 @@ it requires, in the order that Luigi would run them.
 """
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -13,13 +14,15 @@ from typing import Any
 from pipeline.dedupe import Identities
 from pipeline.definition import View
 from pipeline.errors import LakeError
-from pipeline.handover import Claim, CrashPoints, Generation
+from pipeline.handover import Claim, CrashPoints, Generation, Outcome
 from pipeline.lake import Lake
 from pipeline.log import Block
 from sandbox.simulation.memory_log import MemoryLog
 from serving.connection import StoreUnavailable
+from speed_layer.committing import Commits
+from speed_layer.reading import At
 from speed_layer.snapshots import Snapshots, SnapshotWriter
-from speed_layer.worker import LEASE_S, At, Worker
+from speed_layer.worker import LEASE_S, Worker
 from tasks.night import Night
 
 SNAPSHOTS = 0.25  # share of the commits after which a worker writes a snapshot
@@ -27,7 +30,7 @@ FEW = 4  # stops of the log that one poll returns at most
 
 
 class Reader:
-    """What a worker reads from: speed_layer.worker.Reader on the log in memory."""
+    """What a worker reads from: speed_layer.reading.Reader on the log in memory."""
 
     def __init__(self, log: MemoryLog, rng: random.Random) -> None:
         self.log, self.rng = log, rng
@@ -83,6 +86,45 @@ class Never:
         return False
 
 
+class LateCall(Future[tuple[Outcome, float]]):
+    """A commit under way: it reaches the store when somebody asks what became of it, or some looks before; if nobody asks, never."""
+
+    def __init__(self, call: Callable[[], tuple[Outcome, float]], rng: random.Random) -> None:
+        super().__init__()
+        self._call, self._rng = call, rng
+
+    def done(self) -> bool:
+        if not super().done() and self._rng.random() < 0.5:
+            self._make()
+        return super().done()
+
+    def result(self, timeout: float | None = None) -> tuple[Outcome, float]:
+        self._make()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._make()
+        return super().exception(timeout)
+
+    def _make(self) -> None:
+        if not super().done():
+            try:
+                self.set_result(self._call())
+            except Exception as error:
+                self.set_exception(error)
+
+
+@dataclass
+class Late:
+    """What a worker's commits are made by."""
+
+    rng: random.Random
+
+    def submit(self, call: Callable[[], tuple[Outcome, float]], /) -> LateCall:
+        """A call that is made later."""
+        return LateCall(call, self.rng)
+
+
 class SimulatedWorker(Worker):
     """The shipped worker; when leases are looked at and commits are due is drawn, instead of told by a clock."""
 
@@ -93,6 +135,7 @@ class SimulatedWorker(Worker):
         reader: Any = Reader(log, rng)
         super().__init__(sources, store, log, reader, lake, (StoreUnavailable,), never, crash, store)
         self.name, self.rng, self._eager = name, rng, False
+        self.commits = Commits(Late(rng))
         self.parts_of_log = log.parts
         self.snapshot_writer = Inline((StoreUnavailable,), 0.0, crash)
         self.snapshot_writer.rng = rng

@@ -30,6 +30,9 @@ class MemoryLake(Lake):
     def exists(self, path: str) -> bool:
         return path in self.files
 
+    def all_exist(self, paths: Sequence[str]) -> bool:
+        return all(map(self.exists, paths))
+
     def _file(self, path: str) -> Any:
         if path not in self.files:
             raise LakeError(f"lake {self.root}: there is no file {path}")

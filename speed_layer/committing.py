@@ -1,0 +1,93 @@
+"""Commits beside the reading: what is in hand is committed while the next block is folded.
+
+    of one partition at most one commit is under way; it is settled before the next one begins, and before its memory is thrown away
+
+Each is a transaction of its own that mostly waits for Postgres: beside each other they take as long as one.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pipeline.handover import Counts, Outcome
+from speed_layer.partition import Begun, PartitionWork
+
+
+class Executor(Protocol):
+    """Makes a call now or later, and at the latest when its result is asked for: a thread pool, the caller, or a simulation."""
+
+    def submit(self, call: Callable[[], tuple[Outcome, float]], /) -> Future[tuple[Outcome, float]]: ...
+
+
+class InCaller:
+    """Makes the call at once."""
+
+    def submit(self, call: Callable[[], tuple[Outcome, float]], /) -> Future[tuple[Outcome, float]]:
+        """A future that is done."""
+        made: Future[tuple[Outcome, float]] = Future()
+        try:
+            made.set_result(call())
+        except Exception as error:  # comes out where the result is asked for
+            made.set_exception(error)
+        return made
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A commit that was answered: whether it landed, of what records, the newest of them, and in what time."""
+
+    work: PartitionWork
+    landed: bool
+    counts: Counts
+    newest_ms: int
+    took_s: float
+
+
+@dataclass
+class Commits:
+    """The commits under way. Everything but the transactions themselves happens in the caller's thread."""
+
+    executor: Executor
+    _under_way: dict[PartitionWork, tuple[Begun, Future[tuple[Outcome, float]]]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def __contains__(self, work: PartitionWork) -> bool:
+        return work in self._under_way
+
+    def begin(self, work: PartitionWork) -> None:
+        """Commit what the partition has in hand; none of its is under way."""
+        begun = work.begin()
+
+        def send() -> tuple[Outcome, float]:
+            began = time.monotonic()
+            return work.send(begun), time.monotonic() - began
+
+        self._under_way[work] = begun, self.executor.submit(send)
+
+    def answered(self) -> Iterator[Attempt]:
+        """Settle those that were answered by now."""
+        for work in [work for work, (_, future) in self._under_way.items() if future.done()]:
+            if work in self._under_way:  # not settled for another's sake meanwhile
+                yield self.settle(work)
+
+    def settle(self, work: PartitionWork) -> Attempt:
+        """Wait for the one of this partition; what the store raises is raised, and the outcome is unknown then."""
+        begun, future = self._under_way[work]
+        try:
+            outcome, took_s = future.result()
+        except Exception:
+            del self._under_way[work]
+            raise
+        del self._under_way[work]
+        landed = work.begun is begun and work.settle(outcome)  # what failed meanwhile was forgotten
+        return Attempt(work, landed, begun.pending.counts, begun.pending.newest_ms, took_s)
+
+    def abandon(self) -> None:
+        """Wait for all of them, and look at none: the memory is thrown away, and the rows tell."""
+        for _, future in self._under_way.values():
+            future.exception()
+        self._under_way.clear()

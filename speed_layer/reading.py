@@ -1,0 +1,69 @@
+"""Reading ahead of the folding: what has arrived, in blocks that are worth their cost.
+
+    the blocks of one poll tile, for each partition, what its reader returned
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.log import Block, join_blocks
+from pipeline.stages import note
+
+COMMIT_ROWS = 200_000
+BEHIND_OFFSETS = 50_000  # further from the log's end, fewer commits gain, and nobody waits for the last second
+GATHERED_ROWS = 200_000  # of several polls, while behind
+
+At = tuple[str, int]
+
+
+class Reader(Protocol):
+    """What the worker asks of its consumer."""
+
+    def assign(self, wanted: Mapping[At, int]) -> None: ...
+
+    def poll(self, timeout_ms: int, max_records: int) -> dict[At, Block]: ...
+
+    @property
+    def end_offsets(self) -> Mapping[At, int]: ...
+
+    @property
+    def down_reason(self) -> str: ...
+
+    def commit_group_offsets(self, offsets: Mapping[At, int]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def ends_of(blocks: Mapping[At, Block]) -> dict[At, int]:
+    """Where each partition's block ends."""
+    return {at: block.end for at, block in blocks.items()}
+
+
+@dataclass
+class Reading:
+    """What the worker reads with."""
+
+    reader: Reader
+
+    def behind(self, reached: Mapping[At, int]) -> bool:
+        """Whether a partition that is read up to there is far from the log's end."""
+        ends = self.reader.end_offsets
+        return any(ends.get(at, 0) - offset > BEHIND_OFFSETS for at, offset in reached.items())
+
+    def poll(self, timeout_ms: int) -> dict[At, Block]:
+        """What has arrived; while far behind, of several polls: what a block costs is shared by more records."""
+        began = time.perf_counter()
+        found: dict[At, list[Block]] = {}
+        rows = 0
+        while rows < GATHERED_ROWS:
+            blocks = self.reader.poll(timeout_ms, COMMIT_ROWS)
+            for at, block in blocks.items():
+                found.setdefault(at, []).append(block)
+            rows += sum(map(len, blocks.values()))
+            if not blocks or not self.behind(ends_of(blocks)):
+                break
+        if found:  # waiting for nothing is no work
+            note("fetch", time.perf_counter() - began, rows)
+        return {at: join_blocks(of) for at, of in found.items()}
