@@ -71,6 +71,9 @@ def codes(array: pa.Array, type: ColumnType) -> Ints:
     if type.kind == "decimal":
         found = limbs(array)[:, 0].view(np.int64)
         return np.where(valid(array), found, 0) if array.null_count else np.ascontiguousarray(found)
+    if type.kind in ("int", "datetime") and not array.null_count and len(array) and array.type.bit_width == 64:
+        data: Any = array.buffers()[1]
+        return np.frombuffer(data, np.int64)[array.offset : array.offset + len(array)]
     if type.kind == "date":
         array = array.cast(pa.int32())
     if type.kind != "float" and type.kind != "str":
@@ -93,13 +96,13 @@ def chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def text_buffers(array: pa.Array) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """(offsets int64 of length n + 1, bytes uint8) of a string or binary array; a null is empty."""
-    array = array.cast(pa.large_binary()) if not pa.types.is_large_binary(array.type) else array
+    """(offsets of length n + 1, bytes uint8) of a string or binary array; a null is empty. Offsets int32, or int64 of a large array."""
     if array.null_count:
-        array = array.fill_null(b"")
+        array = array.fill_null(b"" if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type) else "")
+    wide = pa.types.is_large_binary(array.type) or pa.types.is_large_string(array.type)
     buffers: Any = array.buffers()
     _, offsets, data = buffers
     if offsets is None or len(array) == 0:
-        return np.zeros(1, np.int64), np.empty(0, np.uint8)
-    first = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-    return first, np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)
+        return np.zeros(1, np.int64 if wide else np.int32), np.empty(0, np.uint8)
+    found = np.frombuffer(offsets, np.int64 if wide else np.int32)[array.offset : array.offset + len(array) + 1]
+    return found, np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +31,20 @@ def is_text(value: str) -> bool:
     return "\x00" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
+@cache
+def _arrow(kind: str, scale: int) -> pa.DataType:
+    types: dict[str, pa.DataType] = {
+        "int": pa.int64(),
+        "decimal": pa.decimal128(DECIMAL_DIGITS, scale),
+        "float": pa.float64(),
+        "str": pa.string(),
+        "bool": pa.bool_(),
+        "datetime": pa.timestamp("us", "UTC"),
+        "date": pa.date32(),
+    }
+    return types[kind]
+
+
 @dataclass(frozen=True)
 class ColumnType:
     """`kind` is one of int, decimal, float, str, bool, datetime, date; `scale` is the number of decimals (decimal only, else 0)."""
@@ -40,16 +55,7 @@ class ColumnType:
     @property
     def arrow(self) -> pa.DataType:
         """The Arrow type in typed batches and in the lake."""
-        types: dict[str, pa.DataType] = {
-            "int": pa.int64(),
-            "decimal": pa.decimal128(DECIMAL_DIGITS, self.scale),
-            "float": pa.float64(),
-            "str": pa.string(),
-            "bool": pa.bool_(),
-            "datetime": pa.timestamp("us", "UTC"),
-            "date": pa.date32(),
-        }
-        return types[self.kind]
+        return _arrow(self.kind, self.scale)
 
     @property
     def expression_arrow(self) -> pa.DataType:

@@ -6,6 +6,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from pipeline.arrays import Ints, Mask, codes, valid
 from pipeline.constraints import Between, Clip, Constraint, Default, Length, Nullable, OneOf, Pattern, keeps
 from pipeline.record import Column
 from pipeline.types import ColumnType
+
+VERDICTS = 100_000  # texts that a pattern remembers
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,10 @@ def _breaks(constraint: Constraint, type: ColumnType, values: pa.Array) -> Mask:
         case Between(low, high):
             return _outside(values, type, low, high)
         case Pattern(regex):
-            match_whole = re.compile(regex, re.ASCII).fullmatch
-            return _by_distinct(values, lambda texts: [match_whole(t) is None for t in texts])
+            return _by_distinct(values, _verdicts(regex))
         case Length(low, high):
-            length = np.asarray(pc.call_function("utf8_length", [values]).fill_null(low).to_numpy(zero_copy_only=False))
+            found = pc.call_function("utf8_length", [values])
+            length = np.asarray((found.fill_null(low) if found.null_count else found).to_numpy(zero_copy_only=False))
             return (length < low) | (length > (high if high is not None else 2**31))
         case OneOf(options):
             if type.kind == "str":
@@ -87,28 +90,50 @@ def _breaks(constraint: Constraint, type: ColumnType, values: pa.Array) -> Mask:
     return np.zeros(len(values), np.bool_)  # Scale shows as a breach
 
 
-def _by_distinct(values: pa.Array, judge: Any) -> Mask:
-    """Judge each distinct text once."""
+class _Verdicts(dict[str, bool]):
+    """Whether a text breaks a pattern; what was judged before is looked up."""
+
+    def __init__(self, regex: str) -> None:
+        self._match = re.compile(regex, re.ASCII).fullmatch
+
+    def __missing__(self, text: str) -> bool:
+        if len(self) >= VERDICTS:
+            self.clear()
+        self[text] = broken = self._match(text) is None
+        return broken
+
+
+_verdicts = cache(_Verdicts)
+
+
+def _by_distinct(values: pa.Array, verdicts: _Verdicts) -> Mask:
+    """Judge each distinct text once; a null is no text."""
     encoded = values.dictionary_encode()
-    verdict = np.array([*judge(encoded.dictionary.to_pylist()), False], np.bool_)
-    index = encoded.indices.fill_null(len(verdict) - 1)
+    texts: list[Any] = encoded.dictionary.to_pylist()
+    verdict = np.array([*map(verdicts.__getitem__, texts), False], np.bool_)
+    index = encoded.indices.fill_null(len(verdict) - 1) if encoded.null_count else encoded.indices
     found: Mask = verdict[np.asarray(index.to_numpy(zero_copy_only=False))]
     return found
+
+
+@cache
+def _code(value: Any, type: ColumnType) -> int:
+    return int(codes(pa.array([value], type.arrow), type)[0])
 
 
 def _outside(values: pa.Array, type: ColumnType, low: Any, high: Any) -> Mask:
     if type.kind in ("str", "float"):
         below = pc.less(values, pa.scalar(low, values.type)) if low is not None else None
         above = pc.greater(values, pa.scalar(high, values.type)) if high is not None else None
-        found = [np.asarray(m.fill_null(False).to_numpy(zero_copy_only=False), np.bool_) for m in (below, above) if m is not None]
+        masks = [m.fill_null(False) if m.null_count else m for m in (below, above) if m is not None]
+        found = [np.asarray(m.to_numpy(zero_copy_only=False), np.bool_) for m in masks]
         return found[0] if len(found) == 1 else found[0] | found[1]
     have = codes(values, type)
-    ends = [None if end is None else int(codes(pa.array([end], type.arrow), type)[0]) for end in (low, high)]
     outside = np.zeros(len(have), np.bool_)
-    if ends[0] is not None:
-        outside |= have < ends[0]
-    if ends[1] is not None:
-        outside |= have > ends[1]
+    if low is not None:
+        outside |= have < _code(low, type)
+    if high is not None:
+        outside |= have > _code(high, type)
     return outside
 
 

@@ -14,12 +14,38 @@ import pyarrow as pa
 
 from pipeline.definition import View
 from pipeline.fold import combine, group_hashes
-from pipeline.groups import Hashes, HashTable
+from pipeline.groups import Hashes, HashTable, Ints
 from pipeline.states import state_schema
 
 GARBAGE = 65_536  # superseded rows that are tolerated before memory is compacted
-CHUNKS = 64
+RECENT_ROWS = 4_096
 WAITING_ROWS = 65_536  # of folds that are not merged yet
+
+
+class Rows:
+    """A table that is appended to and taken from, in two pieces without chunks: Arrow copies a table of chunks whole for every take."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._settled, self._recent = rows, rows.slice(0, 0)
+
+    def __len__(self) -> int:
+        return int(self._settled.num_rows + self._recent.num_rows)
+
+    def append(self, rows: pa.Table) -> None:
+        """Behind the others."""
+        self._recent = pa.concat_tables([self._recent, rows]).combine_chunks()
+        if self._recent.num_rows > max(RECENT_ROWS, self._settled.num_rows // 4):
+            self._settled, self._recent = pa.concat_tables([self._settled, self._recent]).combine_chunks(), self._recent.slice(0, 0)
+
+    def take(self, numbers: Ints) -> pa.Table:
+        """The rows of these numbers, in no order."""
+        settled = numbers < self._settled.num_rows
+        parts = (self._settled, numbers[settled]), (self._recent, numbers[~settled] - self._settled.num_rows)
+        return pa.concat_tables([table.take(pa.array(of, pa.int64())) for table, of in parts if len(of)] or [self._recent.slice(0, 0)])
+
+    def first(self, count: int) -> pa.Table:
+        """Those with a number below `count`."""
+        return pa.concat_tables([self._settled, self._recent]).slice(0, count).combine_chunks()
 
 
 class SegmentStates:
@@ -27,7 +53,7 @@ class SegmentStates:
 
     def __init__(self, view: View, committed: pa.Table | None = None) -> None:
         self.view = view
-        self._rows = state_schema(view).empty_table()
+        self._rows = Rows(state_schema(view).empty_table())
         self._hashes: Hashes = np.empty((0, 2), np.uint64)
         self._newest = HashTable()
         self._waiting: list[pa.Table] = []
@@ -35,7 +61,7 @@ class SegmentStates:
         self._asked: int | None = None  # rows below it are in the commit that is under way
         if committed is not None and committed.num_rows:
             self._append(committed)
-            self._committed = self._rows.num_rows
+            self._committed = len(self._rows)
 
     def __len__(self) -> int:
         return len(self._newest)
@@ -50,26 +76,26 @@ class SegmentStates:
     def _settle(self) -> None:
         if not self._waiting:
             return
-        delta, self._waiting = self._waiting[0] if len(self._waiting) == 1 else combine(self.view, self._waiting), []
-        found = self._newest.find(group_hashes(self.view, delta))
-        known = found[found >= 0]
-        self._append(combine(self.view, [self._rows.take(pa.array(known, pa.int64())), delta]) if len(known) else delta)
+        waiting, self._waiting = pa.concat_tables(self._waiting).combine_chunks(), []
+        found = np.unique(self._newest.find(group_hashes(self.view, waiting)))
+        known = self._rows.take(found[found >= 0])
+        self._append(combine(self.view, [known, waiting]))
 
     def changed(self) -> pa.Table:
         """The newest rows of the groups that changed since the last commit: for a commit, which mark_committed() or undo() ends."""
         assert self._asked is None, "one commit at a time"
         self._settle()
-        self._asked = self._rows.num_rows
-        rows = np.arange(self._committed, self._rows.num_rows)
-        return self._rows.take(pa.array(rows[self._newest.find(self._hashes[self._committed :]) == rows]))
+        self._asked = len(self._rows)
+        rows = np.arange(self._committed, len(self._rows))
+        return self._rows.take(rows[self._newest.find(self._hashes[self._committed :]) == rows])
 
     def mark_committed(self) -> None:
         """Postgres holds what the last changed() gave."""
         assert self._asked is not None, "nothing was asked for"
         self._committed, self._asked = self._asked, None
-        if self._rows.num_rows > 2 * len(self) + GARBAGE:
-            rows = np.arange(self._rows.num_rows)
-            live = self._rows.take(pa.array(rows[self._newest.find(self._hashes) == rows]))
+        if len(self._rows) > 2 * len(self) + GARBAGE:
+            rows = np.arange(len(self._rows))
+            live = self._rows.take(rows[self._newest.find(self._hashes) == rows]).combine_chunks()
             waiting = self._waiting
             self.__init__(self.view, live)  # type: ignore[misc]
             self._waiting = waiting
@@ -83,13 +109,11 @@ class SegmentStates:
 
     def undo(self) -> None:
         """Forget what was merged since the last commit."""
-        self.__init__(self.view, self._rows.slice(0, self._committed))  # type: ignore[misc]
+        self.__init__(self.view, self._rows.first(self._committed))  # type: ignore[misc]
 
     def _append(self, rows: pa.Table) -> None:
         hashes = group_hashes(self.view, rows)
-        start = self._rows.num_rows
+        start = len(self._rows)
         self._newest.put(hashes, np.arange(start, start + len(hashes)))
-        self._rows = pa.concat_tables([self._rows, rows])
+        self._rows.append(rows)
         self._hashes = np.concatenate((self._hashes, hashes))
-        if self._rows.columns[0].num_chunks > CHUNKS:
-            self._rows = self._rows.combine_chunks()

@@ -14,6 +14,7 @@ from pipeline.stages import note
 COMMIT_ROWS = 200_000
 BEHIND_OFFSETS = 50_000  # further from the log's end, fewer commits gain, and nobody waits for the last second
 GATHERED_ROWS = 200_000  # of several polls, while behind
+FRESH_MS = 5  # to wait for what has come since the answer that is here was asked for
 
 At = tuple[str, int]
 
@@ -46,6 +47,7 @@ class Reading:
     """What the worker reads with."""
 
     reader: Reader
+    _flowing: bool = False
 
     def behind(self, reached: Mapping[At, int]) -> bool:
         """Whether a partition that is read up to there is far from the log's end."""
@@ -53,17 +55,25 @@ class Reading:
         return any(ends.get(at, 0) - offset > BEHIND_OFFSETS for at, offset in reached.items())
 
     def poll(self, timeout_ms: int) -> dict[At, Block]:
-        """What has arrived; while far behind, of several polls: what a block costs is shared by more records."""
+        """What has arrived; while far behind, of several polls: what a block costs is shared by more records.
+
+        Of two while records keep coming: the first answer was asked for when the last records were taken, and is as old as their folding.
+        """
         began = time.perf_counter()
         found: dict[At, list[Block]] = {}
-        rows = 0
+        rows, stale = 0, self._flowing
         while rows < GATHERED_ROWS:
             blocks = self.reader.poll(timeout_ms, COMMIT_ROWS)
             for at, block in blocks.items():
                 found.setdefault(at, []).append(block)
             rows += sum(map(len, blocks.values()))
-            if not blocks or not self.behind(ends_of(blocks)):
+            if not blocks:
                 break
+            if not self.behind(ends_of(blocks)):
+                if not stale:
+                    break
+                stale, timeout_ms = False, FRESH_MS
+        self._flowing = bool(found)
         if found:  # waiting for nothing is no work
             note("fetch", time.perf_counter() - began, rows)
         return {at: join_blocks(of) for at, of in found.items()}

@@ -29,7 +29,7 @@ from speed_layer.sharing import moves
 from speed_layer.snapshots import SNAPSHOT_EVERY_S, SnapshotWriter
 from speed_layer.stats import Stats
 
-COMMIT_EVERY_S = 0.05
+COMMIT_EVERY_S = 0.02
 BEHIND_EVERY_S = 1.0
 BEHIND_ROWS = 1_000_000
 SHARED_ROWS = 5_000  # fewer are folded sooner by this thread

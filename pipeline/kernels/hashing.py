@@ -62,7 +62,7 @@ def _finish(v0, v1, v2, v3):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def hash_bytes(offsets: Array, data: Array, before: Array) -> Array:
-    """uint64 (n, 2): row i is sip(before[i] || data[offsets[i]:offsets[i + 1]]); offsets int64 (n + 1,), before uint64 (n, 2)."""
+    """uint64 (n, 2): row i is sip(before[i] || data[offsets[i]:offsets[i + 1]]); offsets of integers (n + 1,), before uint64 (n, 2)."""
     n = len(offsets) - 1
     out = np.empty((n, 2), np.uint64)
     text = data.ctypes.data
