@@ -11,12 +11,13 @@ import pyarrow as pa
 
 from pipeline.arrays import codes, text_buffers
 from pipeline.kernels.hashing import hash_bytes, hash_ints
-from pipeline.kernels.tables import count_since, entries_since, find, group_rows, move, number_codes, put
+from pipeline.kernels.tables import count_since, entries_since, find, group_rows, move, number_codes, put, spread
 from pipeline.types import ColumnType
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 LEAST = -(2**63)
+ROOM, LARGE = 4, 1 << 18  # a table of that many slots has memory for four times as many
 FEW_CODES = 65_536  # a table of so many numbers is always worth it
 
 
@@ -89,20 +90,25 @@ def _few_codes(values: Ints, limit: int) -> tuple[Ints, int]:
     return number, len(first)
 
 
-def _free(capacity: int) -> Hashes:
-    """Free slots. Filled, not np.zeros: that leaves a large table to the kernel in small pages, a fault and a lookup for each."""
-    keys: Hashes = np.empty((capacity, 2), np.uint64)
-    keys.fill(0)
-    return keys
+def _slots(capacity: int) -> tuple[Hashes, Ints]:
+    """Memory for so many slots, and of a large table for ROOM times as many: the kernel gives a page when it is touched, not before."""
+    room = ROOM if capacity >= LARGE else 1
+    try:
+        return np.empty((room * capacity, 2), np.uint64), np.empty(room * capacity, np.int64)
+    except MemoryError:  # this kernel gives no more than there is
+        return np.empty((capacity, 2), np.uint64), np.empty(capacity, np.int64)
 
 
 class HashTable:
     """hash -> int64, growing as needed."""
 
     def __init__(self, entries: int = 0) -> None:
-        capacity = capacity_for(entries)
-        self.keys = _free(capacity)
-        self.values: Ints = np.empty(capacity, np.int64)
+        self._renew(capacity_for(entries))
+
+    def _renew(self, capacity: int) -> None:
+        self._all_keys, self._all_values = _slots(capacity)
+        self.keys, self.values = self._all_keys[:capacity], self._all_values[:capacity]
+        self.keys.fill(0)  # not np.zeros: that leaves a large table to the kernel in small pages, a fault and a lookup for each
         self.filled = 0
 
     def __len__(self) -> int:
@@ -110,12 +116,17 @@ class HashTable:
 
     def reserve(self, more: int, least: int = LEAST) -> None:
         """Make room for `more` new entries; entries with a value below `least` may be dropped on the way."""
-        if capacity_for(self.filled + more) > len(self.keys):
-            capacity = capacity_for(count_since(self.keys, self.values, least) + more)
-            keys = _free(capacity)
-            values: Ints = np.empty(capacity, np.int64)
-            self.filled = move(self.keys, self.values, least, keys, values)
-            self.keys, self.values = keys, values
+        if capacity_for(self.filled + more) <= len(self.keys):
+            return
+        old, capacity = len(self.keys), capacity_for(count_since(self.keys, self.values, least) + more)
+        if old < capacity <= len(self._all_keys):  # in place: no copy beside it, and no page but the new ones
+            self.keys, self.values = self._all_keys[:capacity], self._all_values[:capacity]
+            self.keys[old:].fill(0)
+            self.filled = spread(self.keys, self.values, old, least)
+        else:
+            keys, values = self.keys, self.values
+            self._renew(capacity)
+            self.filled = move(keys, values, least, self.keys, self.values)
 
     def find(self, hashes: Hashes) -> Ints:
         """Each hash's value, -1 where absent."""
@@ -127,5 +138,5 @@ class HashTable:
         self.filled += put(self.keys, self.values, hashes, values)
 
     def entries(self, least: int = LEAST) -> tuple[Hashes, Ints]:
-        """All (hash, value) with value >= least, in no particular order."""
+        """All (hash, value) with value >= least, nearly in the order of the hashes."""
         return entries_since(self.keys, self.values, least)

@@ -10,7 +10,11 @@ import logging
 
 import luigi
 
-from pipeline.errors import WatershedError
+from tasks.heap import one_heap
+
+one_heap()
+
+from pipeline.errors import WatershedError  # noqa: E402 -- it imports pyarrow
 
 DEFAULTS = {
     "retcode": {

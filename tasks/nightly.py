@@ -237,7 +237,6 @@ class Nightly(Step):
         return [d for d in dates if (d[0] if isinstance(d, tuple) else d) in done]
 
     def run(self) -> Iterator[Any]:
-        reuse_memory()  # before Kafka's client starts a thread that would have a heap of its own
         yield ChooseCut(self.date)
         cuts = [self._cut(topic) for topic in context().topics]
         yield [Publish(c.topic, c.generation, c.number, self.full) for c in cuts]

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pipeline.groups import HashTable, capacity_for, group
 from pipeline.kernels.hashing import hash_ints
-from pipeline.kernels.tables import GONE, count_since, entries_since, mark_duplicates, move, restore, sort_entries
+from pipeline.kernels.tables import GONE, count_since, entries_since, mark_duplicates, move, restore, sort_entries, spread
 
 MIN, MAX = -(2**63), 2**63 - 1
 INTS = st.integers(MIN, MAX) | st.sampled_from((MIN, -1, 0, 1, MAX))
@@ -52,6 +52,19 @@ def test_group_rows_handles_many_rows() -> None:
     assert len(first) == len(np.unique(values))
     assert np.array_equal(values[first][number], values)
     assert (np.diff(first) > 0).all()
+
+
+def test_a_large_table_grows_in_place_and_then_moves() -> None:
+    table, step = HashTable(), 100_000
+    places = set()
+    for n in range(12):
+        numbers = np.arange(n * step, (n + 1) * step)
+        table.put(hash_ints(numbers, np.zeros((step, 2), np.uint64)), numbers)
+        places.add((len(table.keys), table.keys.ctypes.data))
+    assert len({at for _, at in places}) < len({capacity for capacity, _ in places}), "it never grew in place"
+    every = np.arange(12 * step)
+    assert np.array_equal(table.find(hash_ints(every, np.zeros((len(every), 2), np.uint64))), every)
+    assert len(table) == len(every)
 
 
 class Tables(RuleBasedStateMachine):
@@ -138,6 +151,28 @@ def test_mark_duplicates_is_the_rule_over_a_dict_and_is_undone(
         restore(table.keys, table.values, hashes, was)
         assert entries_of(table, 0) == before
         assert entries_of(table, MIN) == {pair: before.get(pair, GONE) for pair in model}
+
+
+@quick
+@given(
+    entries=st.dictionaries(HASHES.map(known), st.integers(0, 50), max_size=40),
+    least=st.integers(0, 60),
+    doublings=st.integers(1, 5),
+)
+def test_a_table_spread_over_more_slots_in_place_is_the_same_table(
+    entries: dict[tuple[int, int], int], least: int, doublings: int
+) -> None:
+    table = HashTable(len(entries))
+    table.put(hashes_of(list(entries)), np.array(list(entries.values()), np.int64))
+    old = len(table.keys)
+    keys, values = np.zeros((old << doublings, 2), np.uint64), np.empty(old << doublings, np.int64)
+    keys[:old], values[:old] = table.keys, table.values
+    table.keys, table.values = keys, values
+    left = {pair: at for pair, at in entries.items() if at >= least}
+    assert spread(table.keys, table.values, old, least) == len(left)
+    assert entries_of(table, MIN) == left
+    asked = list(entries)
+    assert table.find(hashes_of(asked)).tolist() == [left.get(pair, -1) for pair in asked]
 
 
 def entries_of(table: HashTable, least: int) -> dict[tuple[int, int], int]:

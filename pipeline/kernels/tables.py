@@ -167,6 +167,39 @@ def move(keys: Array, values: Array, least: int, to_keys: Array, to_values: Arra
 
 
 @njit(cache=True, nogil=True)
+def spread(keys: Array, values: Array, old: int, least: int) -> int:
+    """Make a table of the slots [0, old) one of all slots, in place; entries with value < least are dropped. How many are left.
+
+    From the last to the first, so that an entry moves to where all has moved away: its home is then at least as far as it stands now.
+    Those few for which that is not so, since they stood far behind their homes, come last.
+    """
+    shift, old_shift, capacity = _shift(keys), _shift(keys[:old]), len(keys)
+    aside, aside_values, waiting = np.empty((64, 2), np.uint64), np.empty(64, np.int64), 0
+    left = 0
+    for at in range(old - 1, -1, -1):
+        low, high, value = keys[at, 0], keys[at, 1], values[at]
+        if low == ZERO and high == ZERO:
+            continue
+        keys[at, 0], keys[at, 1] = ZERO, ZERO
+        if value < least:
+            continue
+        left += 1
+        to = np.int64(low >> shift)
+        fits = to >= at and np.int64(low >> old_shift) <= at
+        while fits and to < capacity and not (keys[to, 0] == ZERO and keys[to, 1] == ZERO):
+            to += 1
+        if fits and to < capacity:
+            keys[to, 0], keys[to, 1], values[to] = low, high, value
+            continue
+        if waiting == len(aside):
+            aside, aside_values = np.concatenate((aside, aside)), np.concatenate((aside_values, aside_values))
+        aside[waiting, 0], aside[waiting, 1], aside_values[waiting] = low, high, value
+        waiting += 1
+    put(keys, values, aside[:waiting], aside_values[:waiting])
+    return left
+
+
+@njit(cache=True, nogil=True)
 def count_since(keys: Array, values: Array, least: int) -> int:
     """How many entries have value >= least."""
     count = 0
