@@ -9,7 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.errors import WatershedError
+from one_heap import one_heap
+
+one_heap()
+
+from pipeline.errors import WatershedError  # noqa: E402 -- it imports pyarrow
 
 app = typer.Typer(
     name="watershed",

@@ -10,7 +10,7 @@ import logging
 
 import luigi
 
-from tasks.heap import one_heap
+from one_heap import one_heap
 
 one_heap()
 

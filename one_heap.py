@@ -2,7 +2,8 @@
 
     heaps = 1        if it is called before pyarrow is imported, which starts threads: a heap that is there stays in use
 
-By default glibc gives each thread a heap of its own, and keeps what was freed in it for that one: a third of a night's peak.
+By default glibc gives each thread a heap of its own, and keeps what was freed in it for that one: a third of a night's peak. A module
+by itself, since whatever is imported from a package of ours imports pyarrow.
 """
 
 import ctypes
