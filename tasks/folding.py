@@ -3,11 +3,14 @@
     view(n) = view(base) ⊕ Σ fold(clean files of (base, n])        full: base = nothing, and the rows are the same
 
 Files hold states and values side by side, one file per date of window_start; untouched dates are carried over from the base's
-manifest, so that a manifest always lists the whole view.
+manifest, so that a manifest always lists the whole view. Clean files are folded by date, a round at a time, and a window's date is
+written when no later file can reach it: memory holds a round and the dates that are open, however long the history.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
 from typing import Any
 
 import dask.config
@@ -22,12 +25,14 @@ from pipeline.handover import ViewCounts
 from pipeline.ingest import OFFSET, PARTITION, REJECTED_SCHEMA, TIMESTAMP
 from pipeline.lake import File, Lake, Manifest
 from pipeline.states import WINDOW_START, present, state_schema
-from tasks.cleaning import by_day
+from tasks.cleaning import DATE, by_day
 from tasks.night import Night, Report, numbers_between, silent, view_counts_of
 
 WINDOW_DATE = "date"
 CHUNK_ROWS = 250_000  # clean rows that one Dask task folds
+ROUND_CHUNKS = max(16, 2 * (os.cpu_count() or 1))
 BATCH_ROWS = 100_000
+DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -53,29 +58,28 @@ def fold_view(night: Night, view: View, number: int, full: bool = False, report:
     below = night.folded(view, base) if base else None
     if below is None:
         base = 0
-    cleans = _clean_manifests(night, base, number)
-    chunks = [(p, files) for p, manifest in cleans for files in _chunks(manifest.files)]
+    chunks = _chunks(_clean_files(night, base, number))
     report(f"folding {sum(f.rows for _, files in chunks for f in files):,} records above cut {base}", 0.1)
-    parts: list[Part] = _compute([delayed(fold_files, pure=False)(view, night.lake, p, files) for p, files in chunks])
-    report(f"merging {sum(p.states.num_rows for p in parts):,} states", 0.6)
     carried = {f.partition[WINDOW_DATE]: f for f in below.files} if below else {}
-    touched = dict(by_day(combine(view, [p.states for p in parts]), WINDOW_START))
-    written: list[File] = _compute([
-        delayed(write_date, pure=False)(night, view, number, day, states, carried.get(day)) for day, states in sorted(touched.items())
-    ])
+    sweep = Sweep(night, view, number, carried)
+    for n in range(0, len(chunks), size := ROUND_CHUNKS):
+        after = chunks[n + size][1][0].partition[DATE] if n + size < len(chunks) else None
+        sweep.fold(chunks[n : n + size], after)
+        report(f"folded {min(n + size, len(chunks))} of {len(chunks)} parts", 0.1 + 0.8 * min(n + size, len(chunks)) / len(chunks))
+    written = sweep.finish()
     files = {**carried, **{f.partition[WINDOW_DATE]: f for f in written}}
     facts = {
         "base": base,
-        "touched": sorted(touched),
-        "view_counts": _total_counts(night, below, parts),
-        "rejected": _write_rejects(night, view, number, parts),
+        "touched": sorted(f.partition[WINDOW_DATE] for f in written),
+        "view_counts": _total_counts(night, below, sweep.counts),
+        "rejected": _write_rejects(night, view, number, sweep.rejected),
     }
     manifest = Manifest("view", night.fold_inputs(view, night.cut(number)), tuple(files[d] for d in sorted(files)), facts)
     night.crash.reach("fold.before_manifest")
     if not full and (made := night.folded(view, number)) is not None:
         return made  # another process was faster, perhaps on a newer base: its files are named, and ours may be purged
     night.lake.commit(night.fold_path(view, number), manifest)
-    report(f"{len(touched)} dates written, {len(files) - len(touched)} carried over", 1.0)
+    report(f"{len(written)} dates written, {len(files) - len(written)} carried over", 1.0)
     return manifest
 
 
@@ -83,25 +87,84 @@ def _compute(graph: Sequence[Any]) -> list[Any]:
     return list(compute(*graph, scheduler=dask.config.get("scheduler", "threads"))) if graph else []
 
 
-def _clean_manifests(night: Night, base: int, number: int) -> list[tuple[int, Manifest]]:
+def _clean_files(night: Night, base: int, number: int) -> list[tuple[int, File]]:
+    """(partition, file) of the clean ranges of (base, number], the dates rising."""
     found = []
     for n in numbers_between(night.store.ledger(night.generation), base, number):
         for partition in range(night.generation.partitions):
             manifest = night.need(night.cleaned_records(n, partition), f"the clean range of cut {n}, partition {partition},")
-            found.append((partition, manifest))
-    return found
+            found += [(partition, file) for file in manifest.files]
+    return sorted(found, key=lambda of: of[1].partition[DATE])
 
 
-def _chunks(files: Sequence[File]) -> list[list[File]]:
-    chunks: list[list[File]] = []
-    rows = CHUNK_ROWS
-    for file in files:
+def _chunks(files: Sequence[tuple[int, File]]) -> list[tuple[int, list[File]]]:
+    """What one Dask task folds: files of one partition, few enough; in the order of their first dates."""
+    chunks: list[tuple[int, list[File]]] = []
+    filling: dict[int, tuple[list[File], int]] = {}
+    for partition, file in files:
+        of, rows = filling.get(partition, ([], CHUNK_ROWS))
         if rows >= CHUNK_ROWS:
-            chunks.append([])
-            rows = 0
-        chunks[-1].append(file)
-        rows += file.rows
+            of, rows = [], 0
+            chunks.append((partition, of))
+        of.append(file)
+        filling[partition] = of, rows + file.rows
     return chunks
+
+
+@dataclass
+class Sweep:
+    """Folds chunks in the order of their dates, and writes each window's date when all that reach it are folded."""
+
+    night: Night
+    view: View
+    number: int
+    carried: Mapping[str, File]
+    counts: list[ViewCounts] = field(init=False)
+    rejected: list[pa.Table] = field(default_factory=list)
+    _open: dict[str, list[pa.Table]] = field(default_factory=dict)
+    _ended: set[str] = field(default_factory=set)
+    _closed: list[Any] = field(default_factory=list)  # tasks that write a date, for the next round
+    _written: list[File] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.counts = [ViewCounts()] * self.night.generation.partitions
+
+    def fold(self, chunks: Sequence[tuple[int, list[File]]], after: str | None) -> None:
+        """The next chunks; those that follow begin at the date `after`, None when none does."""
+        folds = [delayed(fold_files, pure=False)(self.view, self.night.lake, p, files) for p, files in chunks]
+        done = _compute([*folds, *self._closed])
+        parts: list[Part] = done[: len(folds)]
+        self._written += done[len(folds) :]
+        self._closed = []
+        for part in parts:
+            self.counts[part.partition] += part.counts
+            self.rejected += [part.rejected] if part.rejected.num_rows else []
+        for day, states in by_day(combine(self.view, [part.states for part in parts]), WINDOW_START):
+            self._open[day] = [combine(self.view, [*self._open.get(day, []), states])]
+        self._close([day for day in self._open if after is None or last_date(self.view, day) < after])
+
+    def _close(self, days: Sequence[str]) -> None:
+        for day in sorted(days):
+            assert day not in self._ended, f"{day} was written before all that reaches it was folded"
+            self._ended.add(day)
+            (states,) = self._open.pop(day)
+            write = delayed(write_date, pure=False)
+            self._closed.append(write(self.night, self.view, self.number, day, states, self.carried.get(day)))
+
+    def finish(self) -> list[File]:
+        """Every date's file; nothing is left open."""
+        self._close(list(self._open))
+        self._written += _compute(self._closed)
+        return self._written
+
+
+def last_date(view: View, day: str) -> str:
+    """The last date of an event in a window that begins on `day`, at most."""
+    size_us = view.window.size_us
+    if DAY_US % size_us == 0:
+        return day
+    more = size_us // DAY_US - 1 if size_us % DAY_US == 0 else size_us // DAY_US + 1
+    return str(date.fromordinal(min(date.fromisoformat(day).toordinal() + more, date.max.toordinal())))
 
 
 def fold_files(view: View, lake: Lake, partition: int, files: Sequence[File], whole: bool = False) -> Part:
@@ -145,15 +208,12 @@ def write_date(night: Night, view: View, number: int, day: str, states: pa.Table
     return File(path, night.lake.write_table(path, table.schema, [table]), {WINDOW_DATE: day})
 
 
-def _total_counts(night: Night, below: Manifest | None, parts: Sequence[Part]) -> list[dict[str, int]]:
+def _total_counts(night: Night, below: Manifest | None, counts: Sequence[ViewCounts]) -> list[dict[str, int]]:
     totals = view_counts_of(below.facts["view_counts"]) if below else [ViewCounts()] * night.generation.partitions
-    for part in parts:
-        totals[part.partition] += part.counts
-    return [asdict(t) for t in totals]
+    return [asdict(total + more) for total, more in zip(totals, counts, strict=True)]
 
 
-def _write_rejects(night: Night, view: View, number: int, parts: Sequence[Part]) -> list[str]:
-    tables = [p.rejected for p in parts if p.rejected.num_rows]
+def _write_rejects(night: Night, view: View, number: int, tables: Sequence[pa.Table]) -> list[str]:
     if not tables:
         return []
     path = layout.rejected(night.source.topic, night.view_fingerprints[view.name], f"view={view.name}/cut={number}")

@@ -17,7 +17,7 @@ from pipeline.definition import View
 from sandbox.simulation.memory_log import Partition
 from sandbox.simulation.schedule import Actor, Decision
 from sandbox.simulation.world import Broken, Sizes, Stores, World
-from tasks import nightly
+from tasks import folding, nightly
 from tasks.beside import in_one_thread
 
 LEASE_S = 3
@@ -50,13 +50,15 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def nights_of(world: World) -> Iterator[None]:
-    """Luigi's tasks work with this world's parts, in this process, as long as it runs."""
-    before = vars(nightly)["context"]
+    """Luigi's tasks work with this world's parts, in this process, as long as it runs; a view is folded a file at a time."""
+    before = vars(nightly)["context"], folding.ROUND_CHUNKS, folding.CHUNK_ROWS
     setattr(nightly, "context", world.context)  # noqa: B010 -- mypy: a function is no variable
+    folding.ROUND_CHUNKS = folding.CHUNK_ROWS = 1
     try:
         yield
     finally:
-        setattr(nightly, "context", before)  # noqa: B010
+        setattr(nightly, "context", before[0])  # noqa: B010
+        folding.ROUND_CHUNKS, folding.CHUNK_ROWS = before[1:]
 
 
 def play(
