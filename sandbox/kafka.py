@@ -58,6 +58,10 @@ SETTINGS: Mapping[str, str] = {
     "num.network.threads": "2",
     "num.io.threads": "4",
 }
+TLS: Mapping[str, str] = {
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL",
+    "ssl.keystore.type": "PEM",
+}
 LOG4J = """\
 status = error
 appender.console.type = Console
@@ -74,12 +78,14 @@ logger.server.level = info
 class RealKafka(Server):
     """Kafka 4.1 in `folder`; `bootstrap` is its address. Needs java (17 or newer), and mvn the first time.
 
-    `settings` replaces or adds lines of server.properties. Topics are never made by themselves: create them.
+    `settings` replaces or adds lines of server.properties; with `tls`, a PEM file of a private key and its certificate, it answers
+    at `tls_bootstrap` too. Topics are never made by themselves: create them.
     """
 
-    def __init__(self, folder: Path | str, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path | str, *, settings: Mapping[str, str] | None = None, tls: Path | None = None) -> None:
         super().__init__(folder)
         self._settings = {**SETTINGS, **(settings or {})}
+        self._tls = tls
         self._child: Child | None = None
         self._ports: list[int] = []
 
@@ -89,6 +95,13 @@ class RealKafka(Server):
         if not self._ports:
             raise ServerError("this Kafka was never started: call start() before asking for its address.")
         return f"{LOOPBACK}:{self._ports[0]}"
+
+    @property
+    def tls_bootstrap(self) -> str:
+        """The same broker, asked with TLS; raises ServerError when it was started without."""
+        if self._tls is None or not self._ports:
+            raise ServerError("this Kafka has no TLS: start it with `tls`, a PEM file of a private key and its certificate.")
+        return f"{LOOPBACK}:{self._ports[2]}"
 
     @property
     def pid(self) -> int:
@@ -116,16 +129,19 @@ class RealKafka(Server):
         if self._ports:
             self._child = self._launch(java, classpath, self._ports)
         else:
-            self._child = start_on_free_ports(2, lambda ports: self._make_and_launch(java, classpath, ports))
+            self._child = start_on_free_ports(2 if self._tls is None else 3, lambda ports: self._make_and_launch(java, classpath, ports))
 
     def _make_and_launch(self, java: str, classpath: str, ports: list[int]) -> Child:
         """Format the folder for these ports (the controller's is written into it) and start."""
         shutil.rmtree(self.folder / "data", ignore_errors=True)
+        listeners = ",".join(f"{name}://{LOOPBACK}:{port}" for name, port in zip(("PLAINTEXT", "CONTROLLER", "SSL"), ports, strict=False))
         settings = {
             **self._settings,
+            **(TLS if self._tls is not None else {}),
+            **({"ssl.keystore.location": str(self._tls)} if self._tls is not None else {}),
             "log.dirs": str(self.folder / "data"),
-            "listeners": f"PLAINTEXT://{LOOPBACK}:{ports[0]},CONTROLLER://{LOOPBACK}:{ports[1]}",
-            "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{ports[0]},CONTROLLER://{LOOPBACK}:{ports[1]}",
+            "listeners": listeners,
+            "advertised.listeners": listeners,
             "controller.quorum.bootstrap.servers": f"{LOOPBACK}:{ports[1]}",
         }
         text = "".join(f"{name}={value}\n" for name, value in settings.items())

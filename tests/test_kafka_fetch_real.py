@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -198,3 +199,29 @@ def test_damage_on_a_brokers_disk_is_named_with_topic_partition_and_offset_by_bo
                     for _ in range(100):
                         live.poll(200)
                 assert live.positions == {(topic, 0): 1}
+
+
+def test_what_is_read_with_tls_is_what_is_read_without(tmp_path: Path) -> None:
+    """Records arrive in TLS' own pieces, also such that the socket has no more and TLS still has some."""
+    need_real_kafka()
+    key, certificate, both = tmp_path / "key.pem", tmp_path / "certificate.pem", tmp_path / "both.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(made, check=True, capture_output=True)
+    both.write_text(key.read_text() + certificate.read_text())
+    assert not kafka_fetch.misfit()
+    with RealKafka(tmp_path / "kafka", tls=both) as kafka:
+        security = {"security_protocol": "SSL", "ssl_cafile": str(certificate)}
+        with closing(KafkaLog(kafka.bootstrap)) as plain, closing(KafkaLog(kafka.tls_bootstrap, security=security)) as tls:
+            topic = new_topic(plain, max_message_bytes=str(2 * BIG))
+            fill(plain, topic, None)
+            (end,) = plain.end_offsets(topic)
+            assert tls.end_offsets(topic) == [end]
+            wanted = pa.Table.from_batches([block.batch for block in plain.read(topic, 0, 0, end)])
+            assert wanted.num_rows > 300 and wanted.nbytes > BIG
+            assert pa.Table.from_batches([block.batch for block in tls.read(topic, 0, 0, end)]).equals(wanted)
+        with closing(LiveConsumer(kafka.tls_bootstrap, security=security)) as live:
+            live.assign({(topic, 0): 0})
+            found: list[Block] = []
+            wait_for(lambda: found.extend(live.poll(100).values()) or (found and found[-1].end >= end), "all of the log", 30)
+            assert pa.Table.from_batches([block.batch for block in found]).combine_chunks().equals(wanted.combine_chunks())
