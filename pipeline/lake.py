@@ -63,8 +63,8 @@ class Manifest:
 class Known:
     """What is known of a table's columns, and saves time and space when it is written.
 
-    `distinct`: texts that hardly ever repeat, so no dictionary is tried, and nobody asks for the least. `noise`: besides, they cannot be
-    compressed. `near`: integers and times near the row before's, so differences are written.
+    `distinct`: values that hardly ever repeat, so no dictionary is tried, and nobody asks for the least. `noise`: besides, they cannot
+    be compressed. `near`: integers and times that mostly lie near one another, so differences are written.
     """
 
     distinct: Collection[str] = ()
@@ -110,7 +110,7 @@ class Lake:
         return bool(self._guard(lambda: self._fs.get_file_info(self._full(path))).type == fs.FileType.File)
 
     def all_exist(self, paths: Sequence[str]) -> bool:
-        """Whether every one of the files stands there; one question for all of them."""
+        """Whether every one of the files stands there; asked for all at once."""
         found = self._guard(lambda: self._fs.get_file_info([self._full(path) for path in paths])) if paths else []
         return all(one.type == fs.FileType.File for one in found)
 

@@ -1,6 +1,6 @@
 """Where things lie in the lake: one function per noun, paths relative to the lake, with `/`.
 
-Invariant: a path is a function of what the file holds (topic, fingerprint, range, cut), so writing it twice writes the same thing.
+Invariant: a path is a function of what the file holds (topic, fingerprint, offsets, cut), so writing it twice writes the same thing.
 """
 
 from typing import Any

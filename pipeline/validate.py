@@ -18,7 +18,7 @@ from pipeline.constraints import Between, Clip, Constraint, Default, Length, Nul
 from pipeline.record import Column
 from pipeline.types import ColumnType
 
-VERDICTS = 100_000  # texts that a pattern remembers
+VERDICTS, VERDICT_CHARACTERS = 100_000, 100  # texts that a pattern remembers, and how long they are at most
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,11 @@ class _Verdicts(dict[str, bool]):
         self._match = re.compile(regex, re.ASCII).fullmatch
 
     def __missing__(self, text: str) -> bool:
-        if len(self) >= VERDICTS:
-            self.clear()
-        self[text] = broken = self._match(text) is None
+        broken = self._match(text) is None
+        if len(text) <= VERDICT_CHARACTERS:
+            if len(self) >= VERDICTS:
+                self.clear()
+            self[text] = broken
         return broken
 
 

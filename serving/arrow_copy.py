@@ -60,6 +60,7 @@ def to_csv(table: pa.Table) -> pa.Buffer:
 def to_hex(array: pa.Array) -> pa.Array:
     """Binary as Postgres writes bytea; nulls stay null."""
     offsets, data = text_buffers(array)
+    offsets = offsets.astype(np.int64)  # twice as many digits as bytes may be more than int32 counts
     digits = DIGITS[data[offsets[0] : offsets[-1]]]
     buffers = [pa.py_buffer(2 * (offsets - offsets[0])), pa.py_buffer(digits)]
     text = pa.Array.from_buffers(pa.large_string(), len(array), [None, *buffers])
@@ -83,12 +84,16 @@ def from_hex(text: pa.Array) -> pa.Array:
 
 def copy_in(connection: Connection, target: str, columns: Sequence[str], tables: Iterable[pa.Table]) -> None:
     """COPY `columns` of each table into `target` (quoted, with its schema); a row that breaks a constraint raises."""
+    for table in tables:
+        if table.num_rows:
+            copy_csv(connection, target, columns, to_csv(table.select(list(columns))))
+
+
+def copy_csv(connection: Connection, target: str, columns: Sequence[str], csv: pa.Buffer) -> None:
+    """The same with what to_csv made of the table's `columns`."""
     names = ", ".join(quote(name) for name in columns)
     with cursor_of(connection) as cursor:
-        for table in tables:
-            if table.num_rows:
-                csv = io.BytesIO(to_csv(table.select(list(columns))))
-                cursor.copy_expert(f"COPY {target} ({names}) FROM STDIN (FORMAT csv)", csv, CHUNK_BYTES)
+        cursor.copy_expert(f"COPY {target} ({names}) FROM STDIN (FORMAT csv)", io.BytesIO(csv), CHUNK_BYTES)
 
 
 def copy_out(connection: Connection, query: str, schema: pa.Schema) -> pa.Table:

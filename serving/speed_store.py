@@ -38,7 +38,7 @@ from pipeline.handover import (
 )
 from pipeline.states import group_columns, state_fields, state_schema
 from serving import leases
-from serving.arrow_copy import copy_in, copy_out, quote
+from serving.arrow_copy import copy_csv, copy_out, quote, to_csv
 from serving.connection import transaction
 from serving.generations import active_generation
 from serving.ledger import read_cuts
@@ -171,9 +171,11 @@ class PostgresSpeedStore:
         if work.end <= claim.position:
             raise ValueError(f"a commit of [{claim.position}, {work.end}) moves nothing")
         row = self._row_of(work)
+        # Before the transaction: while others fold it takes long, and Postgres ends a transaction in which nothing is asked.
+        rows = {view: to_csv(table.select(_columns(self._view(view)))) for view, table in work.states.items() if table.num_rows}
         with transaction(self._engine) as connection:
-            for view, table in work.states.items():
-                _copy_changed(connection, self._view(view), claim.generation, table)
+            for view in work.states:
+                _copy_changed(connection, self._view(view), claim.generation, rows.get(view))
             self._crash.reach("speed.copied")
             if connection.execute(ADVANCE, row).rowcount != 1:
                 connection.rollback()
@@ -241,11 +243,12 @@ def _columns(view: View) -> list[str]:
     return [*group_columns(view), *state_fields(view)]
 
 
-def _copy_changed(connection: Connection, view: View, generation: int, states: pa.Table) -> None:
+def _copy_changed(connection: Connection, view: View, generation: int, rows: pa.Buffer | None) -> None:
     """Touches nothing that others see."""
     table = _changed(view, generation)
     connection.execute(CreateTable(table, if_not_exists=True))
-    copy_in(connection, relation("pg_temp", table.name), _columns(view), [states])
+    if rows is not None:
+        copy_csv(connection, relation("pg_temp", table.name), _columns(view), rows)
 
 
 def _write_changed(connection: Connection, view: View, claim: Claim) -> None:

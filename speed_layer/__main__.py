@@ -2,8 +2,12 @@
 
 import sys
 
-from pipeline.errors import WatershedError
-from speed_layer.signals import listen
+from one_heap import one_heap
+
+one_heap()
+
+from pipeline.errors import WatershedError  # noqa: E402 -- it imports pyarrow
+from speed_layer.signals import listen  # noqa: E402
 
 if __name__ == "__main__":
     stop = listen()

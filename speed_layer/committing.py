@@ -87,7 +87,8 @@ class Commits:
         return Attempt(work, landed, begun.pending.counts, begun.pending.newest_ms, took_s)
 
     def abandon(self) -> None:
-        """Wait for all of them, and look at none: the memory is thrown away, and the rows tell."""
+        """Wait for those that were sent, send no other, and look at none: the memory is thrown away, and the rows tell."""
         for _, future in self._under_way.values():
-            future.exception()
+            if not future.cancel():
+                future.exception()
         self._under_way.clear()

@@ -249,8 +249,12 @@ class PartitionWork:
     def begin(self) -> Begun:
         """Begin the commit of all work in hand: send() it, then settle() what is answered; meanwhile feed() may go on."""
         assert self.read is not None and self.begun is None, "one commit at a time"
-        with stage("merge"):
-            states: dict[str, pa.Table] = {name: memory.changed() for name, memory in self.states.items()}
+        try:
+            with stage("merge"):
+                states: dict[str, pa.Table] = {name: memory.changed() for name, memory in self.states.items()}
+        except BaseException:
+            self.forget()  # some of the states wait for a commit that never begins
+            raise
         done, identities = self.pending, self.ingest.identities
         commit = Commit(self.claim, self.read, done.counts, states, dict(done.views), identities.watermark_ms, done.witness)
         self.begun, self.pending = Begun(commit, done, identities.moment()), self._nothing()

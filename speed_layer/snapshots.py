@@ -6,7 +6,6 @@ A shortcut, never needed: one that is missing, not yet written or of another log
 that of the batch. It is recorded, then written, then those before it are deleted; whoever dies between leaves nothing that no row names.
 """
 
-import math
 import threading
 import time
 from dataclasses import dataclass, field
@@ -89,8 +88,9 @@ class SnapshotWriter:
 
     def due(self, claim: Claim) -> bool:
         """Whether after_commit would write one: the memory must be at the position that is committed then."""
-        last = self._last_s.get((claim.topic, claim.partition, claim.epoch), math.inf)
-        return time.monotonic() - last >= self.every_s and not (self._thread is not None and self._thread.is_alive())
+        now = time.monotonic()
+        last = self._last_s.setdefault((claim.topic, claim.partition, claim.epoch), now)
+        return now - last >= self.every_s and not (self._thread is not None and self._thread.is_alive())
 
     def after_commit(self, snapshots: Snapshots, claim: Claim, identities: Identities) -> None:
         """Call when claim.position is committed and `identities` is the memory at just that position."""

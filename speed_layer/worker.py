@@ -89,6 +89,7 @@ class Worker:
         self.trouble = ""
         self._lost: SimpleQueue[Claim] = SimpleQueue()  # from the thread that renews
         self._rebalanced_s = 0.0
+        self._landed = False  # a commit, since until() was asked
         self._fatal: BaseException | None = None
         self._pool = ThreadPoolExecutor(threads, "fold") if threads > 1 else None
         self._committers = ThreadPoolExecutor(COMMITTERS, "commit") if threads > 1 else None
@@ -120,7 +121,7 @@ class Worker:
                 self.reader.close()
                 for pool in (self._pool, self._committers):
                     if pool is not None:
-                        pool.shutdown()
+                        pool.shutdown(cancel_futures=True)
 
     def _step(self, until: Callable[[], bool] | None) -> bool:
         """One round; whether `until` says that it was the last."""
@@ -133,7 +134,10 @@ class Worker:
                 self._say_trouble(self.reader.down_reason)
             else:
                 self._clear_trouble()
-            return until is not None and self._settled() and until()
+            if until is None or not (self._landed or self._settled()):
+                return False
+            self._landed = False
+            return until()
         except self.transient as error:
             self._say_trouble(str(error))
             self.commits.abandon()
@@ -301,7 +305,7 @@ class Worker:
             if work in self.commits:
                 if full:  # what waits in memory is bounded: nothing more is read until Postgres answers
                     self._settle(work)
-            elif self.snapshot_writer.due(work.claim):
+            elif work.parts.snapshots is not None and self.snapshot_writer.due(work.claim):
                 self._commit(work)
             elif full or time.monotonic() - work.oldest_s >= every_s:
                 self.commits.begin(work)
@@ -327,6 +331,7 @@ class Worker:
             if work.read is not None:  # the reader is ahead of it now
                 self._assign()
             return False
+        self._landed = True
         self.stats.committed(work.claim, attempt.counts, attempt.took_s, attempt.newest_ms)
         self.reader.commit_group_offsets({at: work.claim.position})
         if work.parts.snapshots is not None and not work.dirty:  # else the memory is ahead of the position

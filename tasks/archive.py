@@ -33,15 +33,19 @@ def archive(night: Night, number: int, partition: int, report: Report = silent) 
     night.check_topic()
     check_not_regrown(night, number, r)
     with Cleaning(night, number, partition) as cleaning, OnTheSide() as side:
-        if night.may_clean(number, partition):
-            side.call(cleaning.open)
-        else:
-            side.give_up()
+        side.call(partial(_begin, night, number, partition, cleaning, side))
         rows = night.lake.write_table(f"{path}.parquet", RAW_SCHEMA, _raw(night, r, report, cleaning, side), RAW)
         night.check_topic()  # made anew while it was read, it would have given records of both
         manifest = _commit(night, r, path, (File(f"{path}.parquet", rows),))
         side.call(cleaning.commit)
     return manifest
+
+
+def _begin(night: Night, number: int, partition: int, cleaning: Cleaning, side: OnTheSide) -> None:
+    if night.may_clean(number, partition):
+        cleaning.open()
+    else:
+        side.give_up()
 
 
 def _commit(night: Night, r: Range, path: str, files: tuple[File, ...]) -> Manifest:

@@ -95,14 +95,14 @@ class Behind:
 
 
 class OnTheSide(Behind):
-    """Makes calls behind the caller that he can do without: after the first error no more are made, and `failed` says what it was."""
+    """Makes calls behind the caller that he can do without: after the first error, which is logged, no more are made."""
 
     def __init__(self) -> None:
         super().__init__()
         self._given_up = False
 
     def give_up(self) -> None:
-        """Make no more calls."""
+        """Make no more calls; a call itself may say so."""
         self._given_up = True
 
     def call(self, action: Callable[[], object]) -> None:

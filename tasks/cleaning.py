@@ -122,7 +122,7 @@ def by_day(table: pa.Table, column: str) -> Iterator[tuple[str, pa.Table]]:
 
 
 class _CleanFiles:
-    """Accepted records go to one file per event date, rejected ones to one file for the range; memory is bounded by FLUSH_ROWS."""
+    """Accepted records go to a file per event date, rejected ones to one, for as many offsets as fit memory: FLUSH_ROWS, FLUSH_BYTES."""
 
     def __init__(self, night: Night, r: Range, behind: Behind) -> None:
         self.night, self.r, self.behind = night, r, behind
@@ -132,7 +132,6 @@ class _CleanFiles:
         self.rejects: list[pa.RecordBatch] = []
         self.files: list[File] = []  # whole when `behind` is closed; `rejected_files` too
         self.rejected_files: list[str] = []
-        self.flushes = 0
 
     def add(self, accepted: pa.RecordBatch, rejected: pa.RecordBatch) -> None:
         if accepted.num_rows:
@@ -151,24 +150,29 @@ class _CleanFiles:
 
     def _flush(self) -> None:
         if self.held:
-            self.behind.call(partial(self._write, self.held, self.flushes))
-            self.held, self.flushes = [], self.flushes + 1
+            self.behind.call(partial(self._write, self.held))
+            self.held = []
 
     def _flush_rejects(self) -> None:
         if self.rejects:
             self.behind.call(partial(self._write_rejects, self.rejects))
             self.rejects = []
 
-    def _write(self, held: list[pa.RecordBatch], flush: int) -> None:
+    def _name(self, offsets: pa.ChunkedArray) -> str:
+        """By what is in the file: another process may cut the range elsewhere, and a file of the same name has the same rows."""
+        return f"{self.r.partition}-{offsets[0]}-{int(offsets[-1].as_py()) + 1}"
+
+    def _write(self, held: list[pa.RecordBatch]) -> None:
         table = pa.Table.from_batches(held, self.schema).combine_chunks()
+        name = self._name(table.column(OFFSET))
         folder = layout.clean(self.night.source.topic, self.night.source_fingerprint)
         for day, part in by_day(table, self.night.source.event_time):
-            path = f"{folder}/date={day}/{self.r.partition}-{self.r.start}-{self.r.end}-{flush}.parquet"
+            path = f"{folder}/date={day}/{name}.parquet"
             rows = self.night.lake.write_table(path, self.schema, [part], self.known)
             self.files.append(File(path, rows, {DATE: day}))
 
     def _write_rejects(self, rejects: list[pa.RecordBatch]) -> None:
-        name = f"{self.r.partition}-{self.r.start}-{self.r.end}-{len(self.rejected_files)}"
-        path = layout.rejected(self.night.source.topic, self.night.source_fingerprint, name)
-        self.night.lake.write_table(path, REJECTED_SCHEMA, rejects)
+        table = pa.Table.from_batches(rejects, REJECTED_SCHEMA)
+        path = layout.rejected(self.night.source.topic, self.night.source_fingerprint, self._name(table.column("offset")))
+        self.night.lake.write_table(path, REJECTED_SCHEMA, [table])
         self.rejected_files.append(path)

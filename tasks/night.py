@@ -175,11 +175,15 @@ class Night:
         """The manifest of a view at a cut, if complete: a night that slept while its base was purged may have written one without files."""
         path = self.fold_path(view, number)
         found = self.lake.made_from(path, self.fold_inputs(view, self.cut(number)))
-        if found is None:
-            return None
+        if found is None or self._is_kept(found.facts["base"]):
+            return found
         own = path.rpartition("/")[0]
         carried = [file.path for file in found.files if not file.path.startswith(f"{own}/")]
         return found if self.lake.all_exist(carried) else None
+
+    def _is_kept(self, number: int) -> bool:
+        """Whether no purge can have touched what that batch names: it is published, and a purge marks a batch before it looks for files."""
+        return any(c.number == number and c.status == "published" for c in self.store.ledger(self.generation))
 
     def staged(self, number: int) -> bool:
         """Whether the rows that would be staged now are staged."""

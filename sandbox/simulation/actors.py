@@ -65,6 +65,9 @@ class Inline(SnapshotWriter):
 
     rng: random.Random
 
+    def due(self, claim: Claim) -> bool:
+        return self.rng.random() < SNAPSHOTS
+
     def after_commit(self, snapshots: Snapshots, claim: Claim, identities: Identities) -> None:
         if self.rng.random() < SNAPSHOTS:
             self._write(snapshots, claim, identities.copied(claim.position))
@@ -105,6 +108,9 @@ class LateCall(Future[tuple[Outcome, float]]):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         self._make()
         return super().exception(timeout)
+
+    def cancel(self) -> bool:
+        return not self.done() and super().cancel()
 
     def _make(self) -> None:
         if not super().done():
