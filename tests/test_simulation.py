@@ -78,7 +78,7 @@ def test_a_failure_is_shrunk_to_a_schedule_that_fails_the_same_way() -> None:
     found = next(played for played in tried if played.broken is not None and played.broken.startswith("STUCK"))
     shortest = shrink(found, lambda decisions: play([by_shop], found.seed, SIZES, stores, decisions), within_s=20)
     assert shortest.broken is not None and shortest.broken.startswith("STUCK")
-    assert len(shortest.decisions) < min(20, len(found.decisions))
+    assert len(shortest.decisions) < len(found.decisions) / 5  # in as long as it was given
 
 
 def test_every_view_is_played_alone_and_with_the_others() -> None:
