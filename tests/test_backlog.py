@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -84,3 +85,33 @@ def test_a_backlog_is_folded_exactly_though_its_worker_is_killed_twice(system: S
     assert before < EVENTS, "it must die with a backlog before it for this test to mean anything"
     system.catch_up()
     assert_exact(system, EVENTS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_events_without_a_pause_keep_no_worker_from_its_snapshots_nor_from_its_end(system: System) -> None:
+    """There is always something in hand or under way: a snapshot waits for a moment of its own, and --until-caught-up for a commit."""
+    system.define(VIEWS.format(topic=system.topic))
+    system.run("init", "--partitions", "4")
+    sent, enough = 0, threading.Event()
+
+    def feed() -> None:
+        nonlocal sent
+        while not enough.is_set():
+            send(system.kafka, SEED, sent + 500, topic=system.topic, start=sent)
+            sent += 500
+
+    feeding = threading.Thread(target=feed)
+    feeding.start()
+    try:
+        worker = system.worker(WATERSHED_SNAPSHOT_EVERY_S="0.5")
+        wait_for(lambda: len(system.query("SELECT DISTINCT partition FROM ops.snapshots")) == 4, "every partition has a snapshot")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(timeout=30) == 0
+        system.catch_up()
+        assert sum(system.positions().values()) > 0 and feeding.is_alive()
+    finally:
+        enough.set()
+        feeding.join()
+    system.catch_up()
+    assert_exact(system, sent)

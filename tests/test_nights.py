@@ -126,6 +126,23 @@ def test_what_is_cleaned_while_it_is_archived_equals_what_is_cleaned_afterwards(
     system.assert_exact()
 
 
+def test_what_the_cleaning_lacks_keeps_nothing_from_the_archive(system: System) -> None:
+    """Retention goes on while somebody mends the identities: the next night's range is archived all the same."""
+    system.run("init", "--partitions", "1")
+    send_days(system, 0)
+    system.night("2013-01-02")
+    (manifest,) = (system.lake / "identities").rglob("cut=1/*.json")
+    whole = manifest.read_text()
+    manifest.write_text("no manifest")
+    send_days(system, 1)
+    failed = system.night("2013-01-03", check=False)
+    assert failed.returncode != 0 and "is no manifest of Watershed" in failed.stderr
+    assert [path.name for path in sorted((system.lake / "master").rglob("*.json"))] == ["0-300.json", "300-600.json"]
+    manifest.write_text(whole)
+    system.night("2013-01-03")
+    system.assert_exact()
+
+
 def archive_one(system: System) -> None:
     """The first tasks of the night 2013-01-02 alone: its cut, and one partition's archive."""
     cut = ["--date", "2013-01-02"]
