@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import signal
 import threading
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from benchmarks.events import canonical, expected
+from benchmarks.events import canonical, chunks, expected
 from benchmarks.place import RESULT, same
-from benchmarks.produce import send
+from benchmarks.produce import Sender, records, send
 from sandbox.kafka import RealKafka
 from sandbox.postgres import SystemPostgres
 from tests.crashing import patiently
@@ -97,9 +98,11 @@ def test_events_without_a_pause_keep_no_worker_from_its_snapshots_nor_from_its_e
 
     def feed() -> None:
         nonlocal sent
-        while not enough.is_set():
-            send(system.kafka, SEED, sent + 500, topic=system.topic, start=sent)
-            sent += 500
+        sender = Sender(system.kafka, system.topic, linger_ms=2)
+        made = (record for chunk in chunks(SEED, 2**40) for record in records(chunk))
+        while not enough.wait(0.005):
+            sent += sender.send(islice(made, 50))
+        sender.flush()
 
     feeding = threading.Thread(target=feed)
     feeding.start()

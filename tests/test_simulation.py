@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -79,6 +80,23 @@ def test_a_failure_is_shrunk_to_a_schedule_that_fails_the_same_way() -> None:
     shortest = shrink(found, lambda decisions: play([by_shop], found.seed, SIZES, stores, decisions), within_s=20)
     assert shortest.broken is not None and shortest.broken.startswith("STUCK")
     assert len(shortest.decisions) < len(found.decisions) / 5  # in as long as it was given
+
+
+def test_a_worker_that_always_has_work_in_hand_is_asked_after_a_commit_whether_it_may_end() -> None:
+    world = World([by_shop], 7, SIZES, Stores())
+    for part in world.log.parts:
+        part.append(len(part.stops))
+    worker = world.worker("busy", random.Random(1))
+    worker._rebalanced_s = -inf
+    asked = [0]
+
+    def until() -> bool:
+        asked[0] += 1
+        return True
+
+    with patch.object(worker, "_settled", lambda: False), quiet(), nights_of(world):
+        assert any(worker._step(until) for _ in range(50))
+    assert asked == [1] and worker.stats.commits >= 1
 
 
 def test_every_view_is_played_alone_and_with_the_others() -> None:

@@ -6,6 +6,7 @@ import itertools
 import runpy
 import signal
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from serving.setup import require
 from serving.speed_store import PostgresSpeedStore
 from speed_layer.consumer import LiveConsumer
 from speed_layer.partition import PartitionWork, Parts
+from speed_layer.snapshots import SnapshotWriter
 from speed_layer.worker import Worker
 from tests.system import System, wait_for
 
@@ -229,3 +231,10 @@ def test_a_crash_point_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("WATERSHED_CRASH", wrong)
         with pytest.raises(SettingsError, match="crash points there are lake"):
             crash_points()
+
+
+def test_a_snapshot_falls_due_though_no_commit_ever_left_the_memory_at_its_position() -> None:
+    writer = SnapshotWriter((), every_s=0.05)
+    claim = Claim("busy", 1, 0, uuid.uuid4(), 1, 0, 0, None)
+    assert not writer.due(claim), "a partition that was just taken has one"
+    wait_for(lambda: writer.due(claim), "it falls due", 10)
