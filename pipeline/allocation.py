@@ -11,7 +11,7 @@ from functools import cache
 
 import pyarrow as pa
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 KEPT_BYTES = 128 * 1024 * 1024  # at the top of the heap
 MAPPED_BYTES = 32 * 1024 * 1024  # larger ones are mapped by themselves, and given back at once
 
@@ -20,12 +20,13 @@ MAPPED_BYTES = 32 * 1024 * 1024  # larger ones are mapped by themselves, and giv
 def reuse_memory() -> None:
     """For a process that takes block after block: call it when its modules are loaded and before its threads start; once is enough.
 
-    One heap for all threads, in which Arrow's buffers lie too. What is loaded by now is never looked at by the garbage collector again.
+    Arrow's buffers lie in the one heap of all threads too: our commands have asked for that first of all (one_heap.py). What is loaded
+    by now is never looked at by the garbage collector again.
     A C library other than glibc is left as it is.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
-        for option, value in ((M_ARENA_MAX, 1), (M_MMAP_THRESHOLD, MAPPED_BYTES), (M_TRIM_THRESHOLD, KEPT_BYTES)):
+        for option, value in ((M_MMAP_THRESHOLD, MAPPED_BYTES), (M_TRIM_THRESHOLD, KEPT_BYTES)):
             library.mallopt(option, value)
         pa.set_memory_pool(pa.system_memory_pool())
     gc.collect()

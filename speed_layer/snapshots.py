@@ -94,11 +94,9 @@ class SnapshotWriter:
 
     def after_commit(self, snapshots: Snapshots, claim: Claim, identities: Identities) -> None:
         """Call when claim.position is committed and `identities` is the memory at just that position."""
-        now, key = time.monotonic(), (claim.topic, claim.partition, claim.epoch)
-        last = self._last_s.setdefault(key, now)
-        if now - last < self.every_s or (self._thread is not None and self._thread.is_alive()):
+        if not self.due(claim):
             return
-        self._last_s[key] = now
+        self._last_s[claim.topic, claim.partition, claim.epoch] = time.monotonic()
         memory = identities.copied(claim.position)
         self._thread = threading.Thread(target=self._write, args=(snapshots, claim, memory), name="snapshot", daemon=True)
         self._thread.start()

@@ -141,9 +141,8 @@ class Worker:
         except self.transient as error:
             self._say_trouble(str(error))
             self.commits.abandon()
-            for sourced in self.sources.values():
-                for work in sourced.works.values():
-                    work.forget()
+            for work in self._works:
+                work.forget()
             self.stop.wait(RETRY_S)
             return False
 
@@ -157,9 +156,14 @@ class Worker:
             log.info("going on")
         self.trouble = ""
 
+    @property
+    def _works(self) -> list[PartitionWork]:
+        """The partitions in hand, as of now: a copy, for the thread that renews looks too."""
+        return [work for sourced in self.sources.values() for work in list(sourced.works.values())]
+
     # ---- leases
     def _claims(self) -> list[Claim]:
-        return [w.claim for s in self.sources.values() for w in list(s.works.values())]
+        return [work.claim for work in self._works]
 
     def _renew_forever(self) -> None:
         while not self._ended.wait(RENEW_S):
@@ -289,14 +293,14 @@ class Worker:
         """How long to wait for records: not beyond the next commit."""
         if len(self.commits):
             return LANDING_MS
-        dirty = [w.oldest_s for s in self.sources.values() for w in s.works.values() if w.dirty]
+        dirty = [work.oldest_s for work in self._works if work.dirty]
         return round(min(POLL_MS, max(1, 1000 * (min(dirty) + COMMIT_EVERY_S - time.monotonic())))) if dirty else POLL_MS
 
     def _commit_due(self) -> None:
         """Settle the commits that were answered; begin those that are due."""
         for attempt in self.commits.answered():
             self._attempted(attempt)
-        for work in [w for s in self.sources.values() for w in s.works.values()]:
+        for work in self._works:
             if not work.dirty or work.read is None:
                 continue
             behind = self.reading.behind({(work.claim.topic, work.claim.partition): work.read})
@@ -339,8 +343,7 @@ class Worker:
         return True
 
     def _settled(self) -> bool:
-        works = [w for s in self.sources.values() for w in s.works.values()]
-        return self._lost.empty() and not len(self.commits) and not any(w.dirty or w.read is None for w in works)
+        return self._lost.empty() and not len(self.commits) and not any(w.dirty or w.read is None for w in self._works)
 
     def _let_go(self) -> None:
         """Commit what is in hand and release every lease, so that others need not wait for them to run out."""

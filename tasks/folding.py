@@ -121,7 +121,7 @@ class Sweep:
     carried: Mapping[str, File]
     counts: list[ViewCounts] = field(init=False)
     rejected: list[pa.Table] = field(default_factory=list)
-    _open: dict[str, list[pa.Table]] = field(default_factory=dict)
+    _open: dict[str, pa.Table] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
     _closed: list[Any] = field(default_factory=list)  # tasks that write a date, for the next round
     _written: list[File] = field(default_factory=list)
@@ -140,16 +140,15 @@ class Sweep:
             self.counts[part.partition] += part.counts
             self.rejected += [part.rejected] if part.rejected.num_rows else []
         for day, states in by_day(combine(self.view, [part.states for part in parts]), WINDOW_START):
-            self._open[day] = [combine(self.view, [*self._open.get(day, []), states])]
+            self._open[day] = combine(self.view, [self._open[day], states]) if day in self._open else states
         self._close([day for day in self._open if after is None or last_date(self.view, day) < after])
 
     def _close(self, days: Sequence[str]) -> None:
         for day in sorted(days):
             assert day not in self._ended, f"{day} was written before all that reaches it was folded"
             self._ended.add(day)
-            (states,) = self._open.pop(day)
             write = delayed(write_date, pure=False)
-            self._closed.append(write(self.night, self.view, self.number, day, states, self.carried.get(day)))
+            self._closed.append(write(self.night, self.view, self.number, day, self._open.pop(day), self.carried.get(day)))
 
     def finish(self) -> list[File]:
         """Every date's file; nothing is left open."""
