@@ -2,8 +2,8 @@
 
     fingerprint(a) == fingerprint(b)  =>  f_a == f_b on every log
 
-So everything that can change a bit of the answer is in it: the definition, the version of our kernels and of pyarrow. Names of
-Python classes are not.
+So everything that can change a bit of the answer is in it: the definition, the version of our kernels and of pyarrow. Where a
+class stands is not: an aggregate goes by its canonical name.
 """
 
 import hashlib

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pytest
 
 import pipeline
+import pipeline.fingerprints
 from pipeline import (
     Between,
     Clip,
@@ -233,6 +234,52 @@ def test_a_view_pickled_by_value_means_the_same_in_another_process() -> None:
     lines = [line.split() for line in run_fresh(IN_A_FRESH_PROCESS, cloudpickle.dumps(given), PYTHONHASHSEED="1")]
     assert [line[:2] for line in lines] == [[view_fingerprint(v), v.name] for v in given]
     assert [pickle.loads(bytes.fromhex(line[2])) for line in lines] == given
+
+
+CANONICAL = {  # written into every deployment's rows and manifests: a change here refuses everybody's data until a rebuild
+    "pipeline.aggregates.counts.Count(None)": Count(),
+    "pipeline.aggregates.counts.CountNonNull('x')": pipeline.CountNonNull("x"),
+    "pipeline.aggregates.extremes.First('x')": First("x"),
+    "pipeline.aggregates.extremes.Last('x')": pipeline.Last("x"),
+    "pipeline.aggregates.extremes.Max('x')": Max("x"),
+    "pipeline.aggregates.extremes.Min('x')": pipeline.Min("x"),
+    "pipeline.aggregates.sketches.DistinctCount('x') precision=12": pipeline.DistinctCount("x"),
+    "pipeline.aggregates.sketches.Quantile('x', Decimal('0.99')) buckets=64": pipeline.Quantile("x", 0.99),
+    "pipeline.aggregates.sums.Mean('x')": Mean("x"),
+    "pipeline.aggregates.sums.StdDev('x')": StdDev("x"),
+    "pipeline.aggregates.sums.Sum('x')": pipeline.Sum("x"),
+    "pipeline.aggregates.sums.Variance('x')": pipeline.Variance("x"),
+}
+
+
+@pytest.mark.parametrize("canonical", CANONICAL)
+def test_an_aggregates_canonical_form_is_what_it_has_always_been(canonical: str) -> None:
+    assert CANONICAL[canonical].canonical() == canonical
+
+
+def test_the_fingerprints_of_the_shipped_views_are_what_they_have_always_been(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.fingerprints.pa, "__version__", "26.0.1")  # a newer pyarrow changes them, and is meant to
+    assert {v.name: (source_fingerprint(v.source), view_fingerprint(v)) for v in VIEWS} == {
+        "hourly_weather": ("41b2845a0c45cf24", "da3fd6fda3e8203a"),
+        "daily_weather": ("41b2845a0c45cf24", "df7fdc0a4b05387e"),
+    }
+
+
+def test_where_an_aggregates_class_stands_is_not_in_a_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [view_fingerprint(v) for v in VIEWS]
+    for kind in (Count, Max, Mean):
+        monkeypatch.setattr(kind, "__module__", "elsewhere")
+    assert [view_fingerprint(v) for v in VIEWS] == before
+
+
+def test_a_subclass_does_not_take_its_parents_canonical_name_and_a_version_is_told_apart() -> None:
+    @dataclass(frozen=True)
+    class Second(Mean):
+        canonical_name = "own.Second"
+        version = 2
+
+    assert MeanTo("x").canonical() == f"{__name__}.MeanTo('x', 3)"
+    assert Second("x").canonical() == "own.Second/2('x')"
 
 
 def test_fingerprints_do_not_depend_on_the_process() -> None:

@@ -59,6 +59,8 @@ class Aggregate(ABC):
 
     column: str | None = None
     ordered: ClassVar[bool] = True  # whether lift looks at the rows' places; without it they may all be 0, and need not be read
+    canonical_name: ClassVar[str]  # stands in every view's fingerprint: never changed, wherever the class moves; not inherited
+    version: ClassVar[int] = 1  # raised when the aggregate gives other bits: views that use it are then folded anew
 
     @abstractmethod
     def check(self, type: ColumnType | None, what: str) -> None:
@@ -101,9 +103,15 @@ class Aggregate(ABC):
         return self.merge(type, nothing, np.empty(0, np.int64), groups)
 
     def canonical(self) -> str:
-        """What goes into the fingerprint of a view: class and parameters, those that a subclass adds too."""
+        """What goes into the fingerprint of a view: name, version and parameters, those that a subclass adds too.
+
+        A class without a `canonical_name` of its own goes by its module and name. The usual mistake: to move or rename such a class,
+        which changes the fingerprint, so that workers and nights refuse; first give it the old path as its `canonical_name`.
+        """
+        kind = type(self)
+        name = vars(kind).get("canonical_name", f"{kind.__module__}.{kind.__qualname__}")
         parameters = ", ".join(repr(getattr(self, f.name)) for f in dataclasses.fields(self))
-        return f"{type(self).__module__}.{type(self).__qualname__}({parameters})"
+        return f"{name}{'' if self.version == 1 else f'/{self.version}'}({parameters})"
 
     def __str__(self) -> str:
         return f"{type(self).__name__}({self.column!r})" if self.column else f"{type(self).__name__}()"

@@ -27,6 +27,7 @@ def add_counts(counts: pa.Array, group: Ints, groups: int) -> pa.Array:
 class CountNonNull(Aggregate):
     """How many records have a value in the column: SQL's count(column), never null."""
 
+    canonical_name: ClassVar[str] = "pipeline.aggregates.counts.CountNonNull"
     ordered: ClassVar[bool] = False
 
     def check(self, type: ColumnType | None, what: str) -> None:
@@ -57,6 +58,7 @@ class CountNonNull(Aggregate):
 class Count(CountNonNull):
     """How many records the group has: SQL's count(*), never null."""
 
+    canonical_name: ClassVar[str] = "pipeline.aggregates.counts.Count"
     column: None = None
 
     def check(self, type: ColumnType | None, what: str) -> None:

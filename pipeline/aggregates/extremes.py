@@ -37,6 +37,7 @@ def _take(array: pa.Array, best: Ints) -> pa.Array:
 class Min(Aggregate):
     """The least value; null when the group has none."""
 
+    canonical_name: ClassVar[str] = "pipeline.aggregates.extremes.Min"
     ordered: ClassVar[bool] = False
 
     def check(self, type: ColumnType | None, what: str) -> None:
@@ -73,6 +74,8 @@ class Min(Aggregate):
 class Max(Min):
     """The greatest value; null when the group has none."""
 
+    canonical_name: ClassVar[str] = "pipeline.aggregates.extremes.Max"
+
     def _best(self, type: ColumnType, values: pa.Array, group: Ints, groups: int) -> pa.Array:
         same = np.zeros(len(values), np.int64)
         best = best_by_group(~_rank(values, type), same, same, same, valid(values), group, groups)  # ~x = -x - 1 cannot overflow
@@ -85,6 +88,8 @@ class Max(Min):
 @dataclass(frozen=True)
 class First(Aggregate):
     """The value of the earliest record that has one, by (event time, partition, offset); null when none has."""
+
+    canonical_name: ClassVar[str] = "pipeline.aggregates.extremes.First"
 
     def check(self, type: ColumnType | None, what: str) -> None:
         need_column(type, what, ("int", "decimal", "float", "str", "bool", "datetime", "date"), "any column")
@@ -128,6 +133,8 @@ class First(Aggregate):
 @dataclass(frozen=True)
 class Last(First):
     """The value of the latest record that has one, by (event time, partition, offset); null when none has."""
+
+    canonical_name: ClassVar[str] = "pipeline.aggregates.extremes.Last"
 
     def _choose(self, states: State, group: Ints, groups: int) -> State:
         at, partition, offset = ~codes(states[0], TIME), ~codes(states[1], INT), ~codes(states[2], INT)

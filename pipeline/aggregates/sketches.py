@@ -109,6 +109,7 @@ class DistinctCount(Aggregate):
     The key of the hash is public: whoever chooses the values can skew the estimate if they want to.
     """
 
+    canonical_name: ClassVar[str] = "pipeline.aggregates.sketches.DistinctCount"
     ordered: ClassVar[bool] = False
 
     def check(self, type: ColumnType | None, what: str) -> None:
@@ -168,6 +169,7 @@ class Quantile(Aggregate):
     there are at most 7425.
     """
 
+    canonical_name: ClassVar[str] = "pipeline.aggregates.sketches.Quantile"
     ordered: ClassVar[bool] = False
 
     q: Decimal | float = Decimal("0.5")

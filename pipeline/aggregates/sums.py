@@ -56,6 +56,7 @@ def unit(scale: int) -> str:
 class Sum(Aggregate):
     """The exact sum of an int or Decimal column, at the column's scale; null when the group has no value."""
 
+    canonical_name: ClassVar[str] = "pipeline.aggregates.sums.Sum"
     ordered: ClassVar[bool] = False
 
     def check(self, type: ColumnType | None, what: str) -> None:
@@ -93,6 +94,8 @@ class Sum(Aggregate):
 class Mean(Sum):
     """The mean of an int or Decimal column, rounded once to the column's scale + 6; null when the group has no value."""
 
+    canonical_name: ClassVar[str] = "pipeline.aggregates.sums.Mean"
+
     def value(self, type: ColumnType | None) -> StateField:
         assert type is not None
         return StateField("value", pa.decimal128(38, type.scale + MORE_DIGITS), "numeric")
@@ -115,6 +118,8 @@ class Mean(Sum):
 @dataclass(frozen=True)
 class Variance(Sum):
     """The sample variance (n - 1), rounded once to the column's scale + 6; null below two values."""
+
+    canonical_name: ClassVar[str] = "pipeline.aggregates.sums.Variance"
 
     def fields(self, type: ColumnType | None) -> tuple[StateField, ...]:
         return (N, S1, S2)
@@ -157,6 +162,8 @@ class Variance(Sum):
 @dataclass(frozen=True)
 class StdDev(Variance):
     """The sample standard deviation, the root of the exact variance rounded once to the column's scale + 6; null below two values."""
+
+    canonical_name: ClassVar[str] = "pipeline.aggregates.sums.StdDev"
 
     def value(self, type: ColumnType | None) -> StateField:
         assert type is not None
