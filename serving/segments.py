@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateTable
 
+from pipeline.coverage import Untiled, check_tiling
 from pipeline.definition import View
-from pipeline.errors import Refused
 from pipeline.handover import Claim, Counts, Cut, Generation, ViewCounts, Witness
 from pipeline.states import group_columns, state_fields
 from serving.arrow_copy import copy_in, quote
@@ -109,7 +109,7 @@ class PostgresSegmentStore(PatientStore):
                 connection.rollback()
                 return False
             now = _standing(connection, generation, claim.partition, number, claim.position)
-            check_tiling(claim.topic, claim.partition, now, new)
+            _check_refolded(claim.topic, claim.partition, now, new)
             row |= {"cut": now.cut, "segment": claim.position if not new or claim.position in now.chosen else new[-1].start}
             for name in generation.views:
                 self._switch(connection, self._views[name], row)
@@ -137,18 +137,12 @@ class PostgresSegmentStore(PatientStore):
         connection.execute(sa.text(insert), row)
 
 
-def check_tiling(topic: str, partition: int, now: Standing, new: Sequence[Segment]) -> None:
-    """The segments tile [cut, position), and none straddles a chosen cut; Refused names the first that does not."""
-    at = now.cut
-    for one in new:
-        inside = [c for c in now.chosen if one.start < c < one.end]
-        if one.start != at or one.end <= one.start or inside:
-            why = f"straddles the chosen cut {inside[0]}" if inside else f"does not follow {at}"
-            what = f"topic {topic}, partition {partition}: refolded segment [{one.start}, {one.end}) {why}"
-            raise Refused(f"{what}; run `watershed rebuild` again")
-        at = one.end
-    if at != now.position:
-        raise Refused(f"topic {topic}, partition {partition}: refolded up to {at}, not {now.position}; run `watershed rebuild` again")
+def _check_refolded(topic: str, partition: int, now: Standing, new: Sequence[Segment]) -> None:
+    """The new segments tile [cut, position), and none straddles a chosen cut; Untiled names the first that does not."""
+    try:
+        check_tiling(now.cut, now.position, [(one.start, one.end) for one in new], now.chosen)
+    except Untiled as wrong:
+        raise Untiled(f"topic {topic}, partition {partition}, as refolded: {wrong}; run `watershed rebuild` again") from None
 
 
 def _standing(connection: Connection, generation: Generation, partition: int, visible: int, position: int) -> Standing:

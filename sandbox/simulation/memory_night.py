@@ -1,6 +1,9 @@
 """The in-memory arbiter as a night and an operator see it: serving.night_store and serving.operator_store, rule by rule.
 
     cut(number + 1)[p] >= max(cut(number)[p], position[p])       live segments tile [visible cut, position)
+
+Tiling and coverage are decided here by code of its own, not by pipeline.coverage: an oracle that shares what it checks would miss what is
+wrong in it.
 """
 
 from collections.abc import Sequence
