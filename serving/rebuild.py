@@ -10,7 +10,7 @@ moves on.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from pipeline.definition import View
 from pipeline.errors import Refused
 from pipeline.fingerprints import source_fingerprint, view_fingerprint
+from pipeline.generation import refuse_other_log
 from pipeline.handover import CrashPoints, Generation, NoCrash, Vector
 from serving.connection import patiently, transaction
 from serving.generations import active_generation, building_generation, generation_of, status_of
@@ -30,7 +31,6 @@ from serving.setup import (
     make_generation,
     publish_views,
     refuse_foreign_views,
-    refuse_other_log,
 )
 
 # What was published is chosen again: staged and published anew, or covered. The rest of the ledger keeps its meaning.
@@ -117,7 +117,7 @@ def _begin(engine: Engine, plan: Plan, restart: Restart) -> Generation:
 
 def _refuse_other_log(active: Generation, plan: Plan) -> None:
     """More partitions are taken in; fewer, or another topic of this name, are not the log that was archived."""
-    refuse_other_log(active, plan.topic_id, min(active.partitions, len(plan.starts)))
+    refuse_other_log(active, replace(plan.found, partitions=min(active.partitions, len(plan.starts))))
 
 
 def _goes_on(connection: Connection, begun: Generation, starts: Vector, restart: Restart) -> bool:

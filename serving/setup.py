@@ -18,7 +18,9 @@ from sqlalchemy.schema import CreateTable
 from pipeline.definition import Source, View
 from pipeline.errors import Refused
 from pipeline.fingerprints import describe_source, describe_view, source_fingerprint, view_fingerprint
+from pipeline.generation import refuse_other_log
 from pipeline.handover import Generation, Vector
+from pipeline.log import TopicDescription
 from serving import tables
 from serving.arrow_copy import quote
 from serving.connection import patiently, transaction
@@ -43,6 +45,11 @@ class Plan:
             if view.source != self.source:
                 raise ValueError(f"view {view.name} has another source than topic {self.source.topic}")
 
+    @property
+    def found(self) -> TopicDescription:
+        """The topic; without configs, which are looked at where the plan is made."""
+        return TopicDescription(self.source.topic, len(self.starts), self.topic_id)
+
 
 def install(engine: Engine, plans: Sequence[Plan]) -> list[Generation]:
     """Make what is missing; the active generation of each plan. Refused, changing nothing, when a plan differs from it."""
@@ -61,7 +68,7 @@ def _install(engine: Engine, plans: Sequence[Plan]) -> list[Generation]:
                 refuse_foreign_views(connection, plan)
                 generation = make_generation(connection, plan, free_number(connection, plan), plan.starts, "active")
             else:
-                refuse_other_topic(generation, plan)
+                refuse_other_log(generation, plan.found)
                 refuse_other_definition(connection, generation, plan.source, plan.views)
             publish_views(connection, plan.views, generation.number)
             found.append(generation)
@@ -202,27 +209,6 @@ def refuse_foreign_views(connection: Connection, plan: Plan) -> None:
         raise Refused(
             f"serving.{found.view} answers for topic {found.topic}; to give it to topic {plan.source.topic}, first take it out of"
             f" the views of {found.topic} and run `watershed init --rebuild`, or rename one of the two"
-        )
-
-
-def refuse_other_topic(generation: Generation, plan: Plan) -> None:
-    """Refused unless the topic is the one the generation was made for, with as many partitions."""
-    refuse_other_log(generation, plan.topic_id, len(plan.starts))
-
-
-def refuse_other_log(generation: Generation, topic_id: str, partitions: int) -> None:
-    """Offsets mean the records of one topic with its partitions; of another they mean nothing. Names the command that repairs it."""
-    topic = generation.topic
-    if topic_id != generation.topic_id:
-        raise Refused(
-            f"topic {topic} was deleted and created again: its id is {topic_id}, and was {generation.topic_id} at"
-            f" set-up, so the offsets on record are not its own; `watershed init --rebuild --accept-loss` starts over from the new"
-            f" topic and keeps what was archived of the old one in the lake (without --accept-loss it only says what that means)"
-        )
-    if partitions != generation.partitions:
-        raise Refused(
-            f"topic {topic} has {partitions} partitions, and was set up with {generation.partitions}: with another number,"
-            f" keys move between partitions and their duplicates are not seen; `watershed init --rebuild` takes the new ones in"
         )
 
 

@@ -18,7 +18,7 @@ from pipeline.errors import LogError
 from pipeline.kafka_client import CONSUMER_CONFIG, explained, open_client, positions, watch_fetches
 from pipeline.kafka_fetch import fit, take
 from pipeline.kafka_log import KafkaLog
-from pipeline.log import MAX_RECORDS, Block, MissingTopic, TopicRecreated, Unreachable, joined
+from pipeline.log import MAX_RECORDS, Block, MissingTopic, Unreachable, joined, refuse_recreated
 
 log = structlog.get_logger("speed")
 
@@ -298,8 +298,5 @@ class LiveConsumer:
                 continue
             self._missing_since.pop(topic, None)
             found = str(self._cluster.topic_id(topic) or "")
-            if found and self._topic_ids.setdefault(topic, found) != found:
-                raise TopicRecreated(
-                    f"topic {topic!r} was deleted and made anew (its id was {self._topic_ids[topic]}, is {found}): "
-                    f"`watershed init --rebuild --accept-loss` starts over from the new topic"
-                )
+            if found:
+                refuse_recreated(topic, found, self._topic_ids.setdefault(topic, found))

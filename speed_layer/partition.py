@@ -19,6 +19,7 @@ from pipeline.definition import Source, View
 from pipeline.errors import Refused
 from pipeline.fingerprints import source_fingerprint
 from pipeline.fold import columns_of, fold
+from pipeline.generation import refuse_other_log
 from pipeline.handover import (
     Claim,
     Commit,
@@ -37,7 +38,7 @@ from pipeline.handover import (
 )
 from pipeline.ingest import Ingest
 from pipeline.lake import Lake
-from pipeline.log import Block, Log, TopicRecreated, refuse_regrown
+from pipeline.log import Block, Log, refuse_regrown
 from pipeline.stages import stage
 from speed_layer.memory import SegmentStates
 from speed_layer.snapshots import Snapshots
@@ -188,18 +189,7 @@ class PartitionWork:
 
     def _check_topic(self, claim: Claim) -> None:
         """A topic made anew may well have a record at this position; it is another one."""
-        log, mine = self.parts.log, self.parts.generation
-        found = log.topic_id(claim.topic)
-        if found != mine.topic_id:
-            raise TopicRecreated(
-                f"topic {claim.topic} was deleted and made anew (id {found!r}, was {mine.topic_id!r}): its offsets mean other records"
-                f" now; `watershed init --rebuild --accept-loss` starts over from the new topic"
-            )
-        if (partitions := log.partitions(claim.topic)) != mine.partitions:
-            raise Refused(
-                f"topic {claim.topic} has {partitions} partitions, and {mine.partitions} when it was set up: a key may now be in two"
-                f" partitions; `watershed init --rebuild` takes the new ones in"
-            )
+        refuse_other_log(self.parts.generation, self.parts.log.describe(claim.topic))
 
     def _check_witness(self, claim: Claim) -> None:
         if claim.witness is not None:

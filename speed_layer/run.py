@@ -16,6 +16,7 @@ from rich.table import Table
 from pipeline.allocation import reuse_memory
 from pipeline.crash import crash_points
 from pipeline.errors import LakeError
+from pipeline.generation import refuse_other_log
 from pipeline.handover import Generation
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
@@ -23,7 +24,7 @@ from pipeline.log import Unreachable
 from pipeline.settings import Settings, by_source
 from pipeline.stages import totals
 from serving.connection import StoreUnavailable, engine
-from serving.setup import refuse_other_log, require
+from serving.setup import require
 from serving.speed_store import PostgresSpeedStore
 from speed_layer.consumer import LiveConsumer
 from speed_layer.metrics import serve
@@ -69,8 +70,7 @@ def _caught_up(log: KafkaLog, store: PostgresSpeedStore, generations: list[Gener
     Refused for a topic that is another one: its positions may well be beyond the end, with nothing left to take over.
     """
     for g in generations:
-        found = log.describe(g.topic)
-        refuse_other_log(g, found.topic_id, found.partitions)
+        refuse_other_log(g, log.describe(g.topic))
     ends = {g.topic: log.end_offsets(g.topic) for g in generations}
     return lambda: all(row.position >= ends[g.topic][row.partition] for g in generations for row in store.leases(g))
 

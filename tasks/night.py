@@ -15,6 +15,7 @@ from pipeline import layout
 from pipeline.definition import Source, View
 from pipeline.errors import LakeError, Refused, StoreError
 from pipeline.fingerprints import source_fingerprint, view_fingerprint
+from pipeline.generation import refuse_other_log
 from pipeline.handover import Counts, CrashPoints, Cut, Generation, NightStore, NoCrash, ViewCounts, Witness
 from pipeline.lake import Lake, Manifest
 from pipeline.log import Log, refuse_regrown
@@ -73,21 +74,7 @@ class Night:
 
     def check_topic(self) -> None:
         """Refuse a topic that is not the one this generation was made for."""
-        found = self.log.describe(self.source.topic)
-        if found.topic_id != self.generation.topic_id:
-            raise Refused(
-                f"topic {self.source.topic} was deleted and made anew (id {found.topic_id!r}, was {self.generation.topic_id!r}):"
-                f" its offsets mean other records now; `watershed init --rebuild --accept-loss` starts over from the new topic"
-            )
-        if found.partitions != self.generation.partitions:
-            raise Refused(
-                f"topic {self.source.topic} has {found.partitions} partitions, and {self.generation.partitions} when it was set up:"
-                f" a key may now be in two partitions; `watershed init --rebuild` takes the new ones in"
-            )
-        if found.compacted:
-            raise Refused(
-                f"topic {self.source.topic} is compacted, so its log cannot be read again as it was; set cleanup.policy=delete"
-            )
+        refuse_other_log(self.generation, self.log.describe(self.source.topic))
 
     def cut(self, number: int) -> Cut:
         """The cut of that number, as it is now."""

@@ -14,7 +14,7 @@ from pipeline.fingerprints import source_fingerprint, view_fingerprint
 from pipeline.handover import Generation
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Manifest
-from pipeline.log import MissingTopic
+from pipeline.log import MissingTopic, recreated, refuse_compacted
 from pipeline.settings import by_source
 from serving.connection import transaction
 from serving.generations import active_generation
@@ -37,10 +37,7 @@ def plan_of(log: KafkaLog, views: tuple[View, ...], partitions: int, say: Say) -
         log.create_topic(source.topic, partitions)
         found = log.describe(source.topic)
         say(f"made topic {source.topic} with {found.partitions} partitions")
-    if found.compacted:
-        raise Refused(
-            f"topic {source.topic} is compacted, so its log cannot be read again as it was; set cleanup.policy=delete on it"
-        )
+    refuse_compacted(found)
     return Plan(source, found.topic_id, tuple(log.start_offsets(source.topic)), views)
 
 
@@ -127,8 +124,8 @@ def _loss(plan: Plan, night: Night, damage: Damage) -> str:
     topic = plan.source.topic
     if damage.recreated:
         return (
-            f"topic {topic} was deleted and made anew (id {plan.topic_id}, was {night.generation.topic_id}): its offsets mean other"
-            f" records, so the answer starts over at the new topic's start. {damage.archived:,} archived records and {damage.served:,}"
+            f"{recreated(topic, plan.topic_id, night.generation.topic_id)}, so the answer starts over at the new topic's start."
+            f" {damage.archived:,} archived records and {damage.served:,}"
             f" that only the speed layer had counted are no part of it any more; the archived ones stay in the lake"
         )
     return f"topic {topic}: " + "; ".join(map(str, damage.gaps))

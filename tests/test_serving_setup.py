@@ -13,6 +13,7 @@ from sqlalchemy.engine import Engine
 from pipeline import Between, Count, Max, Scale, Source, Sum, View, tumbling
 from pipeline.errors import Refused, StoreError
 from pipeline.handover import Committed, Fenced
+from pipeline.log import Repartitioned, TopicRecreated
 from serving.connection import transaction
 from serving.night_store import PostgresNightStore
 from serving.rebuild import activate, begin_generation
@@ -186,11 +187,11 @@ def test_a_changed_source_is_named_once(engine: Engine) -> None:
 
 def test_another_topic_under_the_same_name_is_refused(engine: Engine) -> None:
     install(engine, [plan()])
-    with pytest.raises(Refused, match="topic payments was deleted and created again: its id is id-2, and was id-1"):
+    with pytest.raises(TopicRecreated, match=r"payments was deleted and made anew \(id 'id-2', was 'id-1'\): .*--accept-loss"):
         install(engine, [plan(topic_id="id-2")])
-    with pytest.raises(Refused, match="topic payments has 3 partitions, and was set up with 2"):
+    with pytest.raises(Repartitioned, match=r"topic payments has 3 partitions, and 2 when it was set up: .*init --rebuild"):
         install(engine, [plan((0, 0, 0))])
-    with pytest.raises(Refused, match="was deleted and created again"):
+    with pytest.raises(Refused, match="was deleted and made anew"):
         begin_generation(engine, plan(topic_id="id-2", views=CHANGED))
 
 
