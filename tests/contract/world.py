@@ -34,9 +34,9 @@ from pipeline import (
 from pipeline.aggregates.base import Rows
 from pipeline.arrays import chunk
 from pipeline.handover import Claim, Commit, Counts, Staged, Vector, ViewCounts
+from pipeline.replacement import Plan
 from pipeline.states import group_columns, members, present, state_of, state_schema
 from serving.connection import engine, transaction
-from serving.setup import Plan
 from serving.tables import SCHEMAS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
