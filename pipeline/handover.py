@@ -7,6 +7,8 @@ or above the visible cut are live. Every method of a store below is one transact
 store (the simulation does) runs the same protocol.
 """
 
+import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -97,8 +99,9 @@ class Claim:
 class Commit:
     """The work on [claim.position, end): the changed states of claim.segment, per view, and the counts of this range alone.
 
-    `states` maps each view's name to a table of key columns, window_start and state fields (pipeline.fold.state_schema), one row
-    per changed group; `watermark_ms` is the running maximum of record timestamps (-1: none yet).
+    `states` maps each view's name to a table of key columns, window_start and state fields (pipeline.states.state_schema), one row
+    per changed group; `watermark_ms` is the running maximum of record timestamps (-1: none yet). If it lands, the lease holds for
+    `lease_s` more seconds at least: a renewal passes over rows that a commit has locked.
     """
 
     claim: Claim
@@ -108,6 +111,7 @@ class Commit:
     view_counts: Mapping[str, ViewCounts]
     watermark_ms: int = -1
     witness: Witness | None = None
+    lease_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,7 @@ class SpeedStore(Protocol):
         """Take a free or expired lease: raises the epoch, draws a new owner. None when somebody holds it."""
 
     def renew(self, claims: Sequence[Claim], lease_s: float) -> set[UUID]:
-        """Prolong; return the owners that still hold theirs."""
+        """Prolong; return the owners that still hold theirs. A row that a commit has locked is left as it is, and counts as held."""
 
     def release(self, claim: Claim) -> None:
         """Let go after drain and commit; a no-op when it is not ours any more."""
@@ -284,11 +288,30 @@ class OperatorStore(Protocol):
 
 
 class Clock(Protocol):
-    """Time, for leases and progress; the simulation brings its own."""
+    """A worker's own time, for when to look at leases and when to commit. No safety rests on it: leases run out by the arbiter's clock."""
 
-    def monotonic(self) -> float: ...
+    def monotonic(self) -> float:
+        """Seconds since some moment; never less than before."""
 
-    def sleep(self, seconds: float) -> None: ...
+    def time(self) -> float:
+        """Seconds since 1970, to be held against the timestamps of records; may jump."""
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait until `event` is set, for so many seconds at most; whether it is set."""
+
+
+@dataclass(frozen=True)
+class SystemClock:
+    """Production's clock: this machine's."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def time(self) -> float:
+        return time.time()
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        return event.wait(seconds)
 
 
 class CrashPoints(Protocol):
@@ -325,6 +348,7 @@ __all__ = [
     "SpeedStore",
     "Split",
     "Staged",
+    "SystemClock",
     "Vector",
     "ViewCounts",
     "Witness",
