@@ -5,9 +5,10 @@
 A View says f once; both layers compile it from this value and from nothing else.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +24,19 @@ from pipeline.types import ColumnType
 
 MICROSECOND = timedelta(microseconds=1)
 RESERVED = {"window_start", "batch", "partition", "segment"}
+
+
+class _Compared:
+    """Equal by `_same()`, which a class gives where the fields themselves cannot be compared (an Expression's == raises)."""
+
+    def _same(self) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        return self._same() == other._same() if isinstance(other, type(self)) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._same())
 
 
 @dataclass(frozen=True)
@@ -44,7 +58,7 @@ def tumbling(*, days: int = 0, hours: int = 0, minutes: int = 0, seconds: int = 
 
 
 @dataclass(frozen=True, eq=False)
-class Derived:
+class Derived(_Compared):
     """A column computed from one record: a pyarrow.compute expression and the type that its result is rounded to.
 
     `type` is Scale(n) for a decimal (the exact float rounded half-even), or int, float, str, bool, date, datetime. A result that
@@ -69,15 +83,9 @@ class Derived:
     def _same(self) -> tuple[Any, ...]:
         return (self.tree, self.column_type)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Derived) and self._same() == other._same()
-
-    def __hash__(self) -> int:
-        return hash(self._same())
-
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class Source(_Compared):
     """One topic of events and what makes a record of it valid; one Source per topic.
 
     `key`, `event_time` (datetime) and `identity` (str or int) name columns that are never null. Two valid records of one partition
@@ -95,8 +103,6 @@ class Source:
     identity_horizon: timedelta = timedelta(days=7)
 
     def __post_init__(self) -> None:
-        import re
-
         if not isinstance(self.topic, str) or not re.fullmatch(r"[a-zA-Z0-9._-]{1,200}", self.topic) or set(self.topic) == {"."}:
             raise DefinitionError(f"Source: topic {self.topic!r} is no topic name; allowed are letters, digits, '.', '_' and '-'")
         for role, kinds in (("key", None), ("event_time", ("datetime",)), ("identity", ("str", "int"))):
@@ -124,15 +130,9 @@ class Source:
     def _same(self) -> tuple[Any, ...]:  # the record's columns, not its class: cloudpickle may make that anew
         return (self.topic, self.columns, self.key, self.event_time, self.identity, self.horizon_ms)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Source) and self._same() == other._same()
-
-    def __hash__(self) -> int:
-        return hash(self._same())
-
 
 @dataclass(frozen=True, eq=False)
-class View:
+class View(_Compared):
     """An aggregated view: SELECT key, window_start, aggregates FROM source [derive] [WHERE] GROUP BY key, window.
 
     A null `where` drops the record, as SQL does. Key columns are never null: a derived key that comes out null rejects the record
@@ -179,19 +179,18 @@ class View:
             self.where_tree,
         )
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, View) and self._same() == other._same()
-
-    def __hash__(self) -> int:
-        return hash(self._same())
-
     def __reduce__(self) -> tuple[Any, ...]:  # a mappingproxy does not pickle; Dask needs views to
         given = (self.name, self.source, self.key, self.window, dict(self.aggregates), dict(self.derive), self.where)
         return View, given
 
 
+def _entering(type: ColumnType) -> str:
+    """The kind as which a column enters expressions."""
+    return "float" if type.kind == "decimal" else type.kind
+
+
 def _readable(view: View) -> dict[str, str]:
-    return {c.name: ("float" if c.type.kind == "decimal" else c.type.kind) for c in view.source.columns}
+    return {c.name: _entering(c.type) for c in view.source.columns}
 
 
 def _check_derived(view: View, what: str) -> None:
@@ -212,9 +211,7 @@ def _check_where(view: View, what: str) -> None:
     if view.where is None:
         return
     object.__setattr__(view, "where_tree", parse(view.where, f"{what}: where"))
-    readable = _readable(view) | {
-        name: ("float" if d.column_type.kind == "decimal" else d.column_type.kind) for name, d in view.derive.items()
-    }
+    readable = _readable(view) | {name: _entering(d.column_type) for name, d in view.derive.items()}
     assert view.where_tree is not None
     kind = kind_of(view.where_tree, readable, f"{what}: where")
     if kind != "bool":
@@ -270,4 +267,4 @@ def reads(view: View) -> frozenset[str]:
     return frozenset(used) & {c.name for c in view.source.columns}
 
 
-__all__ = ["Derived", "MICROSECOND", "Source", "Tumbling", "View", "datetime", "reads", "tumbling"]
+__all__ = ["Derived", "MICROSECOND", "Source", "Tumbling", "View", "reads", "tumbling"]
