@@ -1,4 +1,4 @@
-"""What a user declares: Source, View, Derived, tumbling. Frozen values, checked when they are constructed.
+"""What a user declares: Source, View, Derived. Frozen values, checked when they are constructed.
 
     equal definitions  <=>  equal canonical forms  <=>  equal fingerprints (of one version of the kernels)
 
@@ -21,8 +21,8 @@ from pipeline.errors import DefinitionError, did_you_mean
 from pipeline.expressions import Node, fields, kind_of, parse
 from pipeline.record import PYTHON_TYPES, Column, check_name, column_named, columns
 from pipeline.types import ColumnType
+from pipeline.window import WINDOWS, Window
 
-MICROSECOND = timedelta(microseconds=1)
 RESERVED = {"window_start", "batch", "partition", "segment"}
 
 
@@ -37,24 +37,6 @@ class _Compared:
 
     def __hash__(self) -> int:
         return hash(self._same())
-
-
-@dataclass(frozen=True)
-class Tumbling:
-    """Windows [k * size_us, (k + 1) * size_us) since 1970-01-01T00:00Z, for every whole k; an event is in exactly one."""
-
-    size_us: int
-
-    def __str__(self) -> str:
-        return f"tumbling({timedelta(microseconds=self.size_us)})"
-
-
-def tumbling(*, days: int = 0, hours: int = 0, minutes: int = 0, seconds: int = 0) -> Tumbling:
-    """Half-open windows of a fixed length, aligned to 1970-01-01T00:00Z (so a week begins on a Thursday); 1 s to 366 days."""
-    size = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    if not timedelta(seconds=1) <= size <= timedelta(days=366) or size % timedelta(seconds=1):
-        raise DefinitionError(f"tumbling({size}): allowed are whole seconds from 1 second to 366 days")
-    return Tumbling(size // MICROSECOND)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +124,7 @@ class View(_Compared):
     name: str
     source: Source
     key: tuple[str, ...]
-    window: Tumbling
+    window: Window
     aggregates: Mapping[str, Aggregate]
     derive: Mapping[str, Derived] = field(default_factory=dict)
     where: pc.Expression | None = None
@@ -153,7 +135,7 @@ class View(_Compared):
         what = f"View({self.name})"
         if not isinstance(self.source, Source):
             raise DefinitionError(f"{what}: source={self.source!r} is no Source")
-        if not isinstance(self.window, Tumbling):
+        if not isinstance(self.window, WINDOWS):
             raise DefinitionError(f"{what}: window={self.window!r}; allowed is tumbling(hours=1) and the like")
         object.__setattr__(self, "derive", MappingProxyType(dict(self.derive)))
         object.__setattr__(self, "aggregates", MappingProxyType(dict(self.aggregates)))
@@ -265,6 +247,3 @@ def reads(view: View) -> frozenset[str]:
     trees = [d.tree for d in view.derive.values()] + ([view.where_tree] if view.where_tree else [])
     used |= {name for tree in trees for name in fields(tree)}
     return frozenset(used) & {c.name for c in view.source.columns}
-
-
-__all__ = ["Derived", "MICROSECOND", "Source", "Tumbling", "View", "reads", "tumbling"]
