@@ -33,7 +33,8 @@ class Commit:
 
     `states` maps each view's name to a table of key columns, window_start and state fields
     (pipeline.states.state_schema), one row per changed group; `watermark_ms` is the running maximum of record timestamps
-    (-1: none yet).
+    (-1: none yet). If it lands, the lease holds for `lease_s` more seconds at least: a renewal passes over rows that a
+    commit has locked.
     """
 
     claim: Claim
@@ -43,6 +44,7 @@ class Commit:
     view_counts: Mapping[str, ViewCounts]
     watermark_ms: int = -1
     witness: Witness | None = None
+    lease_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
-"""What a user declares: Source, View, Derived, tumbling. Frozen values, checked when they are constructed.
+"""What a user declares: Source, View, Derived. Frozen values, checked when they are constructed.
 
     equal definitions  <=>  equal canonical forms  <=>  equal fingerprints (of one version of the kernels)
 
 A View says f once; both layers compile it from this value and from nothing else.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -20,31 +21,26 @@ from pipeline.errors import DefinitionError, did_you_mean
 from pipeline.expressions import Node, fields, kind_of, parse
 from pipeline.record import PYTHON_TYPES, Column, check_name, column_named, columns
 from pipeline.types import ColumnType
+from pipeline.window import WINDOWS, Window
 
-MICROSECOND = timedelta(microseconds=1)
 RESERVED = {"window_start", "batch", "partition", "segment"}
 
 
-@dataclass(frozen=True)
-class Tumbling:
-    """Windows [k * size_us, (k + 1) * size_us) since 1970-01-01T00:00Z, for every whole k; an event is in exactly one."""
+class _Compared:
+    """Equal by `_same()`, which a class gives where the fields themselves cannot be compared (an Expression's == raises)."""
 
-    size_us: int
+    def _same(self) -> tuple[Any, ...]:
+        raise NotImplementedError
 
-    def __str__(self) -> str:
-        return f"tumbling({timedelta(microseconds=self.size_us)})"
+    def __eq__(self, other: object) -> bool:
+        return self._same() == other._same() if isinstance(other, type(self)) else NotImplemented
 
-
-def tumbling(*, days: int = 0, hours: int = 0, minutes: int = 0, seconds: int = 0) -> Tumbling:
-    """Half-open windows of a fixed length, aligned to 1970-01-01T00:00Z (so a week begins on a Thursday); 1 s to 366 days."""
-    size = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    if not timedelta(seconds=1) <= size <= timedelta(days=366) or size % timedelta(seconds=1):
-        raise DefinitionError(f"tumbling({size}): allowed are whole seconds from 1 second to 366 days")
-    return Tumbling(size // MICROSECOND)
+    def __hash__(self) -> int:
+        return hash(self._same())
 
 
 @dataclass(frozen=True, eq=False)
-class Derived:
+class Derived(_Compared):
     """A column computed from one record: a pyarrow.compute expression and the type that its result is rounded to.
 
     `type` is Scale(n) for a decimal (the exact float rounded half-even), or int, float, str, bool, date, datetime. A result that
@@ -69,15 +65,9 @@ class Derived:
     def _same(self) -> tuple[Any, ...]:
         return (self.tree, self.column_type)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Derived) and self._same() == other._same()
-
-    def __hash__(self) -> int:
-        return hash(self._same())
-
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class Source(_Compared):
     """One topic of events and what makes a record of it valid; one Source per topic.
 
     `key`, `event_time` (datetime) and `identity` (str or int) name columns that are never null. Two valid records of one partition
@@ -95,8 +85,6 @@ class Source:
     identity_horizon: timedelta = timedelta(days=7)
 
     def __post_init__(self) -> None:
-        import re
-
         if not isinstance(self.topic, str) or not re.fullmatch(r"[a-zA-Z0-9._-]{1,200}", self.topic) or set(self.topic) == {"."}:
             raise DefinitionError(f"Source: topic {self.topic!r} is no topic name; allowed are letters, digits, '.', '_' and '-'")
         for role, kinds in (("key", None), ("event_time", ("datetime",)), ("identity", ("str", "int"))):
@@ -124,15 +112,9 @@ class Source:
     def _same(self) -> tuple[Any, ...]:  # the record's columns, not its class: cloudpickle may make that anew
         return (self.topic, self.columns, self.key, self.event_time, self.identity, self.horizon_ms)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Source) and self._same() == other._same()
-
-    def __hash__(self) -> int:
-        return hash(self._same())
-
 
 @dataclass(frozen=True, eq=False)
-class View:
+class View(_Compared):
     """An aggregated view: SELECT key, window_start, aggregates FROM source [derive] [WHERE] GROUP BY key, window.
 
     A null `where` drops the record, as SQL does. Key columns are never null: a derived key that comes out null rejects the record
@@ -142,7 +124,7 @@ class View:
     name: str
     source: Source
     key: tuple[str, ...]
-    window: Tumbling
+    window: Window
     aggregates: Mapping[str, Aggregate]
     derive: Mapping[str, Derived] = field(default_factory=dict)
     where: pc.Expression | None = None
@@ -153,7 +135,7 @@ class View:
         what = f"View({self.name})"
         if not isinstance(self.source, Source):
             raise DefinitionError(f"{what}: source={self.source!r} is no Source")
-        if not isinstance(self.window, Tumbling):
+        if not isinstance(self.window, WINDOWS):
             raise DefinitionError(f"{what}: window={self.window!r}; allowed is tumbling(hours=1) and the like")
         object.__setattr__(self, "derive", MappingProxyType(dict(self.derive)))
         object.__setattr__(self, "aggregates", MappingProxyType(dict(self.aggregates)))
@@ -179,19 +161,18 @@ class View:
             self.where_tree,
         )
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, View) and self._same() == other._same()
-
-    def __hash__(self) -> int:
-        return hash(self._same())
-
     def __reduce__(self) -> tuple[Any, ...]:  # a mappingproxy does not pickle; Dask needs views to
         given = (self.name, self.source, self.key, self.window, dict(self.aggregates), dict(self.derive), self.where)
         return View, given
 
 
+def _entering(type: ColumnType) -> str:
+    """The kind as which a column enters expressions."""
+    return "float" if type.kind == "decimal" else type.kind
+
+
 def _readable(view: View) -> dict[str, str]:
-    return {c.name: ("float" if c.type.kind == "decimal" else c.type.kind) for c in view.source.columns}
+    return {c.name: _entering(c.type) for c in view.source.columns}
 
 
 def _check_derived(view: View, what: str) -> None:
@@ -212,9 +193,7 @@ def _check_where(view: View, what: str) -> None:
     if view.where is None:
         return
     object.__setattr__(view, "where_tree", parse(view.where, f"{what}: where"))
-    readable = _readable(view) | {
-        name: ("float" if d.column_type.kind == "decimal" else d.column_type.kind) for name, d in view.derive.items()
-    }
+    readable = _readable(view) | {name: _entering(d.column_type) for name, d in view.derive.items()}
     assert view.where_tree is not None
     kind = kind_of(view.where_tree, readable, f"{what}: where")
     if kind != "bool":
@@ -268,6 +247,3 @@ def reads(view: View) -> frozenset[str]:
     trees = [d.tree for d in view.derive.values()] + ([view.where_tree] if view.where_tree else [])
     used |= {name for tree in trees for name in fields(tree)}
     return frozenset(used) & {c.name for c in view.source.columns}
-
-
-__all__ = ["Derived", "MICROSECOND", "Source", "Tumbling", "View", "datetime", "reads", "tumbling"]

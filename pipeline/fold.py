@@ -132,15 +132,15 @@ def _key_bytes(view: View, columns: dict[str, pa.Array], rows: int) -> np.ndarra
 
 def _lift(view: View, columns: dict[str, pa.Array]) -> pa.Table:
     times = codes(columns[view.source.event_time], TIME)
-    window = times // view.window.size_us
-    number, first = number_rows([(columns[name], view.types[name]) for name in view.key], window)
+    pane = view.window.pane(times)
+    number, first = number_rows([(columns[name], view.types[name]) for name in view.key], pane)
     if _is_ordered(view):
         partition, offset = codes(columns[PARTITION], INT), codes(columns[OFFSET], INT)
     else:
         partition = offset = np.zeros(len(times), np.int64)
     chosen = pa.array(first, pa.int64())
     arrays = [plain(columns[name].take(chosen)) for name in view.key]
-    arrays.append(pa.array(window[first] * view.window.size_us).cast(WINDOW_TYPE))
+    arrays.append(pa.array(view.window.start(pane[first])).cast(WINDOW_TYPE))
     for _, aggregate, type in members(view):
         rows = Rows(columns[aggregate.column] if aggregate.column else None, times, partition, offset)
         arrays += aggregate.lift(type, rows, number, len(first))

@@ -12,6 +12,8 @@ again. A retired generation is refused by leases, take, choose, stage, publish, 
 one is Fenced.
 """
 
+import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -75,7 +77,7 @@ class SpeedStore(Protocol):
     def renew(self, claims: Sequence[Claim], lease_s: float) -> set[UUID]:
         """Prolong to lease_s from now; the owners that still hold theirs. One that ran out and nobody took is held.
 
-        Waits for no row: one that a commit is changing counts as held and is prolonged the next time. Idempotent.
+        Waits for no row: one that a commit has locked is left to that commit, and counts as held. Idempotent.
         """
 
     def release(self, claim: Claim) -> None:
@@ -97,9 +99,10 @@ class SpeedStore(Protocol):
         """Move the position to work.end with its states and counts: Committed; or, changing nothing, Split or Fenced.
 
         It lands if and only if owner, epoch, position and segment are the claim's and no chosen cut is strictly inside
-        the range. Where the end is a chosen cut, the next segment begins there, in the same transaction. When it raises,
-        nobody knows whether it landed: throw away everything in memory (row, states, identities) and load it again. The
-        same commit sent twice lands once. ValueError when it moves nothing.
+        the range. Where the end is a chosen cut, the next segment begins there, in the same transaction. A commit that
+        lands prolongs the lease as Commit says. When it raises, nobody knows whether it landed: throw away everything in
+        memory (row, states, identities) and load it again. The same commit sent twice lands once. ValueError when it
+        moves nothing.
         """
 
 
@@ -200,11 +203,30 @@ class OperatorStore(Protocol):
 
 
 class Clock(Protocol):
-    """Time, for leases and progress; the simulation brings its own."""
+    """A worker's own time: when to look at leases, when to commit. No safety rests on it: leases go by the arbiter's."""
 
-    def monotonic(self) -> float: ...
+    def monotonic(self) -> float:
+        """Seconds since some moment; never less than before."""
 
-    def sleep(self, seconds: float) -> None: ...
+    def time(self) -> float:
+        """Seconds since 1970, to be held against the timestamps of records; may jump."""
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait until `event` is set, for so many seconds at most; whether it is set."""
+
+
+@dataclass(frozen=True)
+class SystemClock:
+    """Production's clock: this machine's."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def time(self) -> float:
+        return time.time()
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        return event.wait(seconds)
 
 
 class CrashPoints(Protocol):

@@ -98,7 +98,7 @@ def take(connection: Connection, generation: Generation, partition: int, worker:
 def renew(connection: Connection, claims: Sequence[Claim], lease_s: float) -> set[UUID]:
     """A lease that ran out and that nobody took is prolonged as well.
 
-    A row that a commit of ours holds is left for the next time: waiting for it would let the other leases run out.
+    A row that a commit of ours holds is left to that commit, which prolongs it as it lands: waiting would let the other leases run out.
     """
     owners = sa.bindparam("owners", [claim.owner for claim in claims], sa.ARRAY(sa.Uuid))
     connection.execute(RENEW.bindparams(owners), {"lease_s": lease_s})

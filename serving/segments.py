@@ -7,7 +7,6 @@ Until then the old ones are served. The states are copied before the first lock;
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +17,8 @@ from sqlalchemy.schema import CreateTable
 
 from pipeline.coverage import Untiled, check_tiling
 from pipeline.definition import View
-from pipeline.handover import Claim, Counts, Cut, Generation, ViewCounts, Witness
+from pipeline.handover import Claim, Generation, Witness
+from pipeline.replacement import Segment, Standing
 from pipeline.states import group_columns, state_fields
 from serving.arrow_copy import copy_in, quote
 from serving.connection import patiently, transaction
@@ -48,40 +48,16 @@ WHERE topic = :topic AND generation = :generation AND partition = :partition
 """)
 
 
-@dataclass
-class Segment:
-    """A refolded stretch [start, end) of one partition: its counts, and per view its counts and states."""
-
-    start: int
-    end: int
-    counts: Counts = field(default_factory=Counts)
-    view_counts: dict[str, ViewCounts] = field(default_factory=dict)
-    states: dict[str, pa.Table] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Standing:
-    """One partition at one instant: the visible cut, the position, and the chosen cuts at or above the visible one, rising."""
-
-    visible: Cut
-    cut: int
-    position: int
-    chosen: tuple[int, ...]
-
-
-class PostgresSegmentStore(PatientStore):
-    """See the module."""
+class PostgresRefoldStore(PatientStore):
+    """pipeline.replacement.RefoldStore on Postgres. `lock_timeout_s` bounds one try, `patience_s` all tries together."""
 
     def standing(self, generation: Generation, partition: int) -> Standing:
-        """How the partition stands now."""
         with transaction(self._engine, isolation="REPEATABLE READ") as connection:
             row = {**key_of(generation), "partition": partition}
             position = int(connection.execute(ROW, row).scalar_one())
             return _standing(connection, generation, partition, int(connection.execute(VISIBLE, row).scalar_one()), position)
 
     def seize(self, generation: Generation, partition: int, worker: str, lease_s: float) -> Claim:
-        """Take the lease from whoever holds it, for `lease_s`; a crash after it costs that much freshness and nothing else."""
-
         def call() -> Claim:
             with transaction(self._engine) as connection:
                 refuse_retired(connection, generation)
@@ -93,7 +69,6 @@ class PostgresSegmentStore(PatientStore):
         return patiently(call, patience_s=self._patience_s)
 
     def replace(self, generation: Generation, claim: Claim, number: int, new: Sequence[Segment]) -> bool:
-        """Let the new segments be the live ones, and let go; False, changing nothing, when the row or the visible batch has moved on."""
         return patiently(lambda: self._replace(generation, claim, number, new), patience_s=self._patience_s)
 
     def _replace(self, generation: Generation, claim: Claim, number: int, new: Sequence[Segment]) -> bool:

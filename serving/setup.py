@@ -8,7 +8,6 @@ for, unless the text of a view changed.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from difflib import unified_diff
 
 import sqlalchemy as sa
@@ -20,7 +19,7 @@ from pipeline.errors import Refused
 from pipeline.fingerprints import describe_source, describe_view, source_fingerprint, view_fingerprint
 from pipeline.generation import refuse_other_log
 from pipeline.handover import Generation, Vector
-from pipeline.log import TopicDescription
+from pipeline.replacement import Plan
 from serving import tables
 from serving.arrow_copy import quote
 from serving.connection import patiently, transaction
@@ -29,26 +28,6 @@ from serving.merge import COMMON_VIEWS, merged_view, support
 from serving.published_views import replace_view
 
 SETUP_LOCK = 0x57415445525348  # "WATERSH": one init, rebuild or activation at a time
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One source as loaded, its views, and its topic as found: the broker's id, and the log's start per partition."""
-
-    source: Source
-    topic_id: str
-    starts: Vector
-    views: tuple[View, ...]
-
-    def __post_init__(self) -> None:
-        for view in self.views:
-            if view.source != self.source:
-                raise ValueError(f"view {view.name} has another source than topic {self.source.topic}")
-
-    @property
-    def found(self) -> TopicDescription:
-        """The topic; without configs, which are looked at where the plan is made."""
-        return TopicDescription(self.source.topic, len(self.starts), self.topic_id)
 
 
 def install(engine: Engine, plans: Sequence[Plan]) -> list[Generation]:

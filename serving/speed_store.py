@@ -46,8 +46,10 @@ from serving.merge import relation
 from serving.tables import RECORD_COUNTS, VIEW_COUNTS, segment_views, segments, speed_table, state_columns, table_name
 
 # The first locking statement. `generations` is read by the statement's snapshot: retiring one also raises the epoch.
+# It prolongs the lease: RENEW skips rows that are locked, and with commits back to back it may find them so every time.
 ADVANCE = sa.text("""
 UPDATE ops.positions SET position = :end, position_at = clock_timestamp(),
+  lease_until = greatest(lease_until, clock_timestamp() + make_interval(secs => :lease_s)),
   watermark_ms = greatest(watermark_ms, :watermark_ms),
   witness_offset = coalesce(:witness_offset, witness_offset), witness_hash = coalesce(:witness_hash, witness_hash)
 WHERE topic = :topic AND generation = :generation AND partition = :partition
@@ -215,6 +217,7 @@ class PostgresSpeedStore:
             "start": claim.position,
             "segment": claim.segment,
             "end": work.end,
+            "lease_s": work.lease_s,
             "watermark_ms": work.watermark_ms,
             "witness_offset": witness.offset if witness else None,
             "witness_hash": witness.hash if witness else None,

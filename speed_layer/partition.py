@@ -40,8 +40,8 @@ from pipeline.ingest import Ingest
 from pipeline.lake import Lake
 from pipeline.log import Block, Log, refuse_regrown
 from pipeline.stages import stage
-from speed_layer.memory import SegmentStates
-from speed_layer.snapshots import Snapshots
+from speed_layer.identity_snapshots import Snapshots
+from speed_layer.segment_states import SegmentStates
 
 
 @dataclass(frozen=True)

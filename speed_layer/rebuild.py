@@ -17,16 +17,17 @@ from pipeline.definition import Source, View
 from pipeline.errors import DefinitionError, Refused, did_you_mean
 from pipeline.fingerprints import source_fingerprint
 from pipeline.fold import columns_of, combine, fold
-from pipeline.handover import Generation, ViewCounts
+from pipeline.handover import Generation, NightStore, ViewCounts
 from pipeline.ingest import Ingest
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.log import Log
 from pipeline.recompute import whole_log
+from pipeline.replacement import RefoldStore, Segment, Standing
 from pipeline.settings import Settings, by_source
 from serving.connection import engine
 from serving.night_store import PostgresNightStore
-from serving.segments import PostgresSegmentStore, Segment, Standing
+from serving.segments import PostgresRefoldStore
 from serving.setup import require
 
 NEAR = 20_000  # offsets that may be left to fold while nobody else can commit
@@ -84,11 +85,11 @@ class Refold:
         return self.segments
 
 
-class Rebuild:
-    """The rebuild of one source. `worker` is the name that holds the lease for a moment."""
+class SourceRefold:
+    """The refold of one source. `worker` is the name that holds the lease for a moment; everything it touches is an argument."""
 
     def __init__(
-        self, source: Source, views: Sequence[View], generation: Generation, store: PostgresSegmentStore, nights: PostgresNightStore,
+        self, source: Source, views: Sequence[View], generation: Generation, store: RefoldStore, nights: NightStore,
         log: Log, lake: Lake, *, from_start: bool = False, worker: str = "watershed rebuild",
     ) -> None:  # fmt: skip
         self.source, self.views, self.generation, self.store, self.nights = source, views, generation, store, nights
@@ -153,8 +154,8 @@ def rebuild(names: tuple[str, ...], from_start: bool, say: Say) -> None:
         if names and not any(v.name in names for v in mine):
             continue
         generation = require(database, mine[0].source, mine)
-        stores = PostgresSegmentStore(database, mine, crash=crash_points()), PostgresNightStore(database, mine)
-        work = Rebuild(mine[0].source, mine, generation, *stores, log, lake, from_start=from_start)
+        stores = PostgresRefoldStore(database, mine, crash=crash_points()), PostgresNightStore(database, mine)
+        work = SourceRefold(mine[0].source, mine, generation, *stores, log, lake, from_start=from_start)
         say(f"{topic}: refolding the real-time views {', '.join(v.name for v in mine)}, which share their segments")
         for partition in range(generation.partitions):
             standing, new = work.partition(partition)

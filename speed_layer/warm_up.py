@@ -11,7 +11,7 @@ from pipeline.definition import Source, View
 from pipeline.fold import columns_of, fold
 from pipeline.ingest import Ingest
 from pipeline.log import RAW_SCHEMA, Block
-from speed_layer.memory import SegmentStates
+from speed_layer.segment_states import SegmentStates
 
 
 def warm_up(source: Source, views: Sequence[View]) -> None:

@@ -22,11 +22,11 @@ from pipeline.errors import Refused
 from pipeline.handover import Claim, CrashPoints, Generation, NoCrash, SnapshotStore, SpeedStore
 from pipeline.lake import Lake
 from pipeline.log import Block, Log
+from speed_layer.assignment import moves
 from speed_layer.committing import Attempt, Commits, InCaller
+from speed_layer.fetch_ahead import COMMIT_ROWS, Reader, Reading, ends_of
+from speed_layer.identity_snapshots import SNAPSHOT_EVERY_S, SnapshotWriter
 from speed_layer.partition import PartitionWork, Parts
-from speed_layer.reading import COMMIT_ROWS, Reader, Reading, ends_of
-from speed_layer.sharing import moves
-from speed_layer.snapshots import SNAPSHOT_EVERY_S, SnapshotWriter
 from speed_layer.stats import Stats
 
 COMMIT_EVERY_S = 0.02

@@ -12,10 +12,8 @@ from pipeline import layout
 from pipeline.handover import Cut, Witness
 from pipeline.lake import ROW_GROUP, File, Manifest
 from pipeline.log import RAW_SCHEMA, holds_another, record_hash
-from serving.reading import counted_from, witnesses
-from serving.setup import Plan
+from pipeline.replacement import GenerationStore, Plan
 from tasks.archive import LOST, RAW
-from tasks.context import Context
 from tasks.night import Night
 
 
@@ -59,14 +57,14 @@ class Damage:
         return self.recreated or bool(self.gaps)
 
 
-def survey(parts: Context, night: Night, plan: Plan) -> Damage:
+def survey(store: GenerationStore, night: Night, plan: Plan) -> Damage:
     """Compare a topic as found with the generation in force."""
     active = night.generation
     ledger = night.store.ledger(active)
     keep, archived = _archived(night, ledger)
-    served = sum(counted_from(parts.engine, active, p, offset) for p, offset in enumerate(keep.offsets))
+    served = sum(store.counted_from(active, p, offset) for p, offset in enumerate(keep.offsets))
     recreated = plan.topic_id != active.topic_id or len(plan.starts) < active.partitions
-    gaps = () if recreated else tuple(_gaps(parts, night, plan, keep))
+    gaps = () if recreated else tuple(_gaps(store, night, plan, keep))
     added = 0 if recreated else len(plan.starts) - active.partitions
     return Damage(recreated, added, gaps, archived, served, keep.number, keep.offsets)
 
@@ -82,17 +80,17 @@ def _archived(night: Night, ledger: list[Cut]) -> tuple[Cut, int]:
     return last, records
 
 
-def _gaps(parts: Context, night: Night, plan: Plan, keep: Cut) -> list[Gap]:
+def _gaps(store: GenerationStore, night: Night, plan: Plan, keep: Cut) -> list[Gap]:
     topic, active = night.source.topic, night.generation
-    ends = parts.log.end_offsets(topic)
+    ends = night.log.end_offsets(topic)
     found = []
-    for p, (position, witness) in enumerate(witnesses(parts.engine, active)):
+    for p, (position, witness) in enumerate(store.progress(active)):
         start = keep.offsets[p]
         other = ends[p] < max(position, start) or _other_record(night, p, witness)
         regrown = other or _other_archive(night, p, keep)
         end = max(start, plan.starts[p])
         if regrown or end > start:
-            found.append(Gap(p, start, end, counted_from(parts.engine, active, p, start), regrown))
+            found.append(Gap(p, start, end, store.counted_from(active, p, start), regrown))
     return found
 
 

@@ -10,7 +10,6 @@ written when no later file can reach it: memory holds a round and the dates that
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import date
 from typing import Any
 
 import dask.config
@@ -32,7 +31,6 @@ WINDOW_DATE = "date"
 CHUNK_ROWS = 250_000  # clean rows that one Dask task folds
 ROUND_CHUNKS = max(16, 2 * (os.cpu_count() or 1))
 BATCH_ROWS = 100_000
-DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ class Sweep:
             self.rejected += [part.rejected] if part.rejected.num_rows else []
         for day, states in by_day(combine(self.view, [part.states for part in parts]), WINDOW_START):
             self._open[day] = combine(self.view, [self._open[day], states]) if day in self._open else states
-        self._close([day for day in self._open if after is None or last_date(self.view, day) < after])
+        self._close([day for day in self._open if after is None or self.view.window.last_date(day) < after])
 
     def _close(self, days: Sequence[str]) -> None:
         for day in sorted(days):
@@ -155,15 +153,6 @@ class Sweep:
         self._close(list(self._open))
         self._written += _compute(self._closed)
         return self._written
-
-
-def last_date(view: View, day: str) -> str:
-    """The last date of an event in a window that begins on `day`, at most."""
-    size_us = view.window.size_us
-    if DAY_US % size_us == 0:
-        return day
-    more = size_us // DAY_US - 1 if size_us % DAY_US == 0 else size_us // DAY_US + 1
-    return str(date.fromordinal(min(date.fromisoformat(day).toordinal() + more, date.max.toordinal())))
 
 
 def fold_files(view: View, lake: Lake, partition: int, files: Sequence[File], whole: bool = False) -> Part:

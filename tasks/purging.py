@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from pipeline import layout
 from pipeline.definition import View
-from pipeline.handover import Cut
+from pipeline.handover import Cut, OperatorStore
 from pipeline.lake import Lake
-from serving.connection import transaction
-from serving.generations import building_generation
+from pipeline.replacement import GenerationStore
 from serving.operator_store import PostgresOperatorStore
 from tasks.context import Context
 from tasks.night import Night
@@ -37,18 +36,21 @@ class Purged:
 
 
 def purge(parts: Context, topic: str, keep: int = KEEP) -> Purged:
-    """Purge one topic's active generation, Postgres first; what it did. Safe to kill and to run again."""
-    night = parts.night(topic)
-    store = PostgresOperatorStore(parts.engine, parts.views, crash=parts.crash)
+    """Purge one topic's active generation; what it did."""
+    return purge_source(parts.night(topic), PostgresOperatorStore(parts.engine, parts.views, crash=parts.crash), parts.generations, keep)
+
+
+def purge_source(night: Night, store: OperatorStore, generations: GenerationStore, keep: int = KEEP) -> Purged:
+    """Purge the generation of a night, the store first; what it did. Safe to kill and to run again."""
+    topic = night.source.topic
     marked = store.mark_purge(night.generation, keep)
-    parts.crash.reach("purge.marked")
+    night.crash.reach("purge.marked")
     if marked is not None:
         store.purge(night.generation, marked)
     ledger = night.store.ledger(night.generation)
     # What the mark kept, whatever was published since: a rollback may still return to it.
     oldest = min(c.number for c in ledger if c.status == "published")
-    with transaction(parts.engine) as connection:
-        rebuilding = building_generation(connection, topic) is not None
+    rebuilding = generations.building(topic) is not None
     files = 0 if rebuilding else purge_lake(night, ledger, oldest)  # a rebuild may read what this generation needs no more
     return Purged(topic, marked.batches if marked else (), files, oldest)
 

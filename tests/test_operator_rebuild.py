@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.errors import Refused
 from pipeline.handover import Counts, Fenced, ViewCounts
+from pipeline.replacement import Segment
 from serving.connection import transaction
-from serving.segments import PostgresSegmentStore, Segment
+from serving.segments import PostgresRefoldStore
 from tests.contract.store_world import LOGS
 from tests.contract.world import VIEWS, commit_of, connected, states
 from tests.test_operator_store import Operated
@@ -22,7 +23,7 @@ class Rebuilt(Operated):
 
     def __init__(self, engine: Any) -> None:
         super().__init__(engine)
-        self.segments = PostgresSegmentStore(engine, VIEWS, lock_timeout_s=0.2, patience_s=20)
+        self.segments = PostgresRefoldStore(engine, VIEWS, lock_timeout_s=0.2, patience_s=20)
 
     def damage(self) -> None:
         with transaction(self.engine) as connection:

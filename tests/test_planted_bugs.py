@@ -19,8 +19,8 @@ from sandbox.simulation.memory_speed import MemorySpeedStore
 from sandbox.simulation.memory_tables import Position
 from sandbox.simulation.play import play
 from sandbox.simulation.world import Sizes, Stores
-from speed_layer.memory import SegmentStates
 from speed_layer.partition import PartitionWork
+from speed_layer.segment_states import SegmentStates
 from tests.simulated import by_shop
 
 WITHIN = 500  # schedules

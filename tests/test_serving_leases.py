@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import StoreError
-from pipeline.handover import Claim, Commit, Committed, Counts, Fenced, Generation, ViewCounts, Witness
+from pipeline.handover import Claim, Commit, Committed, Counts, Fenced, Generation, Split, ViewCounts, Witness
 from serving.connection import transaction
 from tests.contract.store_world import D1, D2, D3, LOGS, World
 from tests.contract.world import (
@@ -46,6 +46,32 @@ def test_a_lease_is_held_until_it_runs_out(world: World) -> None:
     assert world.speed.leases(world.generation)[0].owner is None
     assert world.speed.reload(second) is None
     assert world.speed.commit(commit_of(second, LOGS[0], 1)) == Fenced()
+
+
+def test_a_commit_prolongs_the_lease_and_never_shortens_it(world: World) -> None:
+    claim = world.take(0, lease_s=0.0)
+    assert world.speed.leases(world.generation)[0].held is False
+    outcome = world.speed.commit(replace(commit_of(claim, LOGS[0], 3), lease_s=60.0))
+    assert isinstance(outcome, Committed) and world.speed.leases(world.generation)[0].held is True
+    assert world.speed.take(world.generation, 0, "v", 60) is None
+    outcome = world.speed.commit(replace(commit_of(outcome.claim, LOGS[0], 5), lease_s=0.0))
+    assert isinstance(outcome, Committed) and world.speed.take(world.generation, 0, "v", 60) is None
+
+
+def test_a_commit_that_is_refused_prolongs_nothing(world: World) -> None:
+    claim = world.take(0, lease_s=0.0)
+    world.night.choose(world.generation, D1, (3, 0))
+    assert world.speed.commit(replace(commit_of(claim, LOGS[0], 5), lease_s=60.0)) == Split(3)
+    assert world.speed.leases(world.generation)[0].held is False
+
+
+def test_a_lease_being_committed_counts_as_held(world: World) -> None:
+    """A renewal that comes while the row is locked waits for nobody, and tells no owner that his lease is gone."""
+    first, second = world.take(0, lease_s=0.0), world.take(1, lease_s=0.0)
+    with transaction(world.engine) as connection:
+        connection.exec_driver_sql("SELECT * FROM ops.positions WHERE partition = 0 FOR UPDATE")
+        assert world.speed.renew([first, second], 60) == {first.owner, second.owner}
+        assert [row.held for row in world.speed.leases(world.generation)] == [False, True]
 
 
 def test_a_lease_being_changed_is_skipped_not_waited_for(world: World) -> None:

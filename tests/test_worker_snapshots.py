@@ -26,8 +26,8 @@ from serving.connection import StoreUnavailable
 from serving.setup import require
 from serving.speed_store import PostgresSpeedStore
 from speed_layer.consumer import LiveConsumer
+from speed_layer.identity_snapshots import SnapshotWriter
 from speed_layer.partition import PartitionWork, Parts
-from speed_layer.snapshots import SnapshotWriter
 from speed_layer.worker import Worker
 from tests.system import System, wait_for
 

@@ -21,6 +21,7 @@ from pipeline.reference.json_text import Invalid
 from pipeline.reference.validation import record_of
 from pipeline.reference.values import EPOCH, epoch_us
 from pipeline.types import KEY_BYTES, ColumnType
+from pipeline.window import Tumbling, Window
 
 Record = tuple[int, int, bytes | None, bytes | None]  # offset, timestamp_ms (-1: none), key, value (None: tombstone)
 Key = tuple[Any, ...]
@@ -177,7 +178,7 @@ class _View:
 
     def _add(self, row: dict[str, Any], partition: int, offset: int) -> None:
         time: datetime = row[self.view.source.event_time]
-        key = (*(row[name] for name in self.view.key), window_start(time, self.view.window.size_us))
+        key = (*(row[name] for name in self.view.key), window_start(time, self.view.window))
         if key not in self._groups:
             self._groups[key] = {name: new_group(group, a, type) for name, a, type, group in self._aggregates}
         for name, aggregate, _, _ in self._aggregates:
@@ -190,9 +191,12 @@ def _kind(type: ColumnType) -> str:
     return "float" if type.kind == "decimal" else type.kind
 
 
-def window_start(time: datetime, size_us: int) -> datetime:
-    """The start of the window that `time` is in."""
-    return EPOCH + timedelta(microseconds=epoch_us(time) // size_us * size_us)
+def window_start(time: datetime, window: Window) -> datetime:
+    """The start of the window that `time` is in: spelled out here again, on purpose, since it judges the window's own arithmetic."""
+    match window:
+        case Tumbling(size_us=size_us):
+            return EPOCH + timedelta(microseconds=epoch_us(time) // size_us * size_us)
+    raise TypeError(f"the reference has no rule for {window}: give it one here, without calling the window's methods")
 
 
 def records_of(batch: pa.RecordBatch) -> Iterator[Record]:

@@ -20,8 +20,8 @@ from pipeline.log import Block
 from sandbox.simulation.memory_log import MemoryLog
 from serving.connection import StoreUnavailable
 from speed_layer.committing import Commits
-from speed_layer.reading import At
-from speed_layer.snapshots import Snapshots, SnapshotWriter
+from speed_layer.fetch_ahead import At
+from speed_layer.identity_snapshots import Snapshots, SnapshotWriter
 from speed_layer.worker import LEASE_S, Worker
 from tasks.night import Night
 
@@ -30,7 +30,7 @@ FEW = 4  # stops of the log that one poll returns at most
 
 
 class Reader:
-    """What a worker reads from: speed_layer.reading.Reader on the log in memory."""
+    """What a worker reads from: speed_layer.fetch_ahead.Reader on the log in memory."""
 
     def __init__(self, log: MemoryLog, rng: random.Random) -> None:
         self.log, self.rng = log, rng

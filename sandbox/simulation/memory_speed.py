@@ -176,6 +176,7 @@ class MemorySpeedStore:
         if cuts and cuts[0] < work.end:
             return Split(cuts[0])
         row.position = work.end
+        row.lease_until_s = max(row.lease_until_s, self.tables.now_s + work.lease_s)
         row.watermark_ms = max(row.watermark_ms, work.watermark_ms)
         row.witness = work.witness or row.witness
         if cuts:

@@ -23,6 +23,7 @@ POSTGRES_ALONE = {
     protocol.test_publish_refuses_segments_that_do_not_tile: "damages the tables in SQL",
     protocol.test_publish_waits_for_a_lock_only_so_long_and_tries_again: "locks",
     protocol.test_a_stopped_client_loses_its_locks: "locks",
+    leases.test_a_lease_being_committed_counts_as_held: "locks",
     leases.test_a_lease_being_changed_is_skipped_not_waited_for: "locks",
     leases.test_counts_add_up_across_layers: "asks serving.accounting; the simulation compares the counts after every transaction",
 }

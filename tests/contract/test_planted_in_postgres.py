@@ -20,6 +20,7 @@ from serving.ledger import key_of
 from serving.night_store import PostgresNightStore
 from serving.operator_store import PostgresOperatorStore
 from tests import test_operator_store as operating
+from tests import test_serving_leases as leasing
 from tests import test_serving_protocol as protocol
 from tests.contract.world import VIEWS, connected
 
@@ -106,6 +107,14 @@ BUGS = {
     "a commit that straddles a cut": Bug(
         without(speed_store, "CHOSEN_CUTS", "> :start AND c.offsets[:partition + 1] <= :end", "= :end AND :start >= 0"),
         protocol.test_a_commit_never_straddles_a_cut_chosen_after_it_was_begun,
+    ),
+    "a commit that does not prolong the lease": Bug(
+        without(speed_store, "ADVANCE", "secs => :lease_s", "secs => 0 * :lease_s"),
+        leasing.test_a_commit_prolongs_the_lease_and_never_shortens_it,
+    ),
+    "a commit that shortens the lease": Bug(
+        without(speed_store, "ADVANCE", "greatest(lease_until, clock_timestamp()", "(clock_timestamp()"),
+        leasing.test_a_commit_prolongs_the_lease_and_never_shortens_it,
     ),
     "the segment not changed when a position arrives exactly at a cut": Bug(
         without(speed_store, "OPEN_SEGMENT", "SET segment = position", "SET segment = segment"),

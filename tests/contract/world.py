@@ -34,9 +34,10 @@ from pipeline import (
 from pipeline.aggregates.base import Rows
 from pipeline.arrays import chunk
 from pipeline.handover import Claim, Commit, Counts, Staged, Vector, ViewCounts
+from pipeline.replacement import Plan
 from pipeline.states import group_columns, members, present, state_of, state_schema
+from pipeline.window import Tumbling
 from serving.connection import engine, transaction
-from serving.setup import Plan
 from serving.tables import SCHEMAS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -126,6 +127,7 @@ def event(partition: int, offset: int, account: str = "a", *, hour: int = 0, **m
 def group_of(view: View, one: Event) -> tuple[Any, ...]:
     """(key…, window_start) of an event."""
     us = (one.values["paid_at"] - EPOCH) // timedelta(microseconds=1)
+    assert isinstance(view.window, Tumbling)  # spelled out here: the contract holds stores to an answer of its own
     start = EPOCH + timedelta(microseconds=us - us % view.window.size_us)
     return (*(one.values[name] for name in view.key), start)
 

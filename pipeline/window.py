@@ -1,0 +1,82 @@
+"""Windows: how event times fall into panes, the stretches of event time that a view keeps a state for.
+
+    start(pane(t)) <= t < start(pane(t) + 1)        s <= t  =>  pane(s) <= pane(t)        pane(start(p)) = p
+
+Both layers ask a window for its panes and for nothing else, so a new kind of window is a class here. `pipeline.reference` spells each
+kind out again, on purpose: it is what this arithmetic is held to.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Protocol
+
+from pipeline.arrays import Ints
+from pipeline.errors import DefinitionError
+
+MICROSECOND = timedelta(microseconds=1)
+DAY_US = 86_400_000_000
+
+
+class Window(Protocol):
+    """A rule of panes: a frozen value that compares, hashes and pickles. A kind of window that views may have stands in WINDOWS.
+
+    Times are int64 microseconds since 1970-01-01T00:00Z, from TIME_MIN to TIME_MAX; panes are int64 numbers that mean nothing to others.
+    """
+
+    def pane(self, times_us: Ints) -> Ints:
+        """Called once for each block that is folded, with its event times: the number of each one's pane."""
+
+    def start(self, panes: Ints) -> Ints:
+        """Called with the panes that a block touches, each once: the first microsecond of each, which is its `window_start`.
+
+        The usual mistake: a start after an event of its pane; a date of the lake would then be written before all of it was folded.
+        """
+
+    def last_date(self, day: str) -> str:
+        """Called by a night that folds date by date: the last date (ISO, UTC) of an event in a pane that starts on `day`, at most.
+
+        A later date is allowed and costs memory: the night keeps `day` open until it has folded all events up to that date.
+        """
+
+    def canonical(self) -> str:
+        """Called for the view's fingerprint: equal if and only if the panes are. A change refuses everybody's data until a rebuild."""
+
+
+@dataclass(frozen=True)
+class Tumbling:
+    """Windows [k * size_us, (k + 1) * size_us) since 1970-01-01T00:00Z, for every whole k; an event is in exactly one."""
+
+    size_us: int
+
+    def pane(self, times_us: Ints) -> Ints:
+        """k, rounded down before 1970 too."""
+        return times_us // self.size_us
+
+    def start(self, panes: Ints) -> Ints:
+        """k * size_us."""
+        return panes * self.size_us
+
+    def last_date(self, day: str) -> str:
+        """`day` itself where windows never reach over midnight."""
+        if DAY_US % self.size_us == 0:
+            return day
+        more = self.size_us // DAY_US - 1 if self.size_us % DAY_US == 0 else self.size_us // DAY_US + 1
+        return str(date.fromordinal(min(date.fromisoformat(day).toordinal() + more, date.max.toordinal())))
+
+    def canonical(self) -> str:
+        """The size."""
+        return f"window_us {self.size_us}"
+
+    def __str__(self) -> str:
+        return f"tumbling({timedelta(microseconds=self.size_us)})"
+
+
+WINDOWS: tuple[type[Window], ...] = (Tumbling,)
+
+
+def tumbling(*, days: int = 0, hours: int = 0, minutes: int = 0, seconds: int = 0) -> Tumbling:
+    """Half-open windows of a fixed length, aligned to 1970-01-01T00:00Z (so a week begins on a Thursday); 1 s to 366 days."""
+    size = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    if not timedelta(seconds=1) <= size <= timedelta(days=366) or size % timedelta(seconds=1):
+        raise DefinitionError(f"tumbling({size}): allowed are whole seconds from 1 second to 366 days")
+    return Tumbling(size // MICROSECOND)
