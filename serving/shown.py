@@ -18,11 +18,11 @@ from pipeline.errors import DefinitionError, LogError, SettingsError, did_you_me
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.settings import Settings, by_source
-from serving.answers import PartitionStatus, Status
-from serving.answers import status as read_status
 from serving.audit.audit import Audit, Report
 from serving.generations.create import require
 from serving.postgres.connection import engine
+from serving.status import PartitionStatus, Status
+from serving.status import status as read_status
 
 
 def audit(

@@ -6,7 +6,7 @@ Invariant: a command that changed nothing says so, and one that is refused has c
 from collections.abc import Callable
 
 from pipeline.errors import Refused, WatershedError, did_you_mean
-from serving.answers import status
+from serving.status import status
 from serving.stores.operator import PostgresOperatorStore
 from tasks import purging
 from tasks.context import Context, context
