@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from pipeline.aggregates.base import Aggregate
+from pipeline.aggregates.base import Aggregate, Measure
 from pipeline.constraints import Scale
 from pipeline.errors import DefinitionError, did_you_mean
 from pipeline.expressions import Node, fields, kind_of, parse
@@ -150,6 +150,11 @@ class View(_Compared):
         own = {c.name: c.type for c in self.source.columns}
         return MappingProxyType(own | {name: d.column_type for name, d in self.derive.items()})
 
+    @cached_property
+    def measures(self) -> Mapping[str, Measure]:
+        """Each aggregate bound to its columns' types, in the order of declaration; no part of equality, fingerprint or pickle."""
+        return MappingProxyType({name: a.over(*_types(self, a)) for name, a in self.aggregates.items()})
+
     def _same(self) -> tuple[Any, ...]:
         return (
             self.name,
@@ -227,10 +232,15 @@ def _check_aggregates(view: View, what: str) -> None:
             raise DefinitionError(f"{what}: aggregate {name!r} has the name of a key column or of {', '.join(sorted(RESERVED))}")
         if not isinstance(aggregate, Aggregate):
             raise DefinitionError(f"{what}: aggregates[{name!r}] is {aggregate!r}; allowed is Count(), Sum(\"column\") and the like")
-        column = aggregate.column
-        if column is not None and column not in view.types:
-            _unknown_column(view, column, f"{what}: {name}={aggregate}")
-        aggregate.check(view.types[column] if column else None, f"{what}: {name}={aggregate}")
+        for column in aggregate.columns:
+            if column not in view.types:
+                _unknown_column(view, column, f"{what}: {name}={aggregate}")
+        aggregate.check(_types(view, aggregate), f"{what}: {name}={aggregate}")
+        aggregate.over(*_types(view, aggregate))  # one that lacks something is refused here, not at the first fold
+
+
+def _types(view: View, aggregate: Aggregate) -> tuple[ColumnType, ...]:
+    return tuple(view.types[column] for column in aggregate.columns)
 
 
 def _unknown_column(view: View, name: object, where: str) -> None:
@@ -243,7 +253,7 @@ def _unknown_column(view: View, name: object, where: str) -> None:
 
 def reads(view: View) -> frozenset[str]:
     """The record's columns that the view needs: for projecting, never for meaning."""
-    used = set(view.key) | {a.column for a in view.aggregates.values() if a.column} | {view.source.event_time}
+    used = set(view.key) | {column for a in view.aggregates.values() for column in a.columns} | {view.source.event_time}
     trees = [d.tree for d in view.derive.values()] + ([view.where_tree] if view.where_tree else [])
     used |= {name for tree in trees for name in fields(tree)}
     return frozenset(used) & {c.name for c in view.source.columns}

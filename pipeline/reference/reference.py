@@ -16,7 +16,7 @@ from pipeline.definition import Source, View
 from pipeline.errors import DefinitionError, LogError
 from pipeline.expressions import kind_of
 from pipeline.reference.expression import Evaluate, Failed, compile_node, derived, enters
-from pipeline.reference.groups import Group, group_class, new_group
+from pipeline.reference.groups import Group, group_class, new_group, value_of
 from pipeline.reference.json_text import Invalid
 from pipeline.reference.validation import record_of
 from pipeline.reference.values import EPOCH, epoch_us
@@ -137,7 +137,7 @@ class _View:
         every = kinds | {name: _kind(d.column_type) for name, d in view.derive.items()}
         self._where = compile_node(view.where_tree, every) if view.where_tree is not None else None
         self._aggregates = [
-            (name, a, view.types[a.column] if a.column else None, group_class(a, f"View({view.name}): {name}"))
+            (name, a, view.types[a.columns[0]] if a.columns else None, group_class(a, f"View({view.name}): {name}"))
             for name, a in view.aggregates.items()
         ]
 
@@ -182,8 +182,7 @@ class _View:
         if key not in self._groups:
             self._groups[key] = {name: new_group(group, a, type) for name, a, type, group in self._aggregates}
         for name, aggregate, _, _ in self._aggregates:
-            value = row[aggregate.column] if aggregate.column else None
-            self._groups[key][name].add((time, partition, offset), value)
+            self._groups[key][name].add((time, partition, offset), value_of(aggregate, row))
 
 
 def _kind(type: ColumnType) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.definition import View
 from pipeline.handover import Counts, Vector, ViewCounts
 from pipeline.reference import Reference
-from pipeline.reference.groups import new_group
+from pipeline.reference.groups import new_group, value_of
 from pipeline.reference.reference import _View as ReferenceView
 from pipeline.reference.reference import window_start
 from sandbox.simulation.memory_log import Partition
@@ -82,7 +82,7 @@ class Oracle:
                 made[name] = new_group(kind, aggregate, type)
                 for partition, count in zip(rows, counts, strict=True):
                     for _, place, row in partition[:count]:
-                        made[name].add(place, row[aggregate.column] if aggregate.column else None)
+                        made[name].add(place, value_of(aggregate, row))
             self._values[at] = {name: one.value() for name, one in made.items()}
         return self._values[at]
 
