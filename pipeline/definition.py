@@ -16,17 +16,18 @@ import pyarrow.compute as pc
 
 from pipeline.aggregates.base import Aggregate
 from pipeline.constraints import Scale
+from pipeline.declared import Declared, declares
 from pipeline.errors import DefinitionError, did_you_mean
 from pipeline.expressions import Node, fields, kind_of, parse
-from pipeline.record import PYTHON_TYPES, Column, check_name, column_named, columns
+from pipeline.names import check_name, check_table_column, check_view_name
+from pipeline.record import PYTHON_TYPES, Column, column_named, columns
 from pipeline.types import ColumnType
 
 MICROSECOND = timedelta(microseconds=1)
-RESERVED = {"window_start", "batch", "partition", "segment"}
 
 
 @dataclass(frozen=True)
-class Tumbling:
+class Tumbling(metaclass=Declared):
     """Windows [k * size_us, (k + 1) * size_us) since 1970-01-01T00:00Z, for every whole k; an event is in exactly one."""
 
     size_us: int
@@ -35,16 +36,25 @@ class Tumbling:
         return f"tumbling({timedelta(microseconds=self.size_us)})"
 
 
+@declares
 def tumbling(*, days: int = 0, hours: int = 0, minutes: int = 0, seconds: int = 0) -> Tumbling:
     """Half-open windows of a fixed length, aligned to 1970-01-01T00:00Z (so a week begins on a Thursday); 1 s to 366 days."""
-    size = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    given = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
+    wrong = [f"{name}={value!r}" for name, value in given.items() if isinstance(value, bool) or not isinstance(value, int | float)]
+    if wrong:
+        raise DefinitionError(f"tumbling({', '.join(wrong)}): allowed are whole numbers")
+    try:
+        size = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    except (OverflowError, ValueError):  # beyond what a timedelta holds; NaN
+        size = timedelta(0)
     if not timedelta(seconds=1) <= size <= timedelta(days=366) or size % timedelta(seconds=1):
-        raise DefinitionError(f"tumbling({size}): allowed are whole seconds from 1 second to 366 days")
+        said = ", ".join(f"{name}={value}" for name, value in given.items() if value)
+        raise DefinitionError(f"tumbling({said}): allowed are whole seconds from 1 second to 366 days")
     return Tumbling(size // MICROSECOND)
 
 
 @dataclass(frozen=True, eq=False)
-class Derived:
+class Derived(metaclass=Declared):
     """A column computed from one record: a pyarrow.compute expression and the type that its result is rounded to.
 
     `type` is Scale(n) for a decimal (the exact float rounded half-even), or int, float, str, bool, date, datetime. A result that
@@ -77,7 +87,7 @@ class Derived:
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class Source(metaclass=Declared):
     """One topic of events and what makes a record of it valid; one Source per topic.
 
     `key`, `event_time` (datetime) and `identity` (str or int) name columns that are never null. Two valid records of one partition
@@ -132,7 +142,7 @@ class Source:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class View(metaclass=Declared):
     """An aggregated view: SELECT key, window_start, aggregates FROM source [derive] [WHERE] GROUP BY key, window.
 
     A null `where` drops the record, as SQL does. Key columns are never null: a derived key that comes out null rejects the record
@@ -149,14 +159,18 @@ class View:
     where_tree: Node | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
-        check_name(self.name, "View")
+        check_view_name(self.name)
         what = f"View({self.name})"
         if not isinstance(self.source, Source):
             raise DefinitionError(f"{what}: source={self.source!r} is no Source")
         if not isinstance(self.window, Tumbling):
             raise DefinitionError(f"{what}: window={self.window!r}; allowed is tumbling(hours=1) and the like")
-        object.__setattr__(self, "derive", MappingProxyType(dict(self.derive)))
-        object.__setattr__(self, "aggregates", MappingProxyType(dict(self.aggregates)))
+        for name in ("derive", "aggregates"):
+            given = getattr(self, name)
+            if not isinstance(given, Mapping):
+                example = '{"events": Count()}' if name == "aggregates" else '{"total": Derived(expression, Scale(2))}'
+                raise DefinitionError(f"{what}: {name}={given!r}; allowed is a mapping of names, as {example}")
+            object.__setattr__(self, name, MappingProxyType(dict(given)))
         _check_derived(self, what)
         _check_where(self, what)
         _check_key(self, what)
@@ -224,15 +238,14 @@ def _check_where(view: View, what: str) -> None:
 def _check_key(view: View, what: str) -> None:
     if not isinstance(view.key, tuple) or not view.key:
         raise DefinitionError(f"{what}: key={view.key!r}; allowed is a tuple of column names, as (\"station\",)")
-    if len(set(view.key)) != len(view.key):
-        raise DefinitionError(f"{what}: key={view.key!r} names a column twice")
     for name in view.key:
-        if name not in view.types:
+        if not isinstance(name, str) or name not in view.types:
             _unknown_column(view, name, f"{what}: key")
-        if name in RESERVED:
-            raise DefinitionError(f"{what}: key column {name!r} has a name that the views use themselves; derive it under another")
+        check_table_column(name, f"{what}: key column {name!r}")
         if view.types[name].kind == "float":
             raise DefinitionError(f"{what}: key column {name!r} is a float; a key must have exact equality: Scale it")
+        if view.key.count(name) > 1:
+            raise DefinitionError(f"{what}: key={view.key!r} names a column twice")
         nullable = [c.name for c in view.source.columns if c.nullable]
         if name in nullable:
             raise DefinitionError(f"{what}: key column {name!r} may be null; a key is never null: declare it without `| None`")
@@ -241,15 +254,15 @@ def _check_key(view: View, what: str) -> None:
 def _check_aggregates(view: View, what: str) -> None:
     if not view.aggregates:
         raise DefinitionError(f"{what} has no aggregates; give at least one, as {{\"events\": Count()}}")
-    taken = {*view.key, *RESERVED}
     for name, aggregate in view.aggregates.items():
         check_name(name, f"{what}: aggregate")
-        if name in taken:
-            raise DefinitionError(f"{what}: aggregate {name!r} has the name of a key column or of {', '.join(sorted(RESERVED))}")
+        check_table_column(name, f"{what}: aggregate {name!r}")
+        if name in view.key:
+            raise DefinitionError(f"{what}: aggregate {name!r} has the name of a key column; give it another")
         if not isinstance(aggregate, Aggregate):
             raise DefinitionError(f"{what}: aggregates[{name!r}] is {aggregate!r}; allowed is Count(), Sum(\"column\") and the like")
         column = aggregate.column
-        if column is not None and column not in view.types:
+        if column is not None and not (isinstance(column, str) and column in view.types):
             _unknown_column(view, column, f"{what}: {name}={aggregate}")
         aggregate.check(view.types[column] if column else None, f"{what}: {name}={aggregate}")
 

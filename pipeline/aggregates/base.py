@@ -8,7 +8,7 @@ SQL of the same aggregate in Postgres, and both must present the same bits.
 """
 
 import dataclasses
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from pipeline.declared import Declared
 from pipeline.errors import DefinitionError
 from pipeline.types import ColumnType
 
@@ -49,7 +50,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Aggregate(ABC):
+class Aggregate(metaclass=Declared):
     """Subclass this for an aggregate of your own; hold it to pipeline.laws before you use it.
 
     `type` is the type of the aggregate's column throughout (None for one without a column). `group` gives each row's group, in
