@@ -17,16 +17,16 @@ import pyarrow.compute as pc
 
 from pipeline.aggregates.base import Aggregate, Measure
 from pipeline.constraints import Scale
+from pipeline.declared import Declared
 from pipeline.errors import DefinitionError, did_you_mean
 from pipeline.expressions import Node, fields, kind_of, parse
-from pipeline.record import PYTHON_TYPES, Column, check_name, column_named, columns
+from pipeline.names import check_name, check_table_column, check_view_name
+from pipeline.record import PYTHON_TYPES, Column, column_named, columns
 from pipeline.types import ColumnType
 from pipeline.window import WINDOWS, Window
 
-RESERVED = {"window_start", "batch", "partition", "segment"}
 
-
-class _Compared:
+class _Compared(metaclass=Declared):
     """Equal by `_same()`, which a class gives where the fields themselves cannot be compared (an Expression's == raises)."""
 
     def _same(self) -> tuple[Any, ...]:
@@ -131,14 +131,18 @@ class View(_Compared):
     where_tree: Node | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
-        check_name(self.name, "View")
+        check_view_name(self.name)
         what = f"View({self.name})"
         if not isinstance(self.source, Source):
             raise DefinitionError(f"{what}: source={self.source!r} is no Source")
         if not isinstance(self.window, WINDOWS):
             raise DefinitionError(f"{what}: window={self.window!r}; allowed is tumbling(hours=1) and the like")
-        object.__setattr__(self, "derive", MappingProxyType(dict(self.derive)))
-        object.__setattr__(self, "aggregates", MappingProxyType(dict(self.aggregates)))
+        for name in ("derive", "aggregates"):
+            given = getattr(self, name)
+            if not isinstance(given, Mapping):
+                example = '{"events": Count()}' if name == "aggregates" else '{"total": Derived(expression, Scale(2))}'
+                raise DefinitionError(f"{what}: {name}={given!r}; allowed is a mapping of names, as {example}")
+            object.__setattr__(self, name, MappingProxyType(dict(given)))
         _check_derived(self, what)
         _check_where(self, what)
         _check_key(self, what)
@@ -208,15 +212,14 @@ def _check_where(view: View, what: str) -> None:
 def _check_key(view: View, what: str) -> None:
     if not isinstance(view.key, tuple) or not view.key:
         raise DefinitionError(f"{what}: key={view.key!r}; allowed is a tuple of column names, as (\"station\",)")
-    if len(set(view.key)) != len(view.key):
-        raise DefinitionError(f"{what}: key={view.key!r} names a column twice")
     for name in view.key:
-        if name not in view.types:
+        if not isinstance(name, str) or name not in view.types:
             _unknown_column(view, name, f"{what}: key")
-        if name in RESERVED:
-            raise DefinitionError(f"{what}: key column {name!r} has a name that the views use themselves; derive it under another")
+        check_table_column(name, f"{what}: key column {name!r}")
         if view.types[name].kind == "float":
             raise DefinitionError(f"{what}: key column {name!r} is a float; a key must have exact equality: Scale it")
+        if view.key.count(name) > 1:
+            raise DefinitionError(f"{what}: key={view.key!r} names a column twice")
         nullable = [c.name for c in view.source.columns if c.nullable]
         if name in nullable:
             raise DefinitionError(f"{what}: key column {name!r} may be null; a key is never null: declare it without `| None`")
@@ -225,15 +228,15 @@ def _check_key(view: View, what: str) -> None:
 def _check_aggregates(view: View, what: str) -> None:
     if not view.aggregates:
         raise DefinitionError(f"{what} has no aggregates; give at least one, as {{\"events\": Count()}}")
-    taken = {*view.key, *RESERVED}
     for name, aggregate in view.aggregates.items():
         check_name(name, f"{what}: aggregate")
-        if name in taken:
-            raise DefinitionError(f"{what}: aggregate {name!r} has the name of a key column or of {', '.join(sorted(RESERVED))}")
+        check_table_column(name, f"{what}: aggregate {name!r}")
+        if name in view.key:
+            raise DefinitionError(f"{what}: aggregate {name!r} has the name of a key column; give it another")
         if not isinstance(aggregate, Aggregate):
             raise DefinitionError(f"{what}: aggregates[{name!r}] is {aggregate!r}; allowed is Count(), Sum(\"column\") and the like")
         for column in aggregate.columns:
-            if column not in view.types:
+            if not (isinstance(column, str) and column in view.types):
                 _unknown_column(view, column, f"{what}: {name}={aggregate}")
         aggregate.check(_types(view, aggregate), f"{what}: {name}={aggregate}")
         aggregate.over(*_types(view, aggregate))  # one that lacks something is refused here, not at the first fold

@@ -6,18 +6,15 @@ The Postgres URL may hold a password: it is a SecretStr, so that no log or repr 
 """
 
 import configparser
-import importlib
 import os
-import sys
-import traceback
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from pipeline.definition import Source, View
-from pipeline.errors import DefinitionError, SettingsError
+from pipeline.definition import View
+from pipeline.errors import SettingsError
+from pipeline.module import load_views
 
 SERVICES = ".watershed/services.env"
 LUIGI_CFG = ("/etc/luigi/client.cfg", "/etc/luigi/luigi.cfg", "client.cfg", "luigi.cfg")
@@ -95,48 +92,6 @@ def _missing(name: str, example: str) -> str:
         f"no {name} is set: write `{name} = {example}` under [watershed] in luigi.cfg, or set WATERSHED_{name.upper()};"
         f" or run `watershed up` in this folder, which starts embedded services"
     )
-
-
-def load_views(module: str) -> tuple[View, ...]:
-    """The tuple VIEWS of an importable module; DefinitionError when it is not what it must be."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)  # as luigi --module does
-    if not module or module.startswith("."):
-        raise SettingsError(f"`views` (WATERSHED_VIEWS) is {module!r}; allowed is the name of an importable module, as `views`")
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module.startswith(error.name):
-            raise DefinitionError(f"views module {module!r} imports {error.name!r}, which cannot be found; install it") from None
-        raise DefinitionError(
-            f"views module {module!r} cannot be found; set `views` (WATERSHED_VIEWS) to a module importable from {here}"
-        ) from None
-    except SyntaxError as error:
-        raise DefinitionError(f"views module {module!r}: {error.msg} at {error.filename}:{error.lineno}") from None
-    except DefinitionError as error:
-        raise DefinitionError(f"{error} (at {_place(error)})") from None
-    except Exception as error:  # whatever a user's module raises is theirs to mend
-        raise DefinitionError(f"views module {module!r} cannot be imported: {type(error).__name__}: {error}, at {_place(error)}") from None
-    views = getattr(found, "VIEWS", None)
-    if not isinstance(views, tuple) or not views or not all(isinstance(v, View) for v in views):
-        raise DefinitionError(f"views module {module!r} must declare VIEWS = (view, ...), a tuple of View values; it has {views!r}")
-    names = [v.name for v in views]
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise DefinitionError(f"views module {module!r} has two views named {twice[0]!r}; rename one")
-    by_topic: dict[str, Source] = {}
-    for view in views:
-        if by_topic.setdefault(view.source.topic, view.source) != view.source:
-            raise DefinitionError(f"views module {module!r} has two different Sources for topic {view.source.topic!r}; a topic has one")
-    return views
-
-
-def _place(error: BaseException) -> str:
-    """file:line of the innermost frame that is neither the import machinery's nor ours."""
-    ours = str(Path(__file__).parent)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename and not f.filename.startswith(ours)]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown line"
 
 
 def by_source(views: tuple[View, ...]) -> dict[str, tuple[View, ...]]:

@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from typing import Protocol
 
 from pipeline.arrays import Ints
+from pipeline.declared import Declared, declares
 from pipeline.errors import DefinitionError
 
 MICROSECOND = timedelta(microseconds=1)
@@ -43,7 +44,7 @@ class Window(Protocol):
 
 
 @dataclass(frozen=True)
-class Tumbling:
+class Tumbling(metaclass=Declared):
     """Windows [k * size_us, (k + 1) * size_us) since 1970-01-01T00:00Z, for every whole k; an event is in exactly one."""
 
     size_us: int
@@ -74,9 +75,18 @@ class Tumbling:
 WINDOWS: tuple[type[Window], ...] = (Tumbling,)
 
 
+@declares
 def tumbling(*, days: int = 0, hours: int = 0, minutes: int = 0, seconds: int = 0) -> Tumbling:
     """Half-open windows of a fixed length, aligned to 1970-01-01T00:00Z (so a week begins on a Thursday); 1 s to 366 days."""
-    size = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    given = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
+    wrong = [f"{name}={value!r}" for name, value in given.items() if isinstance(value, bool) or not isinstance(value, int | float)]
+    if wrong:
+        raise DefinitionError(f"tumbling({', '.join(wrong)}): allowed are whole numbers")
+    try:
+        size = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    except (OverflowError, ValueError):  # beyond what a timedelta holds; NaN
+        size = timedelta(0)
     if not timedelta(seconds=1) <= size <= timedelta(days=366) or size % timedelta(seconds=1):
-        raise DefinitionError(f"tumbling({size}): allowed are whole seconds from 1 second to 366 days")
+        said = ", ".join(f"{name}={value}" for name, value in given.items() if value)
+        raise DefinitionError(f"tumbling({said}): allowed are whole seconds from 1 second to 366 days")
     return Tumbling(size // MICROSECOND)

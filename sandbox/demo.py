@@ -28,7 +28,7 @@ from pipeline.handover import Counts
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.log import Unreachable
-from pipeline.settings import load_views
+from pipeline.module import load_views
 from sandbox.display import Display, Frame, Scene, Seen, Step
 from sandbox.embedded_broker import EmbeddedBroker
 from sandbox.postgres import EmbeddedPostgres

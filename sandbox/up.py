@@ -25,7 +25,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from pipeline.errors import SettingsError
 from pipeline.handover import Cut
 from pipeline.kafka_log import KafkaLog
-from pipeline.settings import SERVICES, load_views
+from pipeline.module import load_views
+from pipeline.settings import SERVICES
 from sandbox.embedded_broker import EmbeddedBroker
 from sandbox.postgres import EmbeddedPostgres
 from sandbox.processes import (

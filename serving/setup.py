@@ -166,10 +166,6 @@ def _check_names(plans: Sequence[Plan]) -> None:
     owners: dict[str, str] = {}
     for plan in plans:
         for view in plan.views:
-            if view.name in COMMON_VIEWS:
-                raise Refused(
-                    f"a view cannot be named {view.name!r}: serving.{view.name} is Watershed's own; rename it"
-                )
             if view.name in owners:
                 topics = f"topics {owners[view.name]} and {plan.source.topic}"
                 raise Refused(f"two views are named {view.name!r} ({topics}), and serving has room for one; rename one")

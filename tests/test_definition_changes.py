@@ -29,7 +29,7 @@ def stale(system: System, number: int, changed: str) -> list[str]:
         "import json\n"
         "from tasks.context import context\n"
         "from tasks.night import Night\n"
-        "from pipeline.settings import load_views\n"
+        "from pipeline.module import load_views\n"
         "old = context().night(context().topics[0])\n"
         "views = load_views('changed_views')\n"
         "night = Night(views[0].source, views, old.generation, old.store, old.log, old.lake)\n"

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.arrays import Ints
+from pipeline.declared import Declared
 from pipeline.errors import DefinitionError
 from pipeline.types import ColumnType
 
@@ -130,7 +131,7 @@ class Measure(ABC):
 
 
 @dataclass(frozen=True)
-class Aggregate:
+class Aggregate(metaclass=Declared):
     """What a view declares: a frozen value that names its column and parameters, and its Measure, which computes.
 
     Subclass this, as a frozen dataclass, for an aggregate of your own, with `measure` and mostly `kinds`; hold it to
