@@ -11,8 +11,8 @@ import pyarrow as pa
 from pipeline import layout
 from pipeline.lake import ROW_GROUP, File, Known, Manifest
 from pipeline.log import RAW_SCHEMA, LogTruncated, record_hash
-from tasks.beside import OnTheSide, ahead
 from tasks.cleaning import Cleaning
+from tasks.executors import OnTheSide, ahead
 from tasks.night import Night, Range, Report, silent
 
 RAW = Known(distinct=("value",), near=("offset", "timestamp_ms"))

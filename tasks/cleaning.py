@@ -20,7 +20,7 @@ from pipeline.handover import Counts
 from pipeline.ingest import OFFSET, REJECTED_SCHEMA, TIMESTAMP, Ingest, clean_schema
 from pipeline.lake import ROW_GROUP, File, Known, Manifest
 from pipeline.log import EMPTY_BATCH, RAW_SCHEMA, Block
-from tasks.beside import Behind, ahead
+from tasks.executors import Behind, ahead
 from tasks.night import Night, Range, Report, counts_of, silent
 
 FLUSH_ROWS = 500_000  # accepted rows held before they are written: bounds memory, not the night

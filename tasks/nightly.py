@@ -17,8 +17,8 @@ from pipeline import layout
 from pipeline.allocation import reuse_memory
 from pipeline.errors import DefinitionError, WatershedError
 from pipeline.handover import Cut
-from tasks.beside import side_by_side
 from tasks.context import context
+from tasks.executors import side_by_side
 from tasks.night import Night, Report
 
 LOG = logging.getLogger("luigi-interface")

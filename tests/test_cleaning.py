@@ -10,8 +10,8 @@ from sandbox.simulation.play import quiet
 from sandbox.simulation.world import Sizes, World
 from tasks import cleaning
 from tasks.archive import archive
-from tasks.beside import in_one_thread
 from tasks.cleaning import Cleaning, clean, master_blocks
+from tasks.executors import in_one_thread
 from tests.simulated import VIEWS
 
 SIZES = Sizes(partitions=1, records=60)

@@ -26,7 +26,7 @@ from sandbox.simulation.texts import matching
 from sandbox.simulation.world import Sizes, Stores, World
 from sandbox.weather import encode, readings
 from speed_layer.partition import PartitionWork
-from tasks.beside import in_one_thread
+from tasks.executors import in_one_thread
 from tests.simulated import VIEWS, Sale, by_shop
 from tests.system import System
 from tests.test_planted_bugs import SegmentKept, without_identities_below

@@ -26,7 +26,7 @@ from sandbox.simulation.play import draw, nights_of, perform, quiet
 from sandbox.simulation.schedule import Decision
 from sandbox.simulation.world import Broken, Sizes, Stores, World
 from speed_layer.partition import PartitionWork
-from tasks.beside import in_one_thread
+from tasks.executors import in_one_thread
 from tests.strategies import partitions, view_sets
 from tests.test_planted_bugs import SegmentKept, without_identities_below
 

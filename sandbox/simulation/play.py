@@ -18,7 +18,7 @@ from sandbox.simulation.memory_log import Partition
 from sandbox.simulation.schedule import Actor, Decision
 from sandbox.simulation.world import Broken, Sizes, Stores, World
 from tasks import folding, nightly
-from tasks.beside import in_one_thread
+from tasks.executors import in_one_thread
 
 LEASE_S = 3
 

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from tasks.beside import Behind, OnTheSide, Stopped, ahead, in_one_thread, side_by_side
+from tasks.executors import Behind, OnTheSide, Stopped, ahead, in_one_thread, side_by_side
 
 
 def numbers(count: int, seen: list[str]) -> Iterator[int]:
