@@ -7,15 +7,14 @@ from collections.abc import Callable
 
 import luigi
 
-from pipeline import layout
 from pipeline.definition import View
 from pipeline.errors import Refused, StoreError
 from pipeline.fingerprints import source_fingerprint, view_fingerprint
 from pipeline.handover import Generation
 from pipeline.kafka_log import KafkaLog
-from pipeline.lake import Manifest
 from pipeline.log import MissingTopic
 from pipeline.settings import by_source
+from pipeline.targets import MasterRange
 from serving.connection import transaction
 from serving.generations import active_generation
 from serving.rebuild import Restart, activate, begin_generation
@@ -23,7 +22,7 @@ from serving.setup import Plan, install
 from tasks.archive import LOST
 from tasks.context import Context, context
 from tasks.damage import Damage, set_aside, survey
-from tasks.night import Night, Range
+from tasks.night import Night
 
 Say = Callable[[str], None]
 
@@ -87,9 +86,8 @@ def _mend(parts: Context, plan: Plan, active: Generation, accept_loss: bool, say
         resume = list(damage.ends) + list(plan.starts[active.partitions :])
         for gap in damage.gaps:
             resume[gap.partition] = gap.end
-            r = Range(gap.partition, gap.start, gap.end)
-            path = layout.master(plan.source.topic, r.partition, r.start, r.end)
-            parts.lake.commit(f"{path}.json", Manifest("master", night.archive_inputs(r), (), {LOST: str(gap)}))
+            lost = MasterRange(active.topic, active.topic_id, gap.partition, gap.start, gap.end)
+            lost.commit(parts.lake, (), {LOST: str(gap)})
         _rebuild(parts, plan, active, Restart(keep=damage.keep, resume=tuple(resume)), damage.keep + 1, say)
     elif damage.partitions_added or _definition_changed(active, plan):
         if damage.partitions_added:
@@ -138,7 +136,8 @@ def _mend_identities(parts: Context, night: Night, say: Say) -> None:
     """What a purge keeps is all there again: a night's clean ranges are made anew, from the master dataset."""
     topic, generation = night.source.topic, night.generation
     published = [c.number for c in night.store.ledger(generation) if c.status == "published" and c.number]
-    missing = [(n, p) for n in published for p in range(generation.partitions) if night.cleaned(n, p) is None]
+    every = [(n, p) for n in published for p in range(generation.partitions)]
+    missing = [(n, p) for n, p in every if night.targets(n).clean(p).with_identities(night.lake) is None]
     if not missing:
         return
     from tasks.nightly import Clean

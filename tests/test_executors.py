@@ -1,12 +1,19 @@
-"""Reading ahead and writing behind change nothing but the time: the same items, the same calls in the same order, the same errors."""
+"""Executors change nothing but the time: the same items, the same calls in the same order, the same errors."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
 
 import pytest
 
-from tasks.executors import Behind, OnTheSide, Stopped, ahead, in_one_thread, side_by_side
+from tasks.executors import Cancelled, Executor, Inline, Threads
+
+ROOT = Path(__file__).resolve().parent.parent
+THREADS, INLINE = Threads(), Inline()
 
 
 def numbers(count: int, seen: list[str]) -> Iterator[int]:
@@ -18,8 +25,8 @@ def numbers(count: int, seen: list[str]) -> Iterator[int]:
 @pytest.mark.parametrize("count", [0, 1, 2, 100])
 def test_what_is_read_ahead_is_the_same(count: int) -> None:
     seen: list[str] = []
-    assert list(ahead(numbers(count, seen))) == list(range(count))
-    assert all(name.startswith("ahead") for name in seen), "it was read in the caller's thread"
+    assert list(THREADS.read_ahead(numbers(count, seen))) == list(range(count))
+    assert all(name.startswith("read-ahead") for name in seen), "it was read in the caller's thread"
 
 
 def test_an_error_of_what_is_read_comes_out_after_what_came_before_it() -> None:
@@ -27,7 +34,7 @@ def test_an_error_of_what_is_read_comes_out_after_what_came_before_it() -> None:
         yield 1
         raise KeyError("broken")
 
-    items = ahead(fails())
+    items = THREADS.read_ahead(fails())
     assert next(items) == 1
     with pytest.raises(KeyError, match="broken"):
         next(items)
@@ -43,21 +50,21 @@ def test_a_caller_may_stop_early_and_what_it_read_from_is_closed() -> None:
         finally:
             closed.set()
 
-    items = ahead(endless())
+    items = THREADS.read_ahead(endless())
     next(items)
     items.close()  # type: ignore[attr-defined]
     del items
     assert closed.wait(10)
-    assert not any(thread.name.startswith("ahead") for thread in threading.enumerate())
+    assert not any(thread.name.startswith("read-ahead") for thread in threading.enumerate())
 
 
 def test_calls_are_made_behind_in_their_order_and_all_of_them() -> None:
     made: list[tuple[int, str]] = []
-    with Behind() as behind:
+    with THREADS.background_calls() as calls:
         for n in range(50):
-            behind.call(lambda n=n: made.append((n, threading.current_thread().name)))  # type: ignore[misc]
+            calls.call(lambda n=n: made.append((n, threading.current_thread().name)))  # type: ignore[misc]
     assert [n for n, _ in made] == list(range(50))
-    assert {name for _, name in made} == {"behind_0"}
+    assert {name for _, name in made} == {"background_0"}
 
 
 def test_a_caller_is_held_up_by_what_is_slower() -> None:
@@ -69,10 +76,10 @@ def test_a_caller_is_held_up_by_what_is_slower() -> None:
         going_on.wait(10)
 
     def caller() -> None:
-        with Behind() as behind:
+        with THREADS.background_calls() as calls:
             for n in range(5):
                 started.append(n)
-                behind.call(slow)
+                calls.call(slow)
 
     thread = threading.Thread(target=caller)
     thread.start()
@@ -92,20 +99,35 @@ def test_the_error_of_a_call_comes_out_in_the_caller_and_later_calls_are_not_mad
             raise OSError("disk full")
         made.append(n)
 
-    with pytest.raises(OSError, match="disk full"), Behind() as behind:
+    with pytest.raises(OSError, match="disk full"), THREADS.background_calls() as calls:
         for n in range(10):
-            behind.call(lambda n=n: call(n))  # type: ignore[misc]
+            calls.call(lambda n=n: call(n))  # type: ignore[misc]
     assert 0 in made and 9 not in made
 
 
-def test_in_one_thread_nothing_leaves_the_callers() -> None:
+def test_inline_nothing_leaves_the_callers_thread() -> None:
     seen: list[str] = []
     mine = threading.current_thread().name
-    with in_one_thread():
-        assert list(ahead(numbers(3, seen))) == [0, 1, 2]
-        with Behind() as behind:
-            behind.call(lambda: seen.append(threading.current_thread().name))
-    assert seen == [mine] * 4
+    assert list(INLINE.read_ahead(numbers(3, seen))) == [0, 1, 2]
+    with INLINE.background_calls() as calls:
+        calls.call(lambda: seen.append(threading.current_thread().name))
+    INLINE.compute([lambda: seen.append(threading.current_thread().name)])
+    assert seen == [mine] * 5
+
+
+def test_inline_reads_no_item_before_it_is_asked_for() -> None:
+    seen: list[str] = []
+    items = iter(INLINE.read_ahead(numbers(3, seen)))
+    next(items)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("executor", [THREADS, INLINE], ids=["threads", "inline"])
+def test_results_come_in_the_order_of_their_calls_and_an_error_is_raised(executor: Executor) -> None:
+    assert executor.compute([]) == []
+    assert executor.compute([partial(pow, n, 2) for n in range(40)]) == [n * n for n in range(40)]
+    with pytest.raises(ZeroDivisionError):
+        executor.compute([partial(pow, 2, 2), partial(divmod, 1, 0)])
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 3, 9])
@@ -122,7 +144,7 @@ def test_mine_and_the_others_are_done_once_each_and_no_more_than_so_many_at_a_ti
             now -= 1
             done.append(partition)
 
-    side_by_side(3, [0, 1, 2, 4, 5], at_once, work)
+    THREADS.run_partitions(3, [0, 1, 2, 4, 5], at_once, work)
     assert sorted(done) == ([3] if at_once == 1 else [0, 1, 2, 3, 4, 5])
     assert most <= at_once
 
@@ -135,7 +157,7 @@ def test_an_error_of_anothers_is_left_to_its_own_task() -> None:
             raise OSError("disk full")
         done.append(partition)
 
-    side_by_side(0, [1, 2], 2, work)
+    THREADS.run_partitions(0, [1, 2], 2, work)
     assert sorted(done) == [0, 2]
 
 
@@ -150,24 +172,23 @@ def test_when_mine_fails_the_others_are_told_to_stop() -> None:
         try:
             while True:
                 go_on()
-        except Stopped:
+        except Cancelled:
             stopped.set()
             raise
 
     with pytest.raises(OSError, match="disk full"):
-        side_by_side(0, [1, 2], 2, work)
+        THREADS.run_partitions(0, [1, 2], 2, work)
     assert stopped.is_set()
 
 
-def test_in_one_thread_only_mine_is_done() -> None:
+def test_inline_only_mine_is_done() -> None:
     done: list[int] = []
-    with in_one_thread():
-        side_by_side(3, [0, 1], 4, lambda partition, go_on: done.append(partition))
+    INLINE.run_partitions(3, [0, 1], 4, lambda partition, go_on: done.append(partition))
     assert done == [3]
 
 
-@pytest.mark.parametrize("one_thread", [False, True])
-def test_what_fails_on_the_side_ends_what_is_done_there_and_nothing_else(one_thread: bool) -> None:
+@pytest.mark.parametrize("executor", [THREADS, INLINE], ids=["threads", "inline"])
+def test_a_best_effort_call_that_fails_ends_those_after_it_and_nothing_else(executor: Executor) -> None:
     made: list[int] = []
 
     def third(n: int) -> None:
@@ -175,15 +196,44 @@ def test_what_fails_on_the_side_ends_what_is_done_there_and_nothing_else(one_thr
             raise OSError("disk full")
         made.append(n)
 
-    with in_one_thread() if one_thread else nullcontext(), OnTheSide() as side:
+    with executor.best_effort_calls() as calls:
         for n in range(10):
-            side.call(lambda n=n: third(n))  # type: ignore[misc]
+            calls.call(lambda n=n: third(n))  # type: ignore[misc]
     assert made == [0, 1, 2]
 
 
-def test_nothing_is_done_on_the_side_after_it_was_given_up() -> None:
-    made: list[int] = []
-    with OnTheSide() as side:
-        side.give_up()
-        side.call(lambda: made.append(1))
-    assert made == []
+CONCURRENCY = """
+import threading
+from tasks.night import Night
+
+together = threading.Barrier(2, timeout=20)  # passed by two threads at the same time, or broken
+
+def work(partition, go_on):
+    together.wait()
+
+executor = Night.__dataclass_fields__["executor"].default_factory()
+executor.run_partitions(0, [1], 2, work)
+executor.compute([together.wait, together.wait])
+names = set()
+
+def read():
+    for n in range(3):
+        names.add(threading.current_thread().name)
+        yield n
+
+list(executor.read_ahead(read()))
+with executor.background_calls() as calls:
+    calls.call(lambda: names.add(threading.current_thread().name))
+assert threading.current_thread().name not in names, names
+print("concurrent")
+"""
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "single-threaded"])
+def test_a_scheduler_of_dasks_in_the_environment_leaves_the_concurrency_of_a_night_on(scheduler: str) -> None:
+    """Dask reads its settings from the environment; a night's executor is given to it, and asks neither."""
+    environment = os.environ | {"DASK_SCHEDULER": scheduler, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", CONCURRENCY], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "concurrent\n"), done.stderr
