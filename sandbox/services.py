@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from itertools import pairwise, takewhile
+from itertools import takewhile
 from pathlib import Path
 
 from kafka import KafkaProducer
@@ -23,13 +23,13 @@ from kafka.errors import KafkaError
 from pyarrow import fs
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from pipeline import layout
 from pipeline.definition import Source
 from pipeline.errors import LogError, SettingsError
 from pipeline.fingerprints import source_fingerprint
 from pipeline.handover import Cut, Generation
 from pipeline.lake import Lake
 from pipeline.settings import Settings
+from pipeline.targets import cut_targets
 from sandbox.processes import Child, ServerError, quote_log
 from sandbox.weather import Event, Kind
 
@@ -216,12 +216,11 @@ class RejectedFile:
 
 def rejected_files(lake: str, source: Source, generation: Generation, ledger: Sequence[Cut]) -> list[RejectedFile]:
     """The files of rejected records that the nights made, found by their manifests."""
-    opened, fingerprint = Lake(lake), source_fingerprint(source)
+    opened = Lake(lake)
     found = []
-    for before, cut in pairwise(sorted(ledger, key=lambda c: c.number)):
+    for targets in cut_targets(generation, source_fingerprint(source), {}, ledger):
         for partition in range(generation.partitions):
-            ends = before.offsets[partition], cut.offsets[partition]
-            manifest = opened.manifest(layout.clean_manifest(source.topic, fingerprint, partition, *ends))
+            manifest = targets.clean(partition).manifest(opened)
             for path in manifest.facts["rejected"] if manifest is not None else ():
                 rows = opened.read_table(path, ["offset", "reason", "value"]).to_pylist()
                 samples = {r["reason"]: f"partition {partition}, offset {r['offset']}: {_shown(r['value'])}" for r in rows}

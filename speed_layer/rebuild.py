@@ -10,14 +10,13 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from pipeline import layout
 from pipeline.crash import crash_points
 from pipeline.dedupe import IdentitySnapshot
 from pipeline.definition import Source, View
 from pipeline.errors import DefinitionError, Refused, did_you_mean
-from pipeline.fingerprints import source_fingerprint
 from pipeline.fold import columns_of, combine, fold
 from pipeline.handover import Generation, NightStore, ViewCounts
+from pipeline.identity_files import identities_at
 from pipeline.ingest import Ingest
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
@@ -127,16 +126,8 @@ class SourceRefold:
             for block in whole_log(self.log, self.lake, self.generation, ledger, partition, standing.cut, MAX_RECORDS):
                 ingest.feed(block)
             return ingest
-        if standing.visible.number == 0:
-            return Ingest(self.source, partition, columns=columns_of(self.views))
-        path = layout.identities(self.source.topic, source_fingerprint(self.source), standing.visible.number, partition)
-        known = layout.read_identities(self.lake, path, layout.identity_inputs(self.generation.topic_id, partition, standing.cut))
-        if known is None:
-            raise Refused(
-                f"topic {self.source.topic}, partition {partition}: the identities at cut {standing.visible.number} ({path}.json) are"
-                f" missing or belong to another cut; `watershed rebuild --from-start` does without them, `watershed init --rebuild`"
-                f" makes them again"
-            )
+        repair = "`watershed rebuild --from-start` does without them, `watershed init --rebuild` makes them again"
+        known = identities_at(self.lake, self.source, self.generation, standing.visible.number, partition, standing.cut, repair)
         return Ingest(self.source, partition, known, columns_of(self.views))
 
 

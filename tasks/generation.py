@@ -6,19 +6,20 @@ Everything it touches is an argument. It may die anywhere and be run again: it g
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import layout
 from pipeline.errors import Refused
 from pipeline.fingerprints import source_fingerprint, view_fingerprint
 from pipeline.handover import CrashPoints, Generation
-from pipeline.lake import Lake, Manifest
+from pipeline.lake import Lake
 from pipeline.log import Log, recreated
 from pipeline.replacement import AS_IT_WAS, GenerationStore, Plan, Restart
+from pipeline.targets import MasterRange
 from tasks.archive import LOST
 from tasks.damage import Damage, set_aside, survey
-from tasks.night import Night, Range, Store
+from tasks.executors import Executor, Threads
+from tasks.night import Night, Store
 from tasks.nightly import Clean, Publish
 
 Say = Callable[[str], None]
@@ -37,6 +38,7 @@ class Mending:
     build: Build
     crash: CrashPoints
     say: Say
+    executor: Executor = field(default_factory=Threads)
 
     @property
     def topic(self) -> str:
@@ -48,7 +50,7 @@ class Mending:
 
         Refused, with figures, when something cannot be part of the answer any more, until `accept_loss`.
         """
-        night = Night(self.plan.source, self.plan.views, active, self.nights, self.log, self.lake, self.crash)
+        night = Night(self.plan.source, self.plan.views, active, self.nights, self.log, self.lake, self.crash, self.executor)
         damage = survey(self.store, night, self.plan)
         if damage.loses and not accept_loss:
             raise Refused(self._loss(night, damage) + "; if that is to be, run `watershed init --rebuild --accept-loss`")
@@ -76,9 +78,8 @@ class Mending:
         resume = list(damage.ends) + list(self.plan.starts[night.generation.partitions :])
         for gap in damage.gaps:
             resume[gap.partition] = gap.end
-            r = Range(gap.partition, gap.start, gap.end)
-            path = layout.master(self.topic, r.partition, r.start, r.end)
-            self.lake.commit(f"{path}.json", Manifest("master", night.archive_inputs(r), (), {LOST: str(gap)}))
+            lost = MasterRange(self.topic, night.generation.topic_id, gap.partition, gap.start, gap.end)
+            lost.commit(self.lake, (), {LOST: str(gap)})
         return tuple(resume)
 
     def _refuse_too_short(self, damage: Damage) -> None:
@@ -109,7 +110,8 @@ class Mending:
         """What a purge keeps is all there again: a night's clean ranges are made anew, from the master dataset."""
         generation = night.generation
         published = [c.number for c in night.store.ledger(generation) if c.status == "published" and c.number]
-        missing = [(n, p) for n in published for p in range(generation.partitions) if night.cleaned(n, p) is None]
+        every = [(n, p) for n in published for p in range(generation.partitions)]
+        missing = [(n, p) for n, p in every if night.targets(n).clean(p).with_identities(night.lake) is None]
         if not missing:
             return
         if not self.build([_task(Clean, self.topic, generation.number, n, p) for n, p in missing]):

@@ -18,7 +18,6 @@ from sandbox.simulation.memory_log import Partition
 from sandbox.simulation.schedule import Actor, Decision
 from sandbox.simulation.world import Broken, Sizes, Stores, World
 from tasks import folding, nightly
-from tasks.beside import in_one_thread
 
 LEASE_S = 3
 
@@ -72,7 +71,7 @@ def play(
     """One schedule from its seed; with `decisions` or `parts` (the log, none of it written yet), these instead of the seed's own."""
     world = World(views, seed, sizes, stores or Stores(), parts)
     made: list[Decision] = []
-    with quiet(), in_one_thread(), nights_of(world):
+    with quiet(), nights_of(world):
         source = draw(world, random.Random(f"{seed} decisions")) if decisions is None else iter(decisions)
         try:
             for decision in source:

@@ -30,6 +30,7 @@ from sandbox.simulation.reader import Reader
 from sandbox.simulation.schedule import Actor
 from serving.connection import StoreUnavailable
 from tasks import nightly
+from tasks.executors import Inline
 from tasks.night import Night
 from tasks.purging import purge_lake
 
@@ -99,7 +100,7 @@ class World:
         crash = Reach(self.point)
         self.lake = MemoryLake(crash, self.point)
         self.crash = crash
-        self.night = Night(source, self.views, self.tables.generation, self.night_store, self.log, self.lake, crash)
+        self.night = Night(source, self.views, self.tables.generation, self.night_store, self.log, self.lake, crash, Inline())
         self.reader = Reader(self.tables, self.oracle)
         self.current: Actor | None = None
         self.actors: dict[str, Actor] = {}
