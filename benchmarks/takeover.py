@@ -33,7 +33,7 @@ from sandbox.postgres import SystemPostgres
 from sandbox.processes import Child, wait_until
 from sandbox.services import Place, finished, run
 from sandbox.weather import encode, readings
-from serving.connection import engine
+from serving.postgres.connection import engine
 from views.weather import observations
 
 PARTITIONS = 12

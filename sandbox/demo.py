@@ -51,9 +51,9 @@ from sandbox.services import (
 )
 from sandbox.summary import AuditFound, Findings, summary
 from sandbox.weather import readings, spread
-from serving.audit import Audit
-from serving.connection import StoreUnavailable, engine
-from serving.reading import parts, snapshot, status
+from serving.answers import parts, snapshot, status
+from serving.audit.audit import Audit
+from serving.postgres.connection import StoreUnavailable, engine
 
 VIEWS_MODULE, SHOWN_VIEW = "views", "daily_weather"
 LOOK_EVERY_S = 0.3

@@ -18,11 +18,11 @@ from pipeline.errors import DefinitionError, LogError, SettingsError, did_you_me
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.settings import Settings, by_source
-from serving.audit import Audit, Report
-from serving.connection import engine
-from serving.reading import PartitionStatus, Status
-from serving.reading import status as read_status
-from serving.setup import require
+from serving.answers import PartitionStatus, Status
+from serving.answers import status as read_status
+from serving.audit.audit import Audit, Report
+from serving.generations.create import require
+from serving.postgres.connection import engine
 
 
 def audit(

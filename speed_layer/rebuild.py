@@ -24,10 +24,10 @@ from pipeline.log import Log
 from pipeline.recompute import whole_log
 from pipeline.replacement import RefoldStore, Segment, Standing
 from pipeline.settings import Settings, by_source
-from serving.connection import engine
-from serving.night_store import PostgresNightStore
-from serving.segments import PostgresRefoldStore
-from serving.setup import require
+from serving.generations.create import require
+from serving.postgres.connection import engine
+from serving.stores.night import PostgresNightStore
+from serving.stores.refold import PostgresRefoldStore
 
 NEAR = 20_000  # offsets that may be left to fold while nobody else can commit
 PASSES = 20  # while workers go on; then the lease is taken, however much is left

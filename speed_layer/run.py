@@ -23,9 +23,9 @@ from pipeline.lake import Lake
 from pipeline.log import Unreachable
 from pipeline.settings import Settings, by_source
 from pipeline.stages import totals
-from serving.connection import StoreUnavailable, engine
-from serving.setup import require
-from serving.speed_store import PostgresSpeedStore
+from serving.generations.create import require
+from serving.postgres.connection import StoreUnavailable, engine
+from serving.stores.speed import PostgresSpeedStore
 from speed_layer.consumer import LiveConsumer
 from speed_layer.metrics import serve
 from speed_layer.warm_up import warm_up

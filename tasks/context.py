@@ -17,9 +17,9 @@ from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.replacement import GenerationStore
 from pipeline.settings import Settings, by_source
-from serving.connection import Engine, engine
-from serving.night_store import PostgresNightStore
-from serving.rebuild import PostgresGenerationStore
+from serving.generations.replace import PostgresGenerationStore
+from serving.postgres.connection import Engine, engine
+from serving.stores.night import PostgresNightStore
 from tasks.night import Night
 
 

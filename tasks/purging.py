@@ -13,7 +13,7 @@ from pipeline.definition import View
 from pipeline.handover import Cut, OperatorStore
 from pipeline.lake import Lake
 from pipeline.replacement import GenerationStore
-from serving.operator_store import PostgresOperatorStore
+from serving.stores.operator import PostgresOperatorStore
 from tasks.context import Context
 from tasks.night import Night
 

@@ -18,7 +18,7 @@ from pipeline.handover import Claim, CrashPoints, Generation, Outcome
 from pipeline.lake import Lake
 from pipeline.log import Block
 from sandbox.simulation.memory_log import MemoryLog
-from serving.connection import StoreUnavailable
+from serving.postgres.connection import StoreUnavailable
 from speed_layer.committing import Commits
 from speed_layer.fetch_ahead import At
 from speed_layer.identity_snapshots import Snapshots, SnapshotWriter

@@ -1,4 +1,4 @@
-"""The in-memory arbiter as a night and an operator see it: serving.night_store and serving.operator_store, rule by rule.
+"""The in-memory arbiter as a night and an operator see it: serving.stores.night and serving.stores.operator, rule by rule.
 
     cut(number + 1)[p] >= max(cut(number)[p], position[p])       live segments tile [visible cut, position)
 

@@ -1,4 +1,4 @@
-"""The in-memory arbiter as a worker sees it: serving.speed_store and serving.leases, rule by rule.
+"""The in-memory arbiter as a worker sees it: serving.stores.speed and serving.ops.leases, rule by rule.
 
     commit lands  <=>  the row still has my epoch, owner, start and segment, and no chosen cut is strictly in [start, end)
 """

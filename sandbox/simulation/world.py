@@ -28,7 +28,7 @@ from sandbox.simulation.memory_tables import Tables
 from sandbox.simulation.oracle import Oracle
 from sandbox.simulation.reader import Reader
 from sandbox.simulation.schedule import Actor
-from serving.connection import StoreUnavailable
+from serving.postgres.connection import StoreUnavailable
 from tasks import nightly
 from tasks.executors import Inline
 from tasks.night import Night

@@ -18,7 +18,7 @@ from pipeline.lake import Lake
 from pipeline.log import Log
 from pipeline.recompute import BUCKETS, Recompute
 from pipeline.states import state_schema
-from serving.reading import BatchPart, Freshness, Snapshot
+from serving.answers import BatchPart, Freshness, Snapshot
 
 
 @dataclass(frozen=True)
