@@ -85,30 +85,34 @@ class Refold:
 
 
 class SourceRefold:
-    """The refold of one source. `worker` is the name that holds the lease for a moment; everything it touches is an argument."""
+    """The refold of one source. Everything it touches is an argument.
+
+    `worker` is the name that holds the lease for a moment, taken when at most `near` offsets are left to fold. Two at once fence each
+    other: each tries again, and what lands is whole.
+    """
 
     def __init__(
         self, source: Source, views: Sequence[View], generation: Generation, store: RefoldStore, nights: NightStore,
-        log: Log, lake: Lake, *, from_start: bool = False, worker: str = "watershed rebuild",
+        log: Log, lake: Lake, *, from_start: bool = False, worker: str = "watershed rebuild", near: int = NEAR,
     ) -> None:  # fmt: skip
         self.source, self.views, self.generation, self.store, self.nights = source, views, generation, store, nights
-        self.log, self.lake, self.from_start, self.worker = log, lake, from_start, worker
+        self.log, self.lake, self.from_start, self.worker, self.near = log, lake, from_start, worker, near
 
     def partition(self, partition: int) -> tuple[Standing, list[Segment]]:
         """Refold one partition and put the result in place; how it stood then, and the new segments."""
         topic = self.source.topic
         for _ in range(TRIES):
-            standing = self.store.standing(self.generation, partition)
-            refold = Refold(self.source, self.views, partition, standing.cut, None)
-            refold.ingest = self._knowing(standing, partition)
+            standing = began = self.store.standing(self.generation, partition)
+            refold = Refold(self.source, self.views, partition, began.cut, None)
+            refold.ingest = self._knowing(began, partition)
             for _ in range(PASSES):
                 refold.upto(self.log, topic, partition, standing)
                 standing = self.store.standing(self.generation, partition)
-                if standing.position - refold.end <= NEAR:
+                if standing.position - refold.end <= self.near:
                     break
             claim = self.store.seize(self.generation, partition, self.worker, LEASE_S)
             last = self.store.standing(self.generation, partition)
-            if last.visible == standing.visible and refold.end <= claim.position == last.position:
+            if last.visible == began.visible and refold.end <= claim.position == last.position:
                 refold.upto(self.log, topic, partition, last)
                 new = refold.finished()
                 if self.store.replace(self.generation, claim, last.visible.number, new):

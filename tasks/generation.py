@@ -59,16 +59,16 @@ class Mending:
         if damage.recreated:
             records, aside = set_aside(night), f"master/{active.topic}/topic_id={active.topic_id}/"
             self.say(f"{self.topic}: {records:,} archived records of the old topic are kept under {aside} and answer no more")
-            self._replace(active, Restart(fresh=True), 0)
+            self._replace(active, Restart(fresh=True))
         elif damage.gaps:
-            self._replace(active, Restart(keep=damage.keep, resume=self._resume(night, damage)), damage.keep + 1)
+            self._replace(active, Restart(keep=damage.keep, resume=self._resume(night, damage)))
         elif damage.partitions_added or self._definition_changed(active):
             if damage.partitions_added:
                 self.say(
                     f"{self.topic}: {damage.partitions_added} partitions were added. No event is lost; an event and its duplicate that"
                     f" were sent before and after may lie in two partitions, and count twice: deduplication is per partition"
                 )
-            self._replace(active, AS_IT_WAS, self.store.visible(active))
+            self._replace(active, AS_IT_WAS)
         else:
             self._mend_identities(night)
 
@@ -121,11 +121,12 @@ class Mending:
         made = ", ".join(f"cut {n} partition {p}" for n, p in missing)
         self.say(f"{self.topic}: made the identities of {made} again from the master dataset; nothing is lost")
 
-    def _replace(self, old: Generation, restart: Restart, number: int) -> None:
-        """Fold the master dataset anew in a new generation, up to cut `number`, then let it answer."""
+    def _replace(self, old: Generation, restart: Restart) -> None:
+        """Fold the master dataset anew in a new generation, up to the newest cut that answers now, then let it answer."""
         generation = self.store.begin(self.plan, restart)
         self.say(f"{self.topic}: generation {generation.number} begun; generation {old.number} answers until it is ready")
         self.crash.reach("rebuild.begun")
+        number = self._newest_cut(old, generation, restart)
         if number and not self.build([_task(Publish, self.topic, generation.number, number)]):
             raise Refused(
                 f"{self.topic}: folding the master dataset failed, see above; run `watershed init --rebuild` again: it goes on"
@@ -133,6 +134,12 @@ class Mending:
         self.crash.reach("rebuild.folded")
         self.store.activate(generation, self.plan.views)
         self.say(f"{self.topic}: generation {generation.number} answers now, from cut {number}; start the workers again")
+
+    def _newest_cut(self, old: Generation, generation: Generation, restart: Restart) -> int:
+        """The cut to fold up to, of the new generation's own ledger: one begun days ago may lack what was published since."""
+        ledger = self.nights.ledger(generation)
+        upto = ledger[-1].number if restart.resume is not None else self.store.visible(old)
+        return max(c.number for c in ledger if c.number <= upto and c.status in ("chosen", "published"))
 
 
 def _task(kind: Any, *parameters: Any) -> Any:

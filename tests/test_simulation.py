@@ -33,7 +33,7 @@ from tests.test_planted_bugs import SegmentKept, without_identities_below
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = Sizes(partitions=2, workers=2, nights=2, decisions=205)
 SCHEDULES = int(os.environ.get("WATERSHED_TEST_SCHEDULES", "1000"))
-OFTEN = ("takeover", "split", "publish", "rollback", "purge", "lost", "lost commit", "fenced", "delayed", "crash")
+OFTEN = ("takeover", "split", "publish", "rollback", "purge", "refold", "generation", "lost", "lost commit", "fenced", "delayed", "crash")
 
 
 @pytest.mark.slow

@@ -113,6 +113,9 @@ def _begin(engine: Engine, plan: Plan, restart: Restart) -> Generation:
         begun = building_generation(connection, plan.source.topic)
         if begun is not None:
             if _is_for(begun, plan.views) and begun.topic_id == plan.topic_id and _goes_on(connection, begun, starts, restart):
+                if restart.resume is None and not restart.fresh:  # what was chosen since it was begun
+                    rows = connection.execute(LOCK_POSITIONS, {"topic": begun.topic, "generations": [begun.number]}).all()
+                    _copy_later_cuts(connection, active, begun, [row.position for row in rows])
                 return begun
             _retire(connection, begun)
         made = make_generation(connection, plan, free_number(connection, plan), starts, "building")
