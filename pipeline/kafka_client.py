@@ -63,6 +63,7 @@ CREDENTIAL_ERRORS = (
     kafka_errors.UnsupportedSaslMechanismError,
     kafka_errors.IllegalSaslStateError,
 )
+LOST = (kafka_errors.KafkaConnectionError, kafka_errors.KafkaProtocolError)  # closed, or what came was not Kafka's
 CONSUMER_CONFIG: Mapping[str, Any] = {
     "isolation_level": "read_committed",
     "auto_offset_reset": "none",  # any word but earliest and latest would do: raise, never jump
@@ -177,7 +178,7 @@ class _Client(KafkaNetClient):  # type: ignore[misc]
         accepted = conn.parser is not None or isinstance(cause, OSError)  # ssl.SSLError too: in the handshake
         if isinstance(cause, ssl.SSLCertVerificationError):
             error = _CertificateRefused(certificate_refused(cause, node.host, self._manager.config["ssl_cafile"]))
-        elif isinstance(error, kafka_errors.KafkaConnectionError) and accepted and not self._manager.bootstrapped:
+        elif isinstance(error, LOST) and accepted and not self._manager.bootstrapped:
             self._drops += 1
             if self._drops >= DROPS:
                 began = conn.sasl_enabled and conn.broker_version_data is not None and not conn.init_future.succeeded()
@@ -362,7 +363,7 @@ def _forbidden(error: Exception, connection: KafkaConnection, topic: str) -> str
     of = f"--{resource}" + (f" '{name}'" if name else "")
     return (
         f"does not allow {connection.user} the operation {operation} on {what}: have its administrator add that ACL (kafka-acls.sh --add"
-        f" --allow-principal '{connection.user}' --operation {operation} {of})"
+        f" --allow-principal '{connection.user}' --operation {operation} {of}); docs/SETTINGS.md lists all that are needed"
     )
 
 

@@ -59,6 +59,7 @@ class LiveConsumer:
         self._cluster: Any = None
         self._committer: KafkaConsumer | None = None
         self._to_commit: dict[Partition, int] = {}
+        self._committing: dict[Partition, int] = {}  # what self._commit is about
         self._commit: Any = None
         self._commit_at = 0.0
         self.group_commit_error = ""
@@ -188,11 +189,13 @@ class LiveConsumer:
             self._group_committed(None, error)
 
     def close(self) -> None:
-        """Let go of the connections, after a last try to leave the group offsets that are due (up to a second)."""
+        """Let go of the connections, after a last try to leave the group offsets that are due (a second; 5 with TLS or SASL)."""
         if self._committer is not None:
             try:
+                if self._commit is not None and not self._commit.succeeded():  # may still be under way: said twice is said once
+                    self._to_commit = {**self._committing, **self._to_commit}
                 if self._to_commit and not self.broker_down:
-                    self._committer.commit(self._due_group_offsets(), timeout_ms=round(CONNECT_S * 1000))
+                    self._committer.commit(self._due_group_offsets(), timeout_ms=round(self._connect_s * 1000))
             except kafka_errors.KafkaError as error:
                 self._group_committed(None, error)
             self._committer.close(autocommit=False, timeout_ms=round(CONNECT_S * 1000))
@@ -214,7 +217,7 @@ class LiveConsumer:
 
     def _due_group_offsets(self) -> dict[TopicPartition, OffsetAndMetadata]:
         due = {TopicPartition(*at): OffsetAndMetadata(offset, "", -1) for at, offset in self._to_commit.items()}
-        self._to_commit.clear()
+        self._committing, self._to_commit = self._to_commit, {}
         return due
 
     def _group_committed(self, offsets: Any, answer: Any) -> None:
