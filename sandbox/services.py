@@ -27,6 +27,7 @@ from pipeline.definition import Source
 from pipeline.errors import LogError, SettingsError
 from pipeline.fingerprints import source_fingerprint
 from pipeline.handover import Cut, Generation
+from pipeline.kafka_connection import KafkaConnection
 from pipeline.lake import Lake
 from pipeline.settings import Settings
 from pipeline.targets import cut_targets
@@ -91,15 +92,19 @@ def refuse_used_lake(lake: str) -> None:
 class Place:
     """Where everything is, for a child process: addresses, the lake, and the module of the views."""
 
-    kafka: str
+    kafka: KafkaConnection
     postgres: str = field(repr=False)  # may hold a password
     lake: str
     views: str = "views"
 
     def environment(self) -> dict[str, str]:
-        """Ours, with the settings on top; output is not held back, so that a log shows what happened last."""
-        settings = {"KAFKA": self.kafka, "POSTGRES": self.postgres, "LAKE": self.lake, "VIEWS": self.views}
-        return {**os.environ, **{f"WATERSHED_{name}": value for name, value in settings.items()}, "PYTHONUNBUFFERED": "1"}
+        """Ours, with the settings on top; output is not held back, so that a log shows what happened last.
+
+        Credentials of Kafka are not among them: a child reads them where we did, for it runs in the same folder.
+        """
+        settings = {"KAFKA": self.kafka.bootstrap, "POSTGRES": self.postgres, "LAKE": self.lake, "VIEWS": self.views}
+        ours = {name: value for name, value in os.environ.items() if name.upper() != "WATERSHED_POSTGRES_FILE"}
+        return {**ours, **{f"WATERSHED_{name}": value for name, value in settings.items()}, "PYTHONUNBUFFERED": "1"}
 
     def command(self, name: str, arguments: Sequence[str], log: Path) -> Child:
         """`python ARGUMENTS` as a child in the present folder, its output in `log`."""
@@ -169,13 +174,14 @@ def free_night(wanted: date, ledger: Sequence[Cut]) -> date:
 class Sender:
     """Sends events to a topic under their station as the key; `sent` counts them by kind. Not there before flush() returns."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(self, kafka: KafkaConnection, topic: str) -> None:
         self.topic, self.sent = topic, Counter[Kind]()
         self._failed: list[BaseException] = []
+        servers, security = kafka.bootstrap, kafka.arguments()
         try:
-            self._producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5, batch_size=64 * 1024)
+            self._producer = KafkaProducer(bootstrap_servers=servers, acks="all", linger_ms=5, batch_size=64 * 1024, **security)
         except KafkaError as error:
-            raise LogError(f"Kafka at {bootstrap} cannot be reached ({error}): start it, or set WATERSHED_KAFKA") from error
+            raise LogError(f"Kafka at {servers} cannot be reached ({error}): start it, or set WATERSHED_KAFKA") from error
 
     @property
     def total(self) -> int:

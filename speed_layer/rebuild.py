@@ -144,7 +144,7 @@ def rebuild(names: tuple[str, ...], from_start: bool, say: Say) -> None:
         if name not in known:
             raise DefinitionError(f"there is no view {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}")
     database = engine(settings.postgres_url(), application_name="watershed rebuild")
-    log, lake = KafkaLog(settings.kafka_servers()), Lake(settings.lake)
+    log, lake = KafkaLog(settings.kafka_connection()), Lake(settings.lake)
     for topic, mine in by_source(views).items():
         if names and not any(v.name in names for v in mine):
             continue

@@ -79,7 +79,7 @@ def _open(pid: int) -> Context:
     views = settings.load_views()
     crash = crash_points()
     lake = Lake(settings.lake, crash)
-    log = KafkaLog(settings.kafka_servers())
+    log = KafkaLog(settings.kafka_connection())
     database = engine(settings.postgres_url(), application_name="watershed night")
     generations = PostgresGenerationStore(database, crash)
     return Context(settings, views, lake, log, database, PostgresNightStore(database, views, crash=crash), generations, crash)

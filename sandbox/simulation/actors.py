@@ -207,7 +207,8 @@ class NightContext:
         """The night of a generation; 0 is the one that was active when it was first asked for."""
         if generation not in self._nights:
             found = generation_for(self.generations, topic, generation, self.views)
-            self._nights[generation] = Night(self.views[0].source, self.views, found, self.store, self.log, self.lake, self.crash, executors.Inline())
+            parts = (self.store, self.log, self.lake, self.crash, executors.Inline())
+            self._nights[generation] = Night(self.views[0].source, self.views, found, *parts)
         return self._nights[generation]
 
 
