@@ -12,9 +12,10 @@ from math import inf
 from typing import Any
 
 from pipeline.accept.dedupe import Identities
+from pipeline.base.crash import CrashPoints
 from pipeline.base.errors import LakeError
 from pipeline.definition.view import View
-from pipeline.handover import Claim, CrashPoints, Generation, Outcome
+from pipeline.handover import Claim, Generation, Outcome
 from pipeline.handover.replacement import GenerationStore
 from pipeline.lake.lake import Lake
 from pipeline.log.log import Block

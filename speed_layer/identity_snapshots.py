@@ -15,8 +15,9 @@ import structlog
 
 from pipeline.accept.dedupe import Identities, IdentitySnapshot
 from pipeline.accept.identity_files import read_identities, write_identities
+from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import LakeError
-from pipeline.handover import Claim, CrashPoints, Generation, NoCrash, SnapshotStore
+from pipeline.handover import Claim, Generation, SnapshotStore
 from pipeline.lake import layout
 from pipeline.lake.lake import Lake
 

@@ -17,9 +17,11 @@ from queue import SimpleQueue
 
 import structlog
 
+from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import Refused
-from pipeline.definition.view import Source, View
-from pipeline.handover import Claim, CrashPoints, Generation, NoCrash, SnapshotStore, SpeedStore
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
+from pipeline.handover import Claim, Generation, SnapshotStore, SpeedStore
 from pipeline.lake.lake import Lake
 from pipeline.log.log import Block, Log
 from speed_layer.assignment import moves

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from pipeline.accept.dedupe import IdentitySnapshot
-from pipeline.base.crash import crash_points
+from pipeline.base.crash import NoCrash, crash_points
 from pipeline.base.errors import Refused, SettingsError
-from pipeline.handover import Claim, NoCrash
+from pipeline.handover import Claim
 from pipeline.lake.lake import Lake
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.log import Block, Unreachable
