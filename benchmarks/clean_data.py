@@ -2,7 +2,7 @@
 
     rows(day, station) = rows / (days · KEYS), values in hundredths, all above zero, so that 1 % of a median means something
 
-The files have the schema, the row groups and the compression that pipeline.lake gives them: they are written through it.
+The files have the schema, the row groups and the compression that pipeline.lake.lake gives them: they are written through it.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,12 +15,14 @@ import pyarrow as pa
 from benchmarks.events import KEYS, PARTITIONS, START_MS
 from benchmarks.views_bench import days as view
 from benchmarks.views_bench import events
-from pipeline import layout
-from pipeline.fingerprints import source_fingerprint, view_fingerprint
+from pipeline.accept.accept import clean_schema
+from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
 from pipeline.handover import Counts, Cut, Generation
-from pipeline.ingest import clean_schema
-from pipeline.lake import File, Lake, Manifest
-from tasks.night import Night
+from pipeline.lake import layout
+from pipeline.lake.lake import Lake
+from pipeline.lake.manifest import File
+from tasks.executors import Executor, Threads
+from tasks.night.night import Night
 
 DAY_MS = 86_400_000
 IDENTITY_BYTES = 36
@@ -38,7 +40,7 @@ class OneCut:
         return self.cuts
 
 
-def night_of(lake: str, rows: int) -> Night:
+def night_of(lake: str, rows: int, executor: Executor | None = None) -> Night:
     """The night whose cut 1 holds the whole data set; it has no log and no Postgres."""
     starts, ends = (0,) * PARTITIONS, (rows // PARTITIONS,) * PARTITIONS
     fingerprints = {view.name: view_fingerprint(view)}
@@ -47,7 +49,7 @@ def night_of(lake: str, rows: int) -> Night:
     cuts = Cut(events.topic, 1, 0, None, starts, at, "published"), Cut(events.topic, 1, 1, date(2026, 2, 1), ends, at, "chosen")
     store: Any = OneCut(cuts)
     nothing: Any = None
-    return Night(events, (view,), generation, store, nothing, Lake(lake))
+    return Night(events, (view,), generation, store, nothing, Lake(lake), executor=executor or Threads())
 
 
 def make(lake: str, rows: int, days: int, seed: int) -> list[str]:
@@ -64,8 +66,7 @@ def make(lake: str, rows: int, days: int, seed: int) -> list[str]:
     for partition, of in files.items():
         counts = asdict(Counts(accepted=per_file * days))
         facts = {"counts": counts, "total": counts, "rejected": []}
-        r = night.range(1, partition)
-        night.lake.commit(night.clean_path(r), Manifest("clean", night.clean_inputs(r), tuple(of), facts))
+        night.targets(1).clean(partition).commit(night.lake, of, facts)
     by_day = sorted((file for of in files.values() for file in of), key=lambda file: file.path)
     return [night.lake.uri(file.path).removeprefix("file://") for file in by_day]
 

@@ -22,13 +22,14 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.definition import View
-from pipeline.errors import DefinitionError, SettingsError
+from pipeline.base.errors import DefinitionError, SettingsError
+from pipeline.definition.view import View
+from pipeline.definition.views_module import load_views
 from pipeline.handover import Counts
-from pipeline.kafka_log import KafkaLog
-from pipeline.lake import Lake
-from pipeline.log import Unreachable
-from pipeline.settings import load_views
+from pipeline.lake.lake import Lake
+from pipeline.log.kafka.connection import KafkaConnection
+from pipeline.log.kafka.log import KafkaLog
+from pipeline.log.log import Unreachable
 from sandbox.display import Display, Frame, Scene, Seen, Step
 from sandbox.embedded_broker import EmbeddedBroker
 from sandbox.postgres import EmbeddedPostgres
@@ -156,14 +157,13 @@ class Story:
     def _servers(self) -> None:
         self.display.begin(At.SERVERS)
         given = Given()
+        given.refuse_security_for_nobody()
         own = {"Postgres": given.postgres is not None, "Kafka": given.kafka is not None}
         # Services that live on know cuts whose files lie in the lake of the settings; fresh ones get a fresh lake.
         lake = whole(given.lake) if all(own.values()) else lake_of_its_own(given, self.folder)
         postgres = given.postgres_url() if own["Postgres"] else self._embedded_postgres()
-        if own["Kafka"]:
-            kafka = given.kafka_servers()
-        else:
-            kafka = self.stack.enter_context(EmbeddedBroker(self.logs)).bootstrap
+        broker = None if own["Kafka"] else self.stack.enter_context(EmbeddedBroker(self.logs))
+        kafka = given.kafka_connection() if broker is None else KafkaConnection(broker.bootstrap)
         self.place = Place(kafka, postgres, lake, VIEWS_MODULE)
         self.display.finish(At.SERVERS, ", ".join(f"{'your' if mine else 'embedded'} {name}" for name, mine in own.items()))
 

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipeline.errors import DefinitionError, LogError, SettingsError, did_you_mean
-from pipeline.kafka_log import KafkaLog
-from pipeline.lake import Lake
+from pipeline.base.errors import DefinitionError, LogError, SettingsError, did_you_mean
+from pipeline.lake.lake import Lake
+from pipeline.log.kafka.log import KafkaLog
 from pipeline.settings import Settings, by_source
 from serving.audit.audit import Audit, Report
 from serving.generations.create import require
@@ -42,7 +42,7 @@ def audit(
     for of_source in by_source(views).values():
         require(database, of_source[0].source, of_source)
     with _Bars() as bars:
-        log, lake = KafkaLog(settings.kafka_servers()), Lake(settings.lake)
+        log, lake = KafkaLog(settings.kafka_connection()), Lake(settings.lake)
         reports = Audit(database, log, lake, seed, reference, bars.show, batch, vector).run(chosen)
     if as_json:
         _document({"reference": reference, "seed": seed, "views": [asdict(r) for r in reports]})
@@ -129,7 +129,7 @@ def status(as_json: bool) -> None:
     """Print positions, lag, cuts and workers; what only Kafka knows is left open where it does not answer, and its error raised then."""
     settings = Settings.load()
     found = read_status(engine(settings.postgres_url(), application_name="watershed status"))
-    log, ends, trouble = KafkaLog(settings.kafka_servers()), dict[str, list[int]](), None
+    log, ends, trouble = KafkaLog(settings.kafka_connection()), dict[str, list[int]](), None
     for topic in found.ledger:
         try:
             ends[topic] = log.end_offsets(topic)

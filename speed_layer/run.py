@@ -13,16 +13,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from pipeline.allocation import reuse_memory
-from pipeline.crash import crash_points
-from pipeline.errors import LakeError
-from pipeline.generation import refuse_other_log
+from pipeline.base.crash import crash_points
+from pipeline.base.errors import LakeError
+from pipeline.base.memory import reuse_memory
+from pipeline.base.stages import totals
 from pipeline.handover import Generation
-from pipeline.kafka_log import KafkaLog
-from pipeline.lake import Lake
-from pipeline.log import Unreachable
+from pipeline.handover.generation import refuse_other_log
+from pipeline.lake.lake import Lake
+from pipeline.log.kafka.log import KafkaLog
+from pipeline.log.log import Unreachable
 from pipeline.settings import Settings, by_source
-from pipeline.stages import totals
 from serving.generations.create import require
 from serving.postgres.connection import StoreUnavailable, engine
 from serving.stores.speed import PostgresSpeedStore
@@ -45,10 +45,11 @@ def main(until_caught_up: bool, stop: threading.Event) -> None:
     views = settings.load_views()
     database = engine(settings.postgres_url(), application_name="watershed speed")
     sources = [(of[0].source, of, require(database, of[0].source, of)) for of in by_source(views).values()]
-    log = KafkaLog(settings.kafka_servers())
+    kafka = settings.kafka_connection()
+    log = KafkaLog(kafka)
     crash = crash_points()
     store = PostgresSpeedStore(database, views, crash)
-    reader = LiveConsumer(settings.kafka_servers(), group_id=GROUP)
+    reader = LiveConsumer(kafka, group_id=GROUP)
     lake, transient = Lake(settings.lake, crash), (StoreUnavailable, Unreachable, LakeError)
     worker = Worker(sources, store, log, reader, lake, transient, stop, crash, store, settings.snapshot_every_s, THREADS)
     for source, of, _ in sources:

@@ -14,12 +14,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.schema import CreateTable
 
-from pipeline.definition import Source, View
-from pipeline.errors import Refused
-from pipeline.fingerprints import describe_source, describe_view, source_fingerprint, view_fingerprint
-from pipeline.generation import refuse_other_log
+from pipeline.base.errors import Refused
+from pipeline.definition.fingerprints import describe_source, describe_view, source_fingerprint, view_fingerprint
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 from pipeline.handover import Generation, Vector
-from pipeline.replacement import Plan
+from pipeline.handover.generation import refuse_other_log
+from pipeline.handover.replacement import Plan
 from serving.merged_view import COMMON_VIEWS, merged_view, support
 from serving.ops import tables
 from serving.ops.generations import active_generation, definitions_of, foreign_view, free_number
@@ -151,10 +152,6 @@ def _check_names(plans: Sequence[Plan]) -> None:
     owners: dict[str, str] = {}
     for plan in plans:
         for view in plan.views:
-            if view.name in COMMON_VIEWS:
-                raise Refused(
-                    f"a view cannot be named {view.name!r}: serving.{view.name} is Watershed's own; rename it"
-                )
             if view.name in owners:
                 topics = f"topics {owners[view.name]} and {plan.source.topic}"
                 raise Refused(f"two views are named {view.name!r} ({topics}), and serving has room for one; rename one")

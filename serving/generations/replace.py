@@ -14,12 +14,14 @@ from dataclasses import replace
 
 from sqlalchemy.engine import Connection, Engine
 
-from pipeline.definition import Source, View
-from pipeline.errors import Refused
-from pipeline.fingerprints import source_fingerprint, view_fingerprint
-from pipeline.generation import refuse_other_log
-from pipeline.handover import CrashPoints, Generation, NoCrash, Vector, Witness
-from pipeline.replacement import AS_IT_WAS, Plan, Restart
+from pipeline.base.crash import CrashPoints, NoCrash
+from pipeline.base.errors import Refused
+from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
+from pipeline.handover import Generation, Vector, Witness
+from pipeline.handover.generation import refuse_other_log
+from pipeline.handover.replacement import AS_IT_WAS, Plan, Restart
 from serving.generations.create import lock_setup, make_generation, publish_views, refuse_foreign_views, require
 from serving.ops.cuts import copy_cuts, insert_cut, read_cuts
 from serving.ops.generations import (
@@ -39,7 +41,7 @@ from serving.stores.transactions import Transactions
 
 
 class PostgresGenerationStore:
-    """pipeline.replacement.GenerationStore on Postgres."""
+    """pipeline.handover.replacement.GenerationStore on Postgres."""
 
     def __init__(self, engine: Engine, crash: CrashPoints | None = None) -> None:
         self._transactions = Transactions(engine)
@@ -113,6 +115,8 @@ def _begin(connection: Connection, plan: Plan, restart: Restart) -> Generation:
     begun = building_generation(connection, plan.source.topic)
     if begun is not None:
         if _is_for(begun, plan.views) and begun.topic_id == plan.topic_id and _goes_on(connection, begun, starts, restart):
+            if restart.resume is None and not restart.fresh:  # what was chosen since it was begun
+                _copy_later_cuts(connection, active, begun, *lock_positions(connection, begun))
             return begun
         _retire(connection, begun)
     number = free_number(connection, plan.source.topic, [v.name for v in plan.views])

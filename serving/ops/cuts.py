@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pipeline.errors import StoreError
+from pipeline.base.errors import StoreError
 from pipeline.handover import Claim, Cut, Generation
 from serving.ops.batches import copy_batches, insert_batch
 from serving.ops.keys import key_of, row_of

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pipeline.errors import Refused
+from pipeline.base.errors import Refused
 from pipeline.handover import Generation
 from serving.ops.keys import key_of
 

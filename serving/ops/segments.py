@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
 from pipeline.handover import Claim, Commit, Generation, ViewCounts
-from pipeline.replacement import Segment
+from pipeline.handover.replacement import Segment
 from serving.ops.keys import key_of, row_of
 from serving.ops.tables import RECORD_COUNTS, VIEW_COUNTS, segment_views, segments
 

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 from sqlalchemy.engine import Connection
 
-from pipeline.arrays import text_buffers
-from pipeline.errors import StoreError
+from pipeline.base.errors import StoreError
+from pipeline.columns.arrays import text_buffers
 from serving.postgres.quoting import quote
 
 CHUNK_BYTES = 1 << 20

@@ -15,11 +15,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.schema import CreateTable
 
-from pipeline.coverage import Untiled, check_tiling
-from pipeline.definition import View
-from pipeline.errors import Refused, StoreError
-from pipeline.handover import CrashPoints, Cut, Generation, NoCrash, Staged, Vector, Witness
-from pipeline.states import group_columns, state_fields
+from pipeline.base.crash import CrashPoints, NoCrash
+from pipeline.base.errors import Refused, StoreError
+from pipeline.definition.view import View
+from pipeline.fold.states import group_columns, state_fields
+from pipeline.handover import Cut, Generation, Staged, Vector, Witness
+from pipeline.handover.coverage import Untiled, check_tiling
 from serving.ops.batches import (
     begin_staging,
     end_staging,

@@ -18,11 +18,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from pipeline.coverage import coverage
-from pipeline.definition import View
-from pipeline.errors import Refused, StoreError
-from pipeline.handover import CrashPoints, Cut, Generation, NoCrash, Purge
-from pipeline.states import group_columns
+from pipeline.base.crash import CrashPoints, NoCrash
+from pipeline.base.errors import Refused, StoreError
+from pipeline.definition.view import View
+from pipeline.fold.states import group_columns
+from pipeline.handover import Cut, Generation, Purge
+from pipeline.handover.coverage import coverage
 from serving.ops.batches import chosen_numbers, lock_batch, lock_batches, mark_below, set_purged, set_status
 from serving.ops.cuts import cut_in, published_at, read_cuts
 from serving.ops.generations import refuse_retired

@@ -14,11 +14,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.schema import CreateTable
 
-from pipeline.coverage import Untiled, check_tiling
-from pipeline.definition import View
-from pipeline.handover import Claim, CrashPoints, Generation, NoCrash
-from pipeline.replacement import Segment, Standing
-from pipeline.states import group_columns, state_fields
+from pipeline.base.crash import CrashPoints, NoCrash
+from pipeline.definition.view import View
+from pipeline.fold.states import group_columns, state_fields
+from pipeline.handover import Claim, Generation
+from pipeline.handover.coverage import Untiled, check_tiling
+from pipeline.handover.replacement import Segment, Standing
 from serving.ops import leases
 from serving.ops.cuts import cut_in, read_cuts
 from serving.ops.generations import refuse_retired
@@ -33,7 +34,7 @@ from serving.stores.transactions import LOCK_TIMEOUT_S, PATIENCE_S, Transactions
 
 
 class PostgresRefoldStore:
-    """pipeline.replacement.RefoldStore on Postgres. `lock_timeout_s` bounds one try, `patience_s` all tries together."""
+    """pipeline.handover.replacement.RefoldStore on Postgres. `lock_timeout_s` bounds one try, `patience_s` all tries together."""
 
     def __init__(
         self,

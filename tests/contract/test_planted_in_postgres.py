@@ -13,16 +13,17 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pipeline.errors import WatershedError
-from pipeline.handover import Generation, NoCrash, Purge
+from pipeline.base.crash import NoCrash
+from pipeline.base.errors import WatershedError
+from pipeline.handover import Generation, Purge
 from serving.ops import batches, cuts, positions
 from serving.stores import night as night_store
 from serving.stores.night import PostgresNightStore
 from serving.stores.operator import PostgresOperatorStore
-from tests import test_operator_store as operating
-from tests import test_serving_leases as leasing
-from tests import test_serving_protocol as protocol
 from tests.contract.world import VIEWS, connected
+from tests.serving import test_leases as leasing
+from tests.serving import test_operator_store as operating
+from tests.serving import test_protocol as protocol
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Events without Kafka: a log per partition as a Python list, and f on it, by Aggregate.lift and Aggregate.merge alone.
+"""Events without Kafka: a log per partition as a Python list, and f on it, by Measure.lift and Measure.merge alone.
 
 expected(log, positions) = present( ⊕ over p of lift(log_p[0, positions_p)) )
 """
@@ -32,11 +32,11 @@ from pipeline import (
     tumbling,
 )
 from pipeline.aggregates.base import Rows
-from pipeline.arrays import chunk
+from pipeline.columns.arrays import chunk
+from pipeline.definition.window import Tumbling
+from pipeline.fold.states import group_columns, present, state_of, state_schema
 from pipeline.handover import Claim, Commit, Counts, Staged, Vector, ViewCounts
-from pipeline.replacement import Plan
-from pipeline.states import group_columns, members, present, state_of, state_schema
-from pipeline.window import Tumbling
+from pipeline.handover.replacement import Plan
 from serving.ops.tables import SCHEMAS
 from serving.postgres.connection import engine, transaction
 
@@ -144,13 +144,12 @@ def states(view: View, events: Sequence[Event]) -> pa.Table:
     )
     if not groups:
         return schema.empty_table()
-    for _, aggregate, type in members(view):
-        column = (
-            pa.array([one.values[aggregate.column] for one in events], type.arrow)
-            if type and aggregate.column
-            else None
+    for measure in view.measures.values():
+        cells = tuple(
+            pa.array([one.values[name] for one in events], type.arrow)
+            for name, type in zip(measure.aggregate.columns, measure.types, strict=True)
         )
-        columns += aggregate.lift(type, Rows(column, times, *places), group, len(groups))
+        columns += measure.lift(Rows(cells, times, *places), group, len(groups))
     return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -163,8 +162,8 @@ def merge(view: View, tables: Sequence[pa.Table]) -> pa.Table:
     if not groups:
         return table
     columns = [pa.array(values, table.schema.field(i).type) for i, values in enumerate(zip(*groups, strict=True))]
-    for name, aggregate, type in members(view):
-        columns += aggregate.merge(type, state_of(table, name, aggregate, type), group, len(groups))
+    for name, measure in view.measures.items():
+        columns += measure.merge(state_of(table, name, measure), group, len(groups))
     return pa.Table.from_arrays(columns, schema=table.schema)
 
 

@@ -1,0 +1,61 @@
+"""Every error a user can mend is a WatershedError: one message that says what, where, what would be allowed, and what to do next.
+
+    str(error) = text[: run `repair`][ (at place)]        the repair is in str(error) exactly once, in the text's own words or after it
+
+Invariant: the command line and Luigi print `str(error)` and nothing else for these; any other exception is a bug of ours.
+"""
+
+
+class WatershedError(Exception):
+    """Something the user can mend; its text is complete, one line where it can be.
+
+    `repair` is the next command, bare, for a console or an API to show apart. The usual mistake: to leave it to the text alone.
+    """
+
+    def __init__(self, text: str = "", *, repair: str | None = None) -> None:
+        super().__init__(text)
+        self.text = text
+        self.repair = repair
+
+    def __str__(self) -> str:
+        return self.text if self.repair is None or f"`{self.repair}`" in self.text else f"{self.text}: run `{self.repair}`"
+
+
+class DefinitionError(WatershedError):
+    """A Source, View, Derived, constraint or aggregate that cannot mean anything; raised when it is constructed.
+
+    `place` is file:line of the user's code that declares it, where that is known.
+    """
+
+    place: str | None = None
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} (at {self.place})" if self.place else super().__str__()
+
+
+class SettingsError(WatershedError):
+    """A setting that is missing or cannot be used."""
+
+
+class Refused(WatershedError):
+    """Going on would break the promise of exactness (definition changed, log truncated, ...); `repair` is the command that mends it."""
+
+
+class LogError(WatershedError):
+    """The log cannot be read as asked."""
+
+
+class StoreError(WatershedError):
+    """Postgres cannot be used as asked."""
+
+
+class LakeError(WatershedError):
+    """The lake cannot be read or written as asked, or a manifest does not say what it must."""
+
+
+def did_you_mean(name: str, allowed: list[str]) -> str:
+    """' Did you mean \"x\"?' for the closest of `allowed`, or nothing; the allowed names always follow in the caller's text."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, allowed, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

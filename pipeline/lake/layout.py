@@ -1,0 +1,61 @@
+"""Where things lie in the lake: one function per noun, paths relative to the lake, with `/`.
+
+Invariant: a path is a function of what the file holds (topic, fingerprint, offsets, cut), so writing it twice writes the same thing.
+"""
+
+from typing import Any
+
+
+def master(topic: str, partition: int, start: int, end: int) -> str:
+    """The archived log [start, end), without an ending."""
+    return f"master/{topic}/partition={partition}/{start}-{end}"
+
+
+def master_set_aside(topic: str, topic_id: str, partition: int, start: int, end: int) -> str:
+    """The archived log of a topic that was deleted and made anew: another log, though it had the name."""
+    return f"master/{topic}/topic_id={topic_id}/partition={partition}/{start}-{end}"
+
+
+def clean(topic: str, fingerprint: str) -> str:
+    """The folder of a source's accepted records."""
+    return f"clean/{topic}/fingerprint={fingerprint}"
+
+
+def clean_manifest(topic: str, fingerprint: str, partition: int, start: int, end: int) -> str:
+    """The manifest of the accepted, rejected and identities of [start, end)."""
+    return f"clean/{topic}/fingerprint={fingerprint}/manifests/{partition}-{start}-{end}.json"
+
+
+def rejected(topic: str, fingerprint: str, name: str) -> str:
+    """A file of rejected records."""
+    return f"rejected/{topic}/fingerprint={fingerprint}/{name}.parquet"
+
+
+def view(name: str, fingerprint: str, cut: int) -> str:
+    """The folder of a view's states and values at a cut."""
+    return f"views/{name}/fingerprint={fingerprint}/cut={cut}"
+
+
+def view_manifest(name: str, fingerprint: str, cut: int) -> str:
+    """The manifest of a view at a cut."""
+    return f"{view(name, fingerprint, cut)}/manifest.json"
+
+
+def identities(topic: str, fingerprint: str, cut: int, partition: int) -> str:
+    """The identities that a partition remembers at a cut, without an ending."""
+    return f"identities/{topic}/fingerprint={fingerprint}/cut={cut}/partition={partition}"
+
+
+def worker_identities(topic: str, fingerprint: str, partition: int, position: int, generation: int, epoch: int) -> str:
+    """The identities that a worker remembered at a position, without an ending; one takeover (epoch) writes it, nobody else."""
+    return f"identities/{topic}/fingerprint={fingerprint}/partition={partition}/{position}-{generation}-{epoch}"
+
+
+def cut_file(date: str) -> str:
+    """The copy of the cuts chosen for a night."""
+    return f"cuts/{date}.json"
+
+
+def identity_inputs(topic_id: str, partition: int, position: int) -> dict[str, Any]:
+    """What a snapshot of identities is made from."""
+    return {"topic_id": topic_id, "partition": partition, "position": position}
