@@ -1,9 +1,9 @@
 """Windows: how event times fall into panes, the stretches of event time that a view keeps a state for.
 
-    start(pane(t)) <= t < start(pane(t) + 1)        s <= t  =>  pane(s) <= pane(t)        pane(start(p)) = p
+    start(pane(t)) <= t < start(pane(t) + 1)      s <= t  =>  pane(s) <= pane(t)      pane(start(p)) = p
 
-Both layers ask a window for its panes and for nothing else, so a new kind of window is a class here. `pipeline.reference` spells each
-kind out again, on purpose: it is what this arithmetic is held to.
+Both layers ask a window for its panes and for nothing else, so a new kind of window is a class here.
+`pipeline.reference` spells each kind out again, on purpose: it is what this arithmetic is held to.
 """
 
 from dataclasses import dataclass
@@ -19,28 +19,31 @@ DAY_US = 86_400_000_000
 
 
 class Window(Protocol):
-    """A rule of panes: a frozen value that compares, hashes and pickles. A kind of window that views may have stands in WINDOWS.
+    """A rule of panes: a frozen value that compares, hashes and pickles. WINDOWS are those that views may have.
 
-    Times are int64 microseconds since 1970-01-01T00:00Z, from TIME_MIN to TIME_MAX; panes are int64 numbers that mean nothing to others.
+    Times are int64 microseconds since 1970-01-01T00:00Z, from TIME_MIN to TIME_MAX; panes are int64 numbers.
     """
 
     def pane(self, times_us: Ints) -> Ints:
-        """Called once for each block that is folded, with its event times: the number of each one's pane."""
+        """The number of each event time's pane. Called once for each block that is folded."""
 
     def start(self, panes: Ints) -> Ints:
-        """Called with the panes that a block touches, each once: the first microsecond of each, which is its `window_start`.
+        """The first microsecond of each pane, a group's `window_start`. Called with the panes that a block touches.
 
-        The usual mistake: a start after an event of its pane; a date of the lake would then be written before all of it was folded.
+        The usual mistake: a start after an event of its pane; a night then writes a date before all of it is folded.
         """
 
     def last_date(self, day: str) -> str:
-        """Called by a night that folds date by date: the last date (ISO, UTC) of an event in a pane that starts on `day`, at most.
+        """The last date (ISO, UTC) that an event in a pane starting on `day` may have, or a later one.
 
-        A later date is allowed and costs memory: the night keeps `day` open until it has folded all events up to that date.
+        Called by a night, which keeps `day` open until it has folded all events up to that date; later costs memory.
         """
 
     def canonical(self) -> str:
-        """Called for the view's fingerprint: equal if and only if the panes are. A change refuses everybody's data until a rebuild."""
+        """The window in the view's fingerprint: equal if and only if the panes are.
+
+        The usual mistake: to word it anew, which changes the fingerprint, so that workers and nights refuse.
+        """
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ WINDOWS: tuple[type[Window], ...] = (Tumbling,)
 
 @declares
 def tumbling(*, days: int = 0, hours: int = 0, minutes: int = 0, seconds: int = 0) -> Tumbling:
-    """Half-open windows of a fixed length, aligned to 1970-01-01T00:00Z (so a week begins on a Thursday); 1 s to 366 days."""
+    """Half-open windows of one length, aligned to 1970-01-01T00:00Z (so weeks begin on a Thursday); 1 s to 366 days."""
     given = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
     wrong = [f"{name}={value!r}" for name, value in given.items() if isinstance(value, bool) or not isinstance(value, int | float)]
     if wrong:

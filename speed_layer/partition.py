@@ -13,11 +13,9 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from pipeline import layout
-from pipeline.dedupe import IdentitySnapshot, Moment
+from pipeline.dedupe import Moment
 from pipeline.definition import Source, View
 from pipeline.errors import Refused
-from pipeline.fingerprints import source_fingerprint
 from pipeline.fold import columns_of, fold
 from pipeline.generation import refuse_other_log
 from pipeline.handover import (
@@ -26,7 +24,6 @@ from pipeline.handover import (
     Committed,
     Counts,
     CrashPoints,
-    Cut,
     Generation,
     NoCrash,
     Outcome,
@@ -36,6 +33,7 @@ from pipeline.handover import (
     ViewCounts,
     Witness,
 )
+from pipeline.identity_files import IdentitiesMissing, identities_at
 from pipeline.ingest import Ingest
 from pipeline.lake import Lake
 from pipeline.log import Block, Log, refuse_regrown
@@ -156,12 +154,13 @@ class PartitionWork:
             )
         start = cut.offsets[partition]
         snapshot = parts.snapshots.newest(claim, start) if parts.snapshots is not None else None
-        if snapshot is None and cut.number:
-            snapshot = self._batch_identities(cut)
-            if snapshot is None and parts.store.snapshot_below(claim) != cut:
-                return None  # a night published and purged while we looked: read the row again
-            if snapshot is None:
-                raise self._identities_missing(cut)
+        if snapshot is None:
+            try:
+                snapshot = identities_at(parts.lake, parts.source, parts.generation, cut.number, partition, start)
+            except IdentitiesMissing:
+                if parts.store.snapshot_below(claim) != cut:
+                    return None  # a night published and purged while we looked: read the row again
+                raise
         start = self.replayed_from = snapshot.position if snapshot is not None else start
         ingest = Ingest(parts.source, partition, snapshot, columns_of(parts.views))
         if start < claim.position:
@@ -170,22 +169,6 @@ class PartitionWork:
                     return None
                 ingest.feed(block)
         return ingest
-
-    def _batch_identities(self, cut: Cut) -> IdentitySnapshot | None:
-        """What the batch published with its cut; None when the lake does not have it."""
-        parts, partition = self.parts, self.claim.partition
-        inputs = layout.identity_inputs(parts.generation.topic_id, partition, cut.offsets[partition])
-        return layout.read_identities(parts.lake, self._identities_path(cut), inputs)
-
-    def _identities_path(self, cut: Cut) -> str:
-        return layout.identities(cut.topic, source_fingerprint(self.parts.source), cut.number, self.claim.partition)
-
-    def _identities_missing(self, cut: Cut) -> Refused:
-        return Refused(
-            f"topic {cut.topic}, partition {self.claim.partition}: the identities at cut {cut.number} ({self._identities_path(cut)}.json)"
-            f" are missing from the lake {self.parts.lake.root.split('?')[0]} or belong to another cut; check the setting `lake`, or run"
-            f" `watershed init --rebuild`"
-        )
 
     def _check_topic(self, claim: Claim) -> None:
         """A topic made anew may well have a record at this position; it is another one."""

@@ -23,9 +23,9 @@ from pipeline.lake import Lake
 from pipeline.log import Unreachable
 from pipeline.settings import Settings, by_source
 from pipeline.stages import totals
-from serving.connection import StoreUnavailable, engine
-from serving.setup import require
-from serving.speed_store import PostgresSpeedStore
+from serving.generations.create import require
+from serving.postgres.connection import StoreUnavailable, engine
+from serving.stores.speed import PostgresSpeedStore
 from speed_layer.consumer import LiveConsumer
 from speed_layer.metrics import serve
 from speed_layer.warm_up import warm_up
@@ -45,10 +45,11 @@ def main(until_caught_up: bool, stop: threading.Event) -> None:
     views = settings.load_views()
     database = engine(settings.postgres_url(), application_name="watershed speed")
     sources = [(of[0].source, of, require(database, of[0].source, of)) for of in by_source(views).values()]
-    log = KafkaLog(settings.kafka_servers())
+    kafka = settings.kafka_connection()
+    log = KafkaLog(kafka)
     crash = crash_points()
     store = PostgresSpeedStore(database, views, crash)
-    reader = LiveConsumer(settings.kafka_servers(), group_id=GROUP)
+    reader = LiveConsumer(kafka, group_id=GROUP)
     lake, transient = Lake(settings.lake, crash), (StoreUnavailable, Unreachable, LakeError)
     worker = Worker(sources, store, log, reader, lake, transient, stop, crash, store, settings.snapshot_every_s, THREADS)
     for source, of, _ in sources:

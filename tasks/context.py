@@ -17,9 +17,9 @@ from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.replacement import GenerationStore
 from pipeline.settings import Settings, by_source
-from serving.connection import Engine, engine
-from serving.night_store import PostgresNightStore
-from serving.rebuild import PostgresGenerationStore
+from serving.generations.replace import PostgresGenerationStore
+from serving.postgres.connection import Engine, engine
+from serving.stores.night import PostgresNightStore
 from tasks.night import Night
 
 
@@ -79,7 +79,7 @@ def _open(pid: int) -> Context:
     views = settings.load_views()
     crash = crash_points()
     lake = Lake(settings.lake, crash)
-    log = KafkaLog(settings.kafka_servers())
+    log = KafkaLog(settings.kafka_connection())
     database = engine(settings.postgres_url(), application_name="watershed night")
     generations = PostgresGenerationStore(database, crash)
     return Context(settings, views, lake, log, database, PostgresNightStore(database, views, crash=crash), generations, crash)

@@ -73,7 +73,8 @@ def _archived(night: Night, ledger: list[Cut]) -> tuple[Cut, int]:
     """The last cut up to which every range of every partition is in the master dataset, and the records there."""
     last, records = ledger[0], 0
     for cut in ledger[1:]:
-        found = [night.archived(night.range(cut.number, p)) for p in range(night.generation.partitions)]
+        targets = night.targets(cut.number)
+        found = [targets.master(p).manifest(night.lake) for p in range(night.generation.partitions)]
         if None in found:
             break
         last, records = cut, records + sum(f.rows for m in found if m for f in m.files)
@@ -100,8 +101,8 @@ def _other_record(night: Night, partition: int, witness: Witness | None) -> bool
 
 def _other_archive(night: Night, partition: int, keep: Cut) -> bool:
     """Whether the log holds another record where the master dataset ends; what lies below an accepted loss is not compared."""
-    for cut in sorted((c for c in night.store.ledger(night.generation) if 0 < c.number <= keep.number), key=lambda c: -c.number):
-        manifest = night.archived(night.range(cut.number, partition))
+    for targets in reversed(night.targets_between(0, keep.number)):
+        manifest = targets.master(partition).manifest(night.lake)
         if manifest is None or LOST in manifest.facts:
             return False
         if manifest.files and manifest.files[-1].rows:
@@ -115,15 +116,14 @@ def set_aside(night: Night) -> int:
     """Move the archive of a topic that was made anew out of the new one's way; how many records it holds. Safe to run again."""
     lake, generation, records = night.lake, night.generation, 0
     for cut in night.store.ledger(generation)[1:]:
-        for r in (night.range(cut.number, p) for p in range(generation.partitions)):
-            old = layout.master(generation.topic, r.partition, r.start, r.end)
+        for r in (night.targets(cut.number).master(p) for p in range(generation.partitions)):
             new = layout.master_set_aside(generation.topic, generation.topic_id, r.partition, r.start, r.end)
-            manifest = night.archived(r)
+            manifest = r.manifest(lake)
             if manifest is not None and r.end > r.start:
                 batches = (batch for file in manifest.files for batch in lake.read_batches(file, ROW_GROUP))
                 files = (File(f"{new}.parquet", lake.write_table(f"{new}.parquet", RAW_SCHEMA, batches, RAW)),)
                 lake.commit(f"{new}.json", Manifest("master", manifest.inputs, files, manifest.facts))
-                for path in (*(f.path for f in manifest.files), f"{old}.json"):
+                for path in (*(f.path for f in manifest.files), r.path):
                     lake.delete(path)
             moved = lake.manifest(f"{new}.json")
             records += sum(f.rows for f in moved.files) if moved is not None else 0

@@ -6,19 +6,20 @@ Everything it touches is an argument. It may die anywhere and be run again: it g
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import layout
 from pipeline.errors import Refused
 from pipeline.fingerprints import source_fingerprint, view_fingerprint
 from pipeline.handover import CrashPoints, Generation
-from pipeline.lake import Lake, Manifest
+from pipeline.lake import Lake
 from pipeline.log import Log, recreated
 from pipeline.replacement import AS_IT_WAS, GenerationStore, Plan, Restart
+from pipeline.targets import MasterRange
 from tasks.archive import LOST
 from tasks.damage import Damage, set_aside, survey
-from tasks.night import Night, Range, Store
+from tasks.executors import Executor, Threads
+from tasks.night import Night, Store
 from tasks.nightly import Clean, Publish
 
 Say = Callable[[str], None]
@@ -37,6 +38,7 @@ class Mending:
     build: Build
     crash: CrashPoints
     say: Say
+    executor: Executor = field(default_factory=Threads)
 
     @property
     def topic(self) -> str:
@@ -48,7 +50,7 @@ class Mending:
 
         Refused, with figures, when something cannot be part of the answer any more, until `accept_loss`.
         """
-        night = Night(self.plan.source, self.plan.views, active, self.nights, self.log, self.lake, self.crash)
+        night = Night(self.plan.source, self.plan.views, active, self.nights, self.log, self.lake, self.crash, self.executor)
         damage = survey(self.store, night, self.plan)
         if damage.loses and not accept_loss:
             raise Refused(self._loss(night, damage) + "; if that is to be, run `watershed init --rebuild --accept-loss`")
@@ -57,16 +59,16 @@ class Mending:
         if damage.recreated:
             records, aside = set_aside(night), f"master/{active.topic}/topic_id={active.topic_id}/"
             self.say(f"{self.topic}: {records:,} archived records of the old topic are kept under {aside} and answer no more")
-            self._replace(active, Restart(fresh=True), 0)
+            self._replace(active, Restart(fresh=True))
         elif damage.gaps:
-            self._replace(active, Restart(keep=damage.keep, resume=self._resume(night, damage)), damage.keep + 1)
+            self._replace(active, Restart(keep=damage.keep, resume=self._resume(night, damage)))
         elif damage.partitions_added or self._definition_changed(active):
             if damage.partitions_added:
                 self.say(
                     f"{self.topic}: {damage.partitions_added} partitions were added. No event is lost; an event and its duplicate that"
                     f" were sent before and after may lie in two partitions, and count twice: deduplication is per partition"
                 )
-            self._replace(active, AS_IT_WAS, self.store.visible(active))
+            self._replace(active, AS_IT_WAS)
         else:
             self._mend_identities(night)
 
@@ -76,9 +78,8 @@ class Mending:
         resume = list(damage.ends) + list(self.plan.starts[night.generation.partitions :])
         for gap in damage.gaps:
             resume[gap.partition] = gap.end
-            r = Range(gap.partition, gap.start, gap.end)
-            path = layout.master(self.topic, r.partition, r.start, r.end)
-            self.lake.commit(f"{path}.json", Manifest("master", night.archive_inputs(r), (), {LOST: str(gap)}))
+            lost = MasterRange(self.topic, night.generation.topic_id, gap.partition, gap.start, gap.end)
+            lost.commit(self.lake, (), {LOST: str(gap)})
         return tuple(resume)
 
     def _refuse_too_short(self, damage: Damage) -> None:
@@ -109,7 +110,8 @@ class Mending:
         """What a purge keeps is all there again: a night's clean ranges are made anew, from the master dataset."""
         generation = night.generation
         published = [c.number for c in night.store.ledger(generation) if c.status == "published" and c.number]
-        missing = [(n, p) for n in published for p in range(generation.partitions) if night.cleaned(n, p) is None]
+        every = [(n, p) for n in published for p in range(generation.partitions)]
+        missing = [(n, p) for n, p in every if night.targets(n).clean(p).with_identities(night.lake) is None]
         if not missing:
             return
         if not self.build([_task(Clean, self.topic, generation.number, n, p) for n, p in missing]):
@@ -119,11 +121,12 @@ class Mending:
         made = ", ".join(f"cut {n} partition {p}" for n, p in missing)
         self.say(f"{self.topic}: made the identities of {made} again from the master dataset; nothing is lost")
 
-    def _replace(self, old: Generation, restart: Restart, number: int) -> None:
-        """Fold the master dataset anew in a new generation, up to cut `number`, then let it answer."""
+    def _replace(self, old: Generation, restart: Restart) -> None:
+        """Fold the master dataset anew in a new generation, up to the newest cut that answers now, then let it answer."""
         generation = self.store.begin(self.plan, restart)
         self.say(f"{self.topic}: generation {generation.number} begun; generation {old.number} answers until it is ready")
         self.crash.reach("rebuild.begun")
+        number = self._newest_cut(old, generation, restart)
         if number and not self.build([_task(Publish, self.topic, generation.number, number)]):
             raise Refused(
                 f"{self.topic}: folding the master dataset failed, see above; run `watershed init --rebuild` again: it goes on"
@@ -131,6 +134,12 @@ class Mending:
         self.crash.reach("rebuild.folded")
         self.store.activate(generation, self.plan.views)
         self.say(f"{self.topic}: generation {generation.number} answers now, from cut {number}; start the workers again")
+
+    def _newest_cut(self, old: Generation, generation: Generation, restart: Restart) -> int:
+        """The cut to fold up to, of the new generation's own ledger: one begun days ago may lack what was published since."""
+        ledger = self.nights.ledger(generation)
+        upto = ledger[-1].number if restart.resume is not None else self.store.visible(old)
+        return max(c.number for c in ledger if c.number <= upto and c.status in ("chosen", "published"))
 
 
 def _task(kind: Any, *parameters: Any) -> Any:

@@ -9,12 +9,11 @@ master/, clean/ and rejected/ are never touched. No directory is listed: files a
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline import layout
 from pipeline.definition import View
 from pipeline.handover import Cut, OperatorStore
 from pipeline.lake import Lake
 from pipeline.replacement import GenerationStore
-from serving.operator_store import PostgresOperatorStore
+from serving.stores.operator import PostgresOperatorStore
 from tasks.context import Context
 from tasks.night import Night
 
@@ -66,11 +65,11 @@ def purge_lake(night: Night, ledger: list[Cut], oldest: int) -> int:
     for number in sorted(stale):  # the oldest first, and its last identities last: _still_there rests on this order
         for view in night.views:
             gone = [file for file in _files(night, view, number) if file not in kept]
-            manifest = night.fold_path(view, number)
+            manifest = night.targets(number).view(view.name).path
             deleted += sum(_delete(night.lake, path) for path in (*gone, manifest))
         for partition in range(night.generation.partitions):
-            path = layout.identities(night.source.topic, night.source_fingerprint, number, partition)
-            deleted += sum(_delete(night.lake, f"{path}.{ending}") for ending in ("parquet", "json"))
+            identities = night.targets(number).clean(partition).identities
+            deleted += sum(_delete(night.lake, path) for path in (identities.data, identities.path))
     return deleted
 
 
@@ -78,15 +77,15 @@ def _still_there(night: Night, numbers: list[int]) -> Iterator[int]:
     """Those that a purge has not finished yet, downwards: below a finished one all are."""
     last = night.generation.partitions - 1
     for number in sorted(numbers, reverse=True):
-        identities = layout.identities(night.source.topic, night.source_fingerprint, number, last)
-        manifests = [f"{identities}.json", *(night.fold_path(view, number) for view in night.views)]
+        targets = night.targets(number)
+        manifests = [targets.clean(last).identities.path, *(targets.view(view.name).path for view in night.views)]
         if not any(map(night.lake.exists, manifests)):
             return
         yield number
 
 
 def _files(night: Night, view: View, number: int) -> list[str]:
-    manifest = night.lake.manifest(night.fold_path(view, number))
+    manifest = night.lake.manifest(night.targets(number).view(view.name).path)  # whatever it was made from: its files are ours
     return [file.path for file in manifest.files] if manifest is not None else []
 
 

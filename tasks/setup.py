@@ -14,7 +14,7 @@ from pipeline.kafka_log import KafkaLog
 from pipeline.log import MissingTopic, refuse_compacted
 from pipeline.replacement import Plan
 from pipeline.settings import by_source
-from serving.setup import install
+from serving.generations.create import install
 from tasks.context import Context, context
 from tasks.generation import Mending
 

@@ -36,10 +36,10 @@ def stale(system: System, number: int, changed: str) -> list[str]:
         f"n = {number}\n"
         "found = []\n"
         "for p in range(night.generation.partitions):\n"
-        "    found += [] if night.archived(night.range(n, p)) else [f'archive {p}']\n"
-        "    found += [] if night.cleaned(n, p) else [f'clean {p}']\n"
+        "    found += [] if night.targets(n).master(p).manifest(night.lake) else [f'archive {p}']\n"
+        "    found += [] if night.targets(n).clean(p).with_identities(night.lake) else [f'clean {p}']\n"
         "for v in night.views:\n"
-        "    found += [] if night.folded(v, n) else [f'fold {v.name}']\n"
+        "    found += [] if night.targets(n).view(v.name).manifest(night.lake) else [f'fold {v.name}']\n"
         "print(json.dumps(found))\n"
     )
     (system.folder / "changed_views.py").write_text(changed)

@@ -11,8 +11,8 @@ import pytest
 from pipeline.errors import Refused
 from pipeline.handover import Counts, Fenced, ViewCounts
 from pipeline.replacement import Segment
-from serving.connection import transaction
-from serving.segments import PostgresRefoldStore
+from serving.postgres.connection import transaction
+from serving.stores.refold import PostgresRefoldStore
 from tests.contract.store_world import LOGS
 from tests.contract.world import VIEWS, commit_of, connected, states
 from tests.test_operator_store import Operated

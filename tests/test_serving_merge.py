@@ -14,12 +14,12 @@ from pipeline import Count, View, tumbling
 from pipeline.handover import Generation
 from pipeline.states import group_columns, value_schema
 from pipeline.types import TIME_MAX, TIME_MIN
-from serving.arrow_copy import copy_in, copy_out
-from serving.connection import transaction
-from serving.merge import merged_view, value_columns
-from serving.reading import parts
-from serving.setup import install
-from serving.tables import batch_table, speed_table
+from serving.answers import parts
+from serving.generations.create import install
+from serving.merged_view import merged_view, value_columns
+from serving.ops.tables import batch_table, speed_table
+from serving.postgres.connection import transaction
+from serving.postgres.copy import copy_in, copy_out
 from tests.contract.world import (
     Event,
     by_account,

@@ -12,12 +12,12 @@ from sqlalchemy.engine import Engine
 
 from pipeline.handover import Committed, Counts, ViewCounts
 from pipeline.states import present, value_schema
-from serving.connection import transaction
-from serving.night_store import PostgresNightStore
-from serving.reading import Freshness, snapshot, status
-from serving.rebuild import PostgresGenerationStore
-from serving.setup import install
-from serving.speed_store import PostgresSpeedStore
+from serving.answers import Freshness, snapshot, status
+from serving.generations.create import install
+from serving.generations.replace import PostgresGenerationStore
+from serving.postgres.connection import transaction
+from serving.stores.night import PostgresNightStore
+from serving.stores.speed import PostgresSpeedStore
 from tests.contract.world import VIEWS, commit_of, connected, event, merge, plan, staged_of, states, values
 
 LOGS = [[event(p, o, "ab\n,\""[o % 5], amount=Decimal(f"{o}.25"), hour=o % 4) for o in range(60)] for p in range(2)]

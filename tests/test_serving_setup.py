@@ -15,11 +15,11 @@ from pipeline.errors import Refused, StoreError
 from pipeline.handover import Committed, Fenced
 from pipeline.log import Repartitioned, TopicRecreated
 from pipeline.replacement import Plan
-from serving.connection import transaction
-from serving.night_store import PostgresNightStore
-from serving.rebuild import PostgresGenerationStore
-from serving.setup import install, require
-from serving.speed_store import PostgresSpeedStore
+from serving.generations.create import install, require
+from serving.generations.replace import PostgresGenerationStore
+from serving.postgres.connection import transaction
+from serving.stores.night import PostgresNightStore
+from serving.stores.speed import PostgresSpeedStore
 from tests.contract.world import (
     VIEWS,
     Payment,

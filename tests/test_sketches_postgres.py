@@ -24,10 +24,10 @@ from pipeline.laws import column_types
 from pipeline.reference.sketches import bucket, estimate, middle
 from pipeline.types import INT_MAX, INT_MIN
 from sandbox.weather import encode, readings
-from serving.arrow_copy import copy_in, copy_out, from_hex, to_hex
-from serving.connection import transaction
-from serving.setup import install
-from serving.tables import batch_table, speed_table
+from serving.generations.create import install
+from serving.ops.tables import batch_table, speed_table
+from serving.postgres.connection import transaction
+from serving.postgres.copy import copy_in, copy_out, from_hex, to_hex
 from tests.contract.world import COLUMNS, connected, event, merge, payments, plan, served, states, values
 from tests.sketches import QS, SIGMA, VALUES, decimals, lifted, registers_of, whole
 from tests.system import System

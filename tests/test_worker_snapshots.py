@@ -22,9 +22,9 @@ from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.log import Block, Unreachable
 from sandbox.weather import encode, readings
-from serving.connection import StoreUnavailable
-from serving.setup import require
-from serving.speed_store import PostgresSpeedStore
+from serving.generations.create import require
+from serving.postgres.connection import StoreUnavailable
+from serving.stores.speed import PostgresSpeedStore
 from speed_layer.consumer import LiveConsumer
 from speed_layer.identity_snapshots import SnapshotWriter
 from speed_layer.partition import PartitionWork, Parts

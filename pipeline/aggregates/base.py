@@ -12,7 +12,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -47,8 +47,9 @@ class Rows:
     offset: Ints
 
     def __post_init__(self) -> None:
-        if not isinstance(self.columns, tuple):
-            raise TypeError(f"Rows: columns is a {type(self.columns).__name__}; needed is a tuple of arrays, () for Count")
+        given: Any = self.columns
+        if not isinstance(given, tuple):
+            raise TypeError(f"Rows: columns is a {type(given).__name__}; needed is a tuple of arrays, () for Count")
 
     @property
     def column(self) -> pa.Array:
@@ -78,7 +79,7 @@ class Measure(ABC):
     @property
     @abstractmethod
     def fields(self) -> tuple[StateField, ...]:
-        """The columns of the state, read wherever a table of states is made or taken apart; they depend on types alone."""
+        """The columns of the state. Read wherever a table of states is made or taken apart; a matter of types alone."""
 
     @abstractmethod
     def lift(self, rows: Rows, group: Ints, groups: int) -> State:
@@ -104,7 +105,7 @@ class Measure(ABC):
 
     @property
     def value(self) -> StateField:
-        """Name aside, the type of the values that a user sees, in Arrow and in Postgres; the last field unless you say."""
+        """Name aside, the type of what a user sees, in Arrow and in Postgres; the last field unless you say."""
         return self.fields[-1]
 
     def present(self, state: State) -> pa.Array:
@@ -173,7 +174,8 @@ class Aggregate(metaclass=Declared):
             raise DefinitionError(f"{what} names no column; give one")
         for type in types:
             if type.kind not in self.kinds:
-                raise DefinitionError(f"{what}: the column is of type {type}; allowed are {', '.join(self.kinds)} ({self.why})")
+                allowed = ", ".join(self.kinds)
+                raise DefinitionError(f"{what}: the column is of type {type}; allowed are {allowed} ({self.why})")
 
     def over(self, *types: ColumnType) -> Measure:
         """The aggregate bound to the types of its `columns`, in their order, which `check` has passed.
@@ -182,7 +184,8 @@ class Aggregate(metaclass=Declared):
         """
         kind: type[Measure] | None = getattr(self, "measure", None)
         if kind is None or kind.__abstractmethods__:
-            lacks = f"its Measure lacks {', '.join(sorted(kind.__abstractmethods__))}" if kind else "it names no Measure"
+            missing = ", ".join(sorted(kind.__abstractmethods__)) if kind else ""
+            lacks = f"its Measure lacks {missing}" if kind else "it names no Measure"
             raise DefinitionError(f"{self}: {lacks}; docs/AGGREGATES.md shows a whole one")
         return kind(self, types)
 

@@ -2,7 +2,9 @@
 
     answer(v, vector) = fold, row by row, of the accepted rows of log_p[0, vector_p)        memory: one list of rows per group
 
-Decoding, validation and deduplication of each record happen once, in log order; only the fold is repeated, for groups that changed.
+An oracle shares nothing of the protocol with what it judges, on purpose: no cut, no segment, no batch, no store. It knows the log and
+the definitions of one generation, and that is all. Decoding, validation and deduplication of each record happen once, in log order;
+only the fold is repeated, for groups that changed.
 """
 
 from bisect import bisect_left

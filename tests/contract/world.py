@@ -37,8 +37,8 @@ from pipeline.handover import Claim, Commit, Counts, Staged, Vector, ViewCounts
 from pipeline.replacement import Plan
 from pipeline.states import group_columns, present, state_of, state_schema
 from pipeline.window import Tumbling
-from serving.connection import engine, transaction
-from serving.tables import SCHEMAS
+from serving.ops.tables import SCHEMAS
+from serving.postgres.connection import engine, transaction
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -20,12 +20,12 @@ from pipeline.fingerprints import describe_source, describe_view, source_fingerp
 from pipeline.generation import refuse_other_log
 from pipeline.handover import Generation, Vector
 from pipeline.replacement import Plan
-from serving import tables
-from serving.arrow_copy import quote
-from serving.connection import patiently, transaction
-from serving.generations import active_generation, definitions_of
-from serving.merge import COMMON_VIEWS, merged_view, support
-from serving.published_views import replace_view
+from serving.merged_view import COMMON_VIEWS, merged_view, support
+from serving.ops import tables
+from serving.ops.generations import active_generation, definitions_of
+from serving.postgres.connection import patiently, transaction
+from serving.postgres.copy import quote
+from serving.postgres.views import replace_view
 
 SETUP_LOCK = 0x57415445525348  # "WATERSH": one init, rebuild or activation at a time
 

@@ -21,12 +21,8 @@ from pipeline.fingerprints import source_fingerprint, view_fingerprint
 from pipeline.generation import refuse_other_log
 from pipeline.handover import CrashPoints, Generation, NoCrash, Vector, Witness
 from pipeline.replacement import AS_IT_WAS, Plan, Restart
-from serving.connection import patiently, transaction
-from serving.generations import active_generation, building_generation, generation_of, status_of
-from serving.ledger import key_of, read_cuts
-from serving.published_views import drop_view
-from serving.reading import counted_from, witnesses
-from serving.setup import (
+from serving.answers import counted_from, witnesses
+from serving.generations.create import (
     free_number,
     lock_setup,
     make_generation,
@@ -34,6 +30,10 @@ from serving.setup import (
     refuse_foreign_views,
     require,
 )
+from serving.ops.cuts import key_of, read_cuts
+from serving.ops.generations import active_generation, building_generation, generation_of, status_of
+from serving.postgres.connection import patiently, transaction
+from serving.postgres.views import drop_view
 
 # What was published is chosen again: staged and published anew, or covered. The rest of the ledger keeps its meaning.
 COPY_CUTS = sa.text("""
@@ -113,6 +113,9 @@ def _begin(engine: Engine, plan: Plan, restart: Restart) -> Generation:
         begun = building_generation(connection, plan.source.topic)
         if begun is not None:
             if _is_for(begun, plan.views) and begun.topic_id == plan.topic_id and _goes_on(connection, begun, starts, restart):
+                if restart.resume is None and not restart.fresh:  # what was chosen since it was begun
+                    rows = connection.execute(LOCK_POSITIONS, {"topic": begun.topic, "generations": [begun.number]}).all()
+                    _copy_later_cuts(connection, active, begun, [row.position for row in rows])
                 return begun
             _retire(connection, begun)
         made = make_generation(connection, plan, free_number(connection, plan), starts, "building")

@@ -10,8 +10,8 @@ once per statement; no function here is volatile, so a statement sees one snapsh
 
 from pipeline.definition import View
 from pipeline.states import group_columns, state_fields
-from serving.arrow_copy import quote
-from serving.tables import RECORD_COUNTS, VIEW_COUNTS, table_name
+from serving.ops.tables import RECORD_COUNTS, VIEW_COUNTS, table_name
+from serving.postgres.copy import quote
 
 
 def literal(value: str) -> str:

@@ -21,14 +21,14 @@ from pipeline.definition import View
 from pipeline.errors import Refused, StoreError
 from pipeline.handover import Cut, Generation, Purge
 from pipeline.states import group_columns
-from serving.arrow_copy import quote
-from serving.connection import brief_transaction, patiently, transaction
-from serving.generations import refuse_retired
-from serving.ledger import key_of, read_cuts
-from serving.merge import relation
-from serving.night_store import LOCK_BATCH, LOCK_POSITIONS
-from serving.patient_store import PatientStore
-from serving.tables import table_name
+from serving.merged_view import relation
+from serving.ops.cuts import key_of, read_cuts
+from serving.ops.generations import refuse_retired
+from serving.ops.tables import table_name
+from serving.postgres.connection import brief_transaction, patiently, transaction
+from serving.postgres.copy import quote
+from serving.stores.night import LOCK_BATCH, LOCK_POSITIONS
+from serving.stores.transactions import PatientStore
 
 LOCK_VISIBLE = sa.text("""
 SELECT number, previous FROM ops.visible WHERE topic = :topic AND generation = :generation FOR NO KEY UPDATE

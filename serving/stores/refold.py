@@ -20,15 +20,15 @@ from pipeline.definition import View
 from pipeline.handover import Claim, Generation, Witness
 from pipeline.replacement import Segment, Standing
 from pipeline.states import group_columns, state_fields
-from serving.arrow_copy import copy_in, quote
-from serving.connection import patiently, transaction
-from serving.generations import refuse_retired
-from serving.ledger import key_of, read_cuts
-from serving.merge import relation
-from serving.night_store import VISIBLE
-from serving.operator_store import LOCK_VISIBLE
-from serving.patient_store import PatientStore
-from serving.tables import RECORD_COUNTS, VIEW_COUNTS, segment_views, segments, state_columns, table_name
+from serving.merged_view import relation
+from serving.ops.cuts import key_of, read_cuts
+from serving.ops.generations import refuse_retired
+from serving.ops.tables import RECORD_COUNTS, VIEW_COUNTS, segment_views, segments, state_columns, table_name
+from serving.postgres.connection import patiently, transaction
+from serving.postgres.copy import copy_in, quote
+from serving.stores.night import VISIBLE
+from serving.stores.operator import LOCK_VISIBLE
+from serving.stores.transactions import PatientStore
 
 ROW = sa.text("SELECT position FROM ops.positions WHERE topic = :topic AND generation = :generation AND partition = :partition")
 # Whoever holds the lease is fenced: only so does the position stand still while the last of the log is folded.

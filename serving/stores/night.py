@@ -21,14 +21,14 @@ from pipeline.definition import View
 from pipeline.errors import Refused, StoreError
 from pipeline.handover import Cut, Generation, Staged, Vector, Witness
 from pipeline.states import group_columns, state_fields
-from serving.arrow_copy import copy_in
-from serving.connection import brief_transaction, patiently, transaction
-from serving.generations import active_generation, refuse_retired
-from serving.ledger import key_of, newest_base, read_cuts
-from serving.merge import relation
-from serving.patient_store import PatientStore
-from serving.reading import witnesses
-from serving.tables import RECORD_COUNTS, VIEW_COUNTS, batch_counts, batch_table, batch_views, state_columns, table_name
+from serving.answers import witnesses
+from serving.merged_view import relation
+from serving.ops.cuts import key_of, newest_base, read_cuts
+from serving.ops.generations import active_generation, refuse_retired
+from serving.ops.tables import RECORD_COUNTS, VIEW_COUNTS, batch_counts, batch_table, batch_views, state_columns, table_name
+from serving.postgres.connection import brief_transaction, patiently, transaction
+from serving.postgres.copy import copy_in
+from serving.stores.transactions import PatientStore
 
 LOCK_POSITIONS = sa.text("""
 SELECT partition, position, segment FROM ops.positions WHERE topic = :topic AND generation = :generation
