@@ -99,7 +99,8 @@ def test_make_help_lists_every_target_a_user_may_call() -> None:
 def offline(*arguments: str | Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """This environment's Python in a folder, without an index."""
     env = os.environ | {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **environment}
-    return subprocess.run([sys.executable, *map(str, arguments)], cwd=folder, env=env, capture_output=True, text=True, timeout=240, check=True)
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240, check=True)
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +201,8 @@ def test_the_command_follows_where_the_distribution_came_from(
 
 def test_no_message_names_the_distribution_as_if_an_index_had_it() -> None:
     """`pip install watershed-pipeline` finds nothing, or somebody else's."""
-    listed = subprocess.run(["git", "ls-files", "*.py", "*.md", "*.cfg"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    command = ["git", "ls-files", "*.py", "*.md", "*.cfg"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     wrong = re.compile(r"pip install [\"'`]*watershed[-_]pipeline[\[\"'` ]*(demo\])?[\"'`]")
     assert [name for name in listed if name != "tests/test_packaging.py" and wrong.search((ROOT / name).read_text(encoding="utf-8"))] == []
 
