@@ -22,6 +22,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from pipeline.errors import WatershedError
 from sandbox import extras
 
 ROOT = Path(__file__).parent.parent
@@ -197,6 +198,13 @@ def test_the_command_follows_where_the_distribution_came_from(
     text, repair = extras.missing("the demo's data")
     assert repair == command
     assert text == f"the demo's data is not installed: {f'run `{command}`' if command else extras.EITHER}"
+
+
+def test_what_is_needed_at_the_end_is_asked_for_at_the_start() -> None:
+    extras.need("json", "JSON")
+    with pytest.raises(WatershedError, match=r"^the demo's chart is not installed: run `pip install ") as caught:
+        extras.need("no_such_module_to_draw_with", "the demo's chart")
+    assert caught.value.repair is not None and caught.value.repair == extras.demo_command()
 
 
 def test_no_message_names_the_distribution_as_if_an_index_had_it() -> None:
