@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pipeline.errors import WatershedError
+from pipeline.base.errors import WatershedError
 
 DISTRIBUTION = "watershed-pipeline"
 EITHER = "pip install '.[demo]' in a clone of Watershed, or pip install 'watershed_pipeline-….whl[demo]' with its wheel"

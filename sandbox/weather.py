@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.errors import WatershedError
+from pipeline.base.errors import WatershedError
 from sandbox.extras import missing
 
 STATIONS = ("EWR", "JFK", "LGA")

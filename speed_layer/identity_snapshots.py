@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import structlog
 
-from pipeline import layout
-from pipeline.dedupe import Identities, IdentitySnapshot
-from pipeline.errors import LakeError
-from pipeline.handover import Claim, CrashPoints, Generation, NoCrash, SnapshotStore
-from pipeline.identity_files import read_identities, write_identities
-from pipeline.lake import Lake
+from pipeline.accept.dedupe import Identities, IdentitySnapshot
+from pipeline.accept.identity_files import read_identities, write_identities
+from pipeline.base.crash import CrashPoints, NoCrash
+from pipeline.base.errors import LakeError
+from pipeline.handover import Claim, Generation, SnapshotStore
+from pipeline.lake import layout
+from pipeline.lake.lake import Lake
 
 SNAPSHOT_EVERY_S = 60.0
 CLOSE_S = 10.0

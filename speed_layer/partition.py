@@ -13,31 +13,19 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from pipeline.dedupe import Moment
-from pipeline.definition import Source, View
-from pipeline.errors import Refused
-from pipeline.fold import columns_of, fold
-from pipeline.generation import refuse_other_log
-from pipeline.handover import (
-    Claim,
-    Commit,
-    Committed,
-    Counts,
-    CrashPoints,
-    Generation,
-    NoCrash,
-    Outcome,
-    SnapshotStore,
-    SpeedStore,
-    Split,
-    ViewCounts,
-    Witness,
-)
-from pipeline.identity_files import IdentitiesMissing, identities_at
-from pipeline.ingest import Ingest
-from pipeline.lake import Lake
-from pipeline.log import Block, Log, refuse_regrown
-from pipeline.stages import stage
+from pipeline.accept.accept import Ingest
+from pipeline.accept.dedupe import Moment
+from pipeline.accept.identity_files import IdentitiesMissing, identities_at
+from pipeline.base.crash import CrashPoints, NoCrash
+from pipeline.base.errors import Refused
+from pipeline.base.stages import stage
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
+from pipeline.fold.fold import columns_of, fold
+from pipeline.handover import Claim, Commit, Committed, Counts, Generation, Outcome, SnapshotStore, SpeedStore, Split, ViewCounts, Witness
+from pipeline.handover.generation import refuse_other_log
+from pipeline.lake.lake import Lake
+from pipeline.log.log import Block, Log, refuse_regrown
 from speed_layer.identity_snapshots import Snapshots
 from speed_layer.segment_states import SegmentStates
 

@@ -13,16 +13,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from pipeline.allocation import reuse_memory
-from pipeline.crash import crash_points
-from pipeline.errors import LakeError
-from pipeline.generation import refuse_other_log
+from pipeline.base.crash import crash_points
+from pipeline.base.errors import LakeError
+from pipeline.base.memory import reuse_memory
+from pipeline.base.stages import totals
 from pipeline.handover import Generation
-from pipeline.kafka_log import KafkaLog
-from pipeline.lake import Lake
-from pipeline.log import Unreachable
+from pipeline.handover.generation import refuse_other_log
+from pipeline.lake.lake import Lake
+from pipeline.log.kafka.log import KafkaLog
+from pipeline.log.log import Unreachable
 from pipeline.settings import Settings, by_source
-from pipeline.stages import totals
 from serving.generations.create import require
 from serving.postgres.connection import StoreUnavailable, engine
 from serving.stores.speed import PostgresSpeedStore

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from pipeline.handover import Claim, Counts
-from pipeline.log import Block
+from pipeline.log.log import Block
 
 WINDOW_S = 10.0
 At = tuple[str, int]

@@ -17,11 +17,13 @@ from queue import SimpleQueue
 
 import structlog
 
-from pipeline.definition import Source, View
-from pipeline.errors import Refused
-from pipeline.handover import Claim, CrashPoints, Generation, NoCrash, SnapshotStore, SpeedStore
-from pipeline.lake import Lake
-from pipeline.log import Block, Log
+from pipeline.base.crash import CrashPoints, NoCrash
+from pipeline.base.errors import Refused
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
+from pipeline.handover import Claim, Generation, SnapshotStore, SpeedStore
+from pipeline.lake.lake import Lake
+from pipeline.log.log import Block, Log
 from speed_layer.assignment import moves
 from speed_layer.committing import Attempt, Commits, InCaller
 from speed_layer.fetch_ahead import COMMIT_ROWS, Reader, Reading, ends_of
