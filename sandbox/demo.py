@@ -52,9 +52,10 @@ from sandbox.services import (
 )
 from sandbox.summary import AuditFound, Findings, summary
 from sandbox.weather import readings, spread
-from serving.answers import parts, snapshot, status
+from serving.answers import parts, snapshot
 from serving.audit.audit import Audit
 from serving.postgres.connection import StoreUnavailable, engine
+from serving.status import status
 
 VIEWS_MODULE, SHOWN_VIEW = "views", "daily_weather"
 LOOK_EVERY_S = 0.3

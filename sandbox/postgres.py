@@ -185,14 +185,18 @@ class EmbeddedPostgres(AnyPostgres):
 class SystemPostgres(AnyPostgres):
     """The machine's Postgres in `folder`, on a free port of 127.0.0.1, for the user `watershed` with a fresh password.
 
-    `settings` are further lines of its configuration. When we are root it runs as the user `postgres`, who gets
+    `settings` are further lines of its configuration; with `tls`, PEM files of a certificate and its key, it speaks TLS too. When we are
+    root it runs as the user `postgres`, who gets
     `folder` and must be able to traverse the folders above it (those of pytest's `tmp_path` are closed to others).
     The port stays the same over stop(), kill() and start(), so that clients can reconnect.
     """
 
-    def __init__(self, folder: Path | str, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path | str, *, settings: Mapping[str, str] | None = None, tls: tuple[Path, Path] | None = None
+    ) -> None:
         super().__init__(folder)
         self._settings = {**SETTINGS, **(settings or {})}
+        self._tls = tls
         self._child: Child | None = None
         self._port: int | None = None
         self._password = ""
@@ -268,9 +272,22 @@ class SystemPostgres(AnyPostgres):
             shutil.rmtree(self.data, ignore_errors=True)
             raise ServerError(f"initdb failed with code {child.returncode}. {quote_log(self.log, child.from_byte)}")
 
+    def _tls_settings(self, user: str | None) -> dict[str, str]:
+        """Copies of the files that are the server's own: it refuses a key that others may read."""
+        if self._tls is None:
+            return {}
+        copies = [self.folder / name for name in ("server.crt", "server.key")]
+        for given, copy in zip(self._tls, copies, strict=True):
+            copy.touch(mode=0o600)
+            copy.write_bytes(given.read_bytes())
+            if user is not None:
+                shutil.chown(copy, user)
+        return {"ssl": "on", "ssl_cert_file": str(copies[0]), "ssl_key_file": str(copies[1])}
+
     def _launch(self, binaries: Path, user: str | None, port: int) -> Child:
         settings = {
             **self._settings,
+            **self._tls_settings(user),
             "listen_addresses": LOOPBACK,
             "port": str(port),
             "unix_socket_directories": "",

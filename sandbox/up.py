@@ -44,8 +44,8 @@ from sandbox.processes import (
 from sandbox.services import Given, Place, Sender, finished, free_night, night_progress, night_tasks, program, refuse_used_lake, run, whole
 from sandbox.summary import near
 from sandbox.weather import readings, spread
-from serving.answers import status
 from serving.postgres.connection import engine, parse_url, place
+from serving.status import status
 
 STATE = Path(SERVICES).parent
 LUIGID_PORT = 8082  # where luigi looks by itself

@@ -9,7 +9,6 @@ waits for it.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +18,12 @@ from sqlalchemy.engine import Connection, Engine
 
 from pipeline.definition.view import View
 from pipeline.fold.states import group_columns, state_schema, value_schema
-from pipeline.handover import Counts, Cut, Generation, ViewCounts, Witness
-from serving.merged_view import batch_states, merged_view, relation
-from serving.ops.cuts import key_of, read_cuts
+from pipeline.handover import Counts, Generation, ViewCounts
+from serving.merged_view import batch_states, merged_view
 from serving.ops.generations import active_generation
 from serving.postgres.connection import transaction
-from serving.postgres.copy import copy_to_file, quote, read_csv
+from serving.postgres.copy import copy_to_file, read_csv
+from serving.postgres.quoting import quote, relation
 
 
 class Freshness(NamedTuple):
@@ -197,79 +196,3 @@ def _selected(source: str, view: View, equal: Mapping[str, Any]) -> sa.TextClaus
     conditions = " AND ".join(f"{quote(name)} = :{name}" for name in equal) or "true"
     order = ", ".join(["window_start DESC", *(quote(name) for name in view.key)])
     return sa.text(f"SELECT * FROM {source} WHERE {conditions} ORDER BY {order} LIMIT :limit")  # noqa: S608 -- quoted names
-
-
-@dataclass(frozen=True)
-class PartitionStatus:
-    """One partition of an active generation. `lease_s` is what is left of the lease: None when nobody holds one."""
-
-    topic: str
-    generation: int
-    partition: int
-    batch: int
-    cut: int
-    position: int
-    worker: str | None
-    lease_s: float | None
-    cut_at: datetime
-    position_at: datetime
-    watermark_ms: int
-
-
-@dataclass(frozen=True)
-class Status:
-    """What `watershed status` shows: every partition, the ledger of every topic, and the living workers by topic."""
-
-    partitions: list[PartitionStatus]
-    ledger: Mapping[str, list[Cut]]
-    workers: Mapping[str, list[str]]
-
-
-STATUS = sa.text("""
-SELECT f.topic, p.generation, f.partition, v.number AS batch, f.cut, f.position, p.worker,
-  extract(epoch FROM p.lease_until - clock_timestamp())::float8 AS lease_s, f.cut_at, f.position_at, p.watermark_ms
-FROM serving.freshness f
-JOIN ops.generations g ON g.topic = f.topic AND g.status = 'active'
-JOIN ops.positions p ON p.topic = f.topic AND p.generation = g.number AND p.partition = f.partition
-JOIN ops.visible v ON v.topic = f.topic AND v.generation = g.number
-ORDER BY f.topic, f.partition
-""")
-
-
-def status(engine: Engine) -> Status:
-    """All of it at one instant."""
-    with transaction(engine, isolation="REPEATABLE READ") as connection:
-        rows = [PartitionStatus(**row) for row in connection.execute(STATUS).mappings()]
-        ledger = {
-            topic: read_cuts(connection, topic, number) for topic, number in {(r.topic, r.generation) for r in rows}
-        }
-        workers: dict[str, list[str]] = {topic: [] for topic in sorted(ledger)}
-        living = sa.text(
-            "SELECT topic, worker FROM ops.workers WHERE alive_until > clock_timestamp() ORDER BY topic, worker"
-        )
-        for row in connection.execute(living):
-            workers.setdefault(row.topic, []).append(row.worker)
-    return Status(rows, ledger, workers)
-
-
-COUNTED = sa.text("""
-SELECT coalesce(sum(accepted + duplicates + rejected + tombstones), 0) FROM ops.segments
-WHERE topic = :topic AND generation = :generation AND partition = :partition AND start >= :start
-""")
-WITNESSES = sa.text("""
-SELECT position, witness_offset, witness_hash FROM ops.positions
-WHERE topic = :topic AND generation = :generation ORDER BY partition
-""")
-
-
-def counted_from(engine: Engine, generation: Generation, partition: int, start: int) -> int:
-    """How many records the speed layer has counted in the segments of one partition that begin at `start` or above."""
-    with transaction(engine) as connection:
-        return int(connection.execute(COUNTED, {**key_of(generation), "partition": partition, "start": start}).scalar_one())
-
-
-def witnesses(engine: Engine, generation: Generation) -> list[tuple[int, Witness | None]]:
-    """By partition: the position, and the last record known to be below it (None when publish or rollback moved it)."""
-    with transaction(engine) as connection:
-        rows = connection.execute(WITNESSES, key_of(generation)).all()
-    return [(r.position, None if r.witness_offset is None else Witness(r.witness_offset, r.witness_hash)) for r in rows]

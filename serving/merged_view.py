@@ -11,17 +11,7 @@ once per statement; no function here is volatile, so a statement sees one snapsh
 from pipeline.definition.view import View
 from pipeline.fold.states import group_columns, state_fields
 from serving.ops.tables import RECORD_COUNTS, VIEW_COUNTS, table_name
-from serving.postgres.copy import quote
-
-
-def literal(value: str) -> str:
-    """A text literal."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def relation(schema: str, name: str) -> str:
-    """A quoted schema-qualified name."""
-    return f"{quote(schema)}.{quote(name)}"
+from serving.postgres.quoting import literal, quote, relation
 
 
 def value_columns(view: View) -> list[tuple[str, str]]:

@@ -18,11 +18,11 @@ from pipeline.base.errors import DefinitionError, LogError, SettingsError, did_y
 from pipeline.lake.lake import Lake
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.settings import Settings, by_source
-from serving.answers import PartitionStatus, Status
-from serving.answers import status as read_status
 from serving.audit.audit import Audit, Report
 from serving.generations.create import require
 from serving.postgres.connection import engine
+from serving.status import PartitionStatus, Status
+from serving.status import status as read_status
 
 
 def audit(

@@ -11,9 +11,9 @@ from statistics import median
 
 from pipeline.handover import Claim, Counts
 from pipeline.log.log import Block
+from speed_layer.fetch_ahead import At
 
 WINDOW_S = 10.0
-At = tuple[str, int]
 
 
 @dataclass

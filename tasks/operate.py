@@ -6,7 +6,7 @@ Invariant: a command that changed nothing says so, and one that is refused has c
 from collections.abc import Callable
 
 from pipeline.base.errors import Refused, WatershedError, did_you_mean
-from serving.answers import status
+from serving.status import status
 from serving.stores.operator import PostgresOperatorStore
 from tasks.context import Context, context
 from tasks.night import purge as purging

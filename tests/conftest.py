@@ -20,6 +20,7 @@ from sandbox.embedded_broker import EmbeddedBroker
 from sandbox.kafka import RealKafka, missing_programs
 from sandbox.postgres import EmbeddedPostgres, SystemPostgres, system_binaries
 from sandbox.processes import ServerError
+from tests.support.secured import Secured, documented_acls, environment
 from tests.support.system import System
 
 SAID = pytest.StashKey[list[str]]()
@@ -107,6 +108,17 @@ def real_kafka(real_kafka_server: RealKafka) -> str:
 
 
 @pytest.fixture(scope="session")
+def secured(server_folder: Path) -> Iterator[Secured]:
+    """A shared Kafka with TLS, users and an authorizer: nobody has rights but those that a test gives him on its own topic."""
+    need_real_kafka()
+    made = Secured(server_folder / "secured")
+    with made.kafka:
+        made.add_users()
+        made.allow("worker", [("Read", "group", "watershed")])
+        yield made
+
+
+@pytest.fixture(scope="session")
 def real_postgres(server_folder: Path) -> Iterator[SystemPostgres]:
     """The shared Postgres of this machine; tests want `postgres_url`."""
     need_real_postgres()
@@ -152,6 +164,16 @@ def topic_name() -> str:
 def system(tmp_path: Path, real_kafka: str, postgres_url: str, topic_name: str) -> Iterator[System]:
     """The whole system on real Kafka and Postgres: a topic, a database and a lake of this test's own."""
     made = System(tmp_path, real_kafka, postgres_url, topic_name)
+    yield made
+    made.stop_all()
+
+
+@pytest.fixture
+def secured_system(tmp_path: Path, secured: Secured, postgres_url: str, topic_name: str) -> Iterator[System]:
+    """A system whose commands come to Kafka by SASL_SSL as `worker`; the test itself is the broker's administrator."""
+    made = System(tmp_path, secured.kafka.bootstrap, postgres_url, topic_name)
+    made.environment |= environment(secured.connection("USERSTLS"))
+    secured.allow("worker", [(operation, kind, topic_name) for operation, kind in documented_acls() if kind == "topic"])
     yield made
     made.stop_all()
 

@@ -23,9 +23,9 @@ from pipeline.handover.generation import refuse_other_log
 from pipeline.handover.replacement import Plan
 from serving.merged_view import COMMON_VIEWS, merged_view, support
 from serving.ops import tables
-from serving.ops.generations import active_generation, definitions_of
+from serving.ops.generations import active_generation, definitions_of, foreign_view, free_number
 from serving.postgres.connection import patiently, transaction
-from serving.postgres.copy import quote
+from serving.postgres.quoting import quote
 from serving.postgres.views import replace_view
 
 SETUP_LOCK = 0x57415445525348  # "WATERSH": one init, rebuild or activation at a time
@@ -46,7 +46,8 @@ def _install(engine: Engine, plans: Sequence[Plan]) -> list[Generation]:
             generation = active_generation(connection, plan.source.topic)
             if generation is None:
                 refuse_foreign_views(connection, plan)
-                generation = make_generation(connection, plan, free_number(connection, plan), plan.starts, "active")
+                number = free_number(connection, plan.source.topic, [v.name for v in plan.views])
+                generation = make_generation(connection, plan, number, plan.starts, "active")
             else:
                 refuse_other_log(generation, plan.found)
                 refuse_other_definition(connection, generation, plan.source, plan.views)
@@ -147,22 +148,6 @@ def _make_tables(connection: Connection, view: View, generation: int) -> None:
             index.create(connection)
 
 
-def free_number(connection: Connection, plan: Plan) -> int:
-    """The next generation number of the topic, at which none of its views has tables, not even of another topic."""
-    numbers = sa.text("""
-        SELECT coalesce(max(number), 0) FROM (
-          SELECT number FROM ops.generations WHERE topic = :topic
-          UNION ALL SELECT generation FROM ops.views WHERE view = ANY(:views)) AS taken (number)""")
-    return (
-        int(
-            connection.execute(
-                numbers, {"topic": plan.source.topic, "views": [v.name for v in plan.views]}
-            ).scalar_one()
-        )
-        + 1
-    )
-
-
 def _check_names(plans: Sequence[Plan]) -> None:
     owners: dict[str, str] = {}
     for plan in plans:
@@ -175,16 +160,12 @@ def _check_names(plans: Sequence[Plan]) -> None:
 
 def refuse_foreign_views(connection: Connection, plan: Plan) -> None:
     """A view's name belongs to one topic at a time."""
-    statement = sa.text("""
-        SELECT v.view, v.topic FROM ops.views v JOIN ops.generations g ON g.topic = v.topic AND g.number = v.generation
-        WHERE g.status = 'active' AND v.topic <> :topic AND v.view = ANY(:views) ORDER BY v.view LIMIT 1""")
-    found = connection.execute(
-        statement, {"topic": plan.source.topic, "views": [v.name for v in plan.views]}
-    ).one_or_none()
+    found = foreign_view(connection, plan.source.topic, [v.name for v in plan.views])
     if found is not None:
+        view, topic = found
         raise Refused(
-            f"serving.{found.view} answers for topic {found.topic}; to give it to topic {plan.source.topic}, first take it out of"
-            f" the views of {found.topic} and run `watershed init --rebuild`, or rename one of the two"
+            f"serving.{view} answers for topic {topic}; to give it to topic {plan.source.topic}, first take it out of"
+            f" the views of {topic} and run `watershed init --rebuild`, or rename one of the two"
         )
 
 

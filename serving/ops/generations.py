@@ -1,13 +1,16 @@
-"""Generations: a source's definition in force, one row per rebuild.
+"""ops.generations and ops.views: a source's definitions, one row per rebuild.
 
     at most one generation of a topic is active; a retired one never is again, and whoever works on it is refused
 """
+
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from pipeline.base.errors import Refused
 from pipeline.handover import Generation
+from serving.ops.keys import key_of
 
 GENERATION = sa.text("""
 SELECT number, topic_id, starts, source_fingerprint, definition, status FROM ops.generations
@@ -18,6 +21,18 @@ VIEWS = sa.text(
     "SELECT view, fingerprint, definition FROM ops.views WHERE topic = :topic AND generation = :number ORDER BY view"
 )
 STATUS = sa.text("SELECT status FROM ops.generations WHERE topic = :topic AND number = :number")
+
+LOCK_GENERATIONS = sa.text("SELECT number FROM ops.generations WHERE topic = :topic ORDER BY number FOR NO KEY UPDATE")
+SET_STATUS = sa.text("UPDATE ops.generations SET status = :status WHERE topic = :topic AND number = :generation")
+TAKEN = sa.text("""
+SELECT coalesce(max(number), 0) FROM (
+  SELECT number FROM ops.generations WHERE topic = :topic
+  UNION ALL SELECT generation FROM ops.views WHERE view = ANY(:views)) AS taken (number)
+""")
+FOREIGN_VIEW = sa.text("""
+SELECT v.view, v.topic FROM ops.views v JOIN ops.generations g ON g.topic = v.topic AND g.number = v.generation
+WHERE g.status = 'active' AND v.topic <> :topic AND v.view = ANY(:views) ORDER BY v.view LIMIT 1
+""")
 
 
 def active_generation(connection: Connection, topic: str) -> Generation | None:
@@ -55,6 +70,27 @@ def definitions_of(connection: Connection, generation: Generation) -> dict[str, 
     row = connection.execute(GENERATION, {"topic": generation.topic, "status": None, "number": generation.number}).one()
     key = {"topic": generation.topic, "number": generation.number}
     return {"": row.definition} | {v.view: v.definition for v in connection.execute(VIEWS, key)}
+
+
+def free_number(connection: Connection, topic: str, views: Sequence[str]) -> int:
+    """The next generation number of the topic, at which none of its views has tables, not even of another topic."""
+    return int(connection.execute(TAKEN, {"topic": topic, "views": list(views)}).scalar_one()) + 1
+
+
+def foreign_view(connection: Connection, topic: str, views: Sequence[str]) -> tuple[str, str] | None:
+    """The first of these views that another topic's active generation has, and that topic."""
+    found = connection.execute(FOREIGN_VIEW, {"topic": topic, "views": list(views)}).one_or_none()
+    return None if found is None else (found.view, found.topic)
+
+
+def lock_generations(connection: Connection, topic: str) -> None:
+    """Until the end of the transaction no generation of the topic changes its status."""
+    connection.execute(LOCK_GENERATIONS, {"topic": topic})
+
+
+def set_generation_status(connection: Connection, generation: Generation, status: str) -> None:
+    """active or retired. Who retires one fences its positions in the same transaction."""
+    connection.execute(SET_STATUS, {**key_of(generation), "status": status})
 
 
 def _generation(

@@ -1,4 +1,4 @@
-"""Leases: who may move which position, by Postgres' clock.
+"""Leases: who may move which row of ops.positions, by Postgres' clock.
 
     owner of a row = its last takeover, a fresh UUID        each takeover raises the epoch, and so fences all before it
 
@@ -14,18 +14,8 @@ from sqlalchemy.engine import Connection
 
 from pipeline.handover import Claim, Generation, LeaseRow, Witness
 from serving.ops.generations import refuse_retired
+from serving.ops.keys import held_by, key_of, row_of
 
-HEARTBEAT = sa.text("""
-INSERT INTO ops.workers (topic, worker, alive_until)
-VALUES (:topic, :worker, clock_timestamp() + make_interval(secs => :ttl_s))
-ON CONFLICT (topic, worker) DO UPDATE SET alive_until = excluded.alive_until
-""")
-LIVING = sa.text("SELECT worker FROM ops.workers WHERE topic = :topic AND alive_until > clock_timestamp()")
-FORGET = sa.text("""
-DELETE FROM ops.workers WHERE (topic, worker) IN (
-  SELECT topic, worker FROM ops.workers WHERE topic = :topic AND alive_until < clock_timestamp() - interval '1 hour'
-  ORDER BY worker FOR UPDATE SKIP LOCKED)
-""")
 LEASES = sa.text("""
 SELECT partition, position, worker, owner, owner IS NOT NULL AND lease_until > clock_timestamp() AS held
 FROM ops.positions WHERE topic = :topic AND generation = :generation ORDER BY partition
@@ -50,6 +40,13 @@ FROM mine
 WHERE p.topic = mine.topic AND p.generation = mine.generation AND p.partition = mine.partition AND p.owner = mine.owner
 RETURNING p.owner
 """)
+# Whoever holds it is fenced: only so does the position stand still while the last of the log is folded again.
+SEIZE = sa.text("""
+UPDATE ops.positions SET owner = :owner, worker = :worker, epoch = epoch + 1,
+  lease_until = clock_timestamp() + make_interval(secs => :lease_s)
+WHERE topic = :topic AND generation = :generation AND partition = :partition
+RETURNING owner, epoch, position, segment, witness_offset, witness_hash
+""")
 HELD = sa.text("SELECT owner FROM ops.positions WHERE owner = ANY(:owners)")
 RELEASE = sa.text("""
 UPDATE ops.positions SET owner = NULL, worker = NULL, lease_until = NULL
@@ -61,44 +58,39 @@ WHERE topic = :topic AND generation = :generation AND partition = :partition AND
 """)
 
 
-def row_of(claim: Claim) -> dict[str, Any]:
-    """The primary key of the claim's row."""
-    return {"topic": claim.topic, "generation": claim.generation, "partition": claim.partition}
-
-
-def heartbeat(connection: Connection, topic: str, worker: str, ttl_s: float) -> list[str]:
-    """Prolong, forget workers dead for an hour, and list the living by name."""
-    connection.execute(HEARTBEAT, {"topic": topic, "worker": worker, "ttl_s": ttl_s})
-    connection.execute(FORGET, {"topic": topic})
-    return sorted(row.worker for row in connection.execute(LIVING, {"topic": topic}))
-
-
-def farewell(connection: Connection, topic: str, worker: str) -> None:
-    """This worker lives no more."""
-    connection.execute(
-        sa.text("DELETE FROM ops.workers WHERE topic = :topic AND worker = :worker"), {"topic": topic, "worker": worker}
-    )
-
-
 def leases(connection: Connection, generation: Generation) -> list[LeaseRow]:
     """All rows of the generation, by partition."""
     refuse_retired(connection, generation)
-    rows = connection.execute(LEASES, {"topic": generation.topic, "generation": generation.number})
+    rows = connection.execute(LEASES, key_of(generation))
     return [LeaseRow(row.partition, row.position, row.worker, row.owner, row.held) for row in rows]
 
 
 def take(connection: Connection, generation: Generation, partition: int, worker: str, lease_s: float) -> Claim | None:
     """Rows that somebody is changing right now are skipped: the next try sees what came of it."""
+    return _taken(connection, TAKE, generation, partition, worker, lease_s)
+
+
+def seize(connection: Connection, generation: Generation, partition: int, worker: str, lease_s: float) -> Claim:
+    """Take it from whoever has it; waits for a row that somebody is changing."""
+    claim = _taken(connection, SEIZE, generation, partition, worker, lease_s)
+    assert claim is not None, f"topic {generation.topic} has no partition {partition}"
+    return claim
+
+
+def _taken(
+    connection: Connection, how: sa.TextClause, generation: Generation, partition: int, worker: str, lease_s: float
+) -> Claim | None:
     refuse_retired(connection, generation)
-    key = {"topic": generation.topic, "generation": generation.number, "partition": partition}
-    found = connection.execute(TAKE, {**key, "owner": uuid4(), "worker": worker, "lease_s": lease_s}).one_or_none()
+    key = {**key_of(generation), "partition": partition}
+    found = connection.execute(how, {**key, "owner": uuid4(), "worker": worker, "lease_s": lease_s}).one_or_none()
     return _claim(key, found) if found is not None else None
 
 
 def renew(connection: Connection, claims: Sequence[Claim], lease_s: float) -> set[UUID]:
     """A lease that ran out and that nobody took is prolonged as well.
 
-    A row that a commit of ours holds is left to that commit, which prolongs it as it lands: waiting would let the other leases run out.
+    A row that a commit of ours holds is left to that commit, which prolongs it as it lands: waiting would let the other
+    leases run out.
     """
     owners = sa.bindparam("owners", [claim.owner for claim in claims], sa.ARRAY(sa.Uuid))
     connection.execute(RENEW.bindparams(owners), {"lease_s": lease_s})
@@ -107,12 +99,12 @@ def renew(connection: Connection, claims: Sequence[Claim], lease_s: float) -> se
 
 def release(connection: Connection, claim: Claim) -> None:
     """Only the claim's own takeover is let go."""
-    connection.execute(RELEASE, {**row_of(claim), "owner": claim.owner, "epoch": claim.epoch})
+    connection.execute(RELEASE, held_by(claim))
 
 
 def reload(connection: Connection, claim: Claim) -> Claim | None:
     """The row as it is, or None for one who was fenced."""
-    found = connection.execute(RELOAD, {**row_of(claim), "owner": claim.owner, "epoch": claim.epoch}).one_or_none()
+    found = connection.execute(RELOAD, held_by(claim)).one_or_none()
     return _claim(row_of(claim), found) if found is not None else None
 
 

@@ -11,6 +11,8 @@ whether b was published, covered or withdrawn; and after a rollback the rows abo
 may delete a row only when a later one of its group is at or below the batch it keeps.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -233,3 +235,16 @@ def speed_table(view: View, generation: int) -> Table:
     )
     Index(f"{table.name}_segment", table.c.partition, table.c.segment)
     return table
+
+
+def temporary_table(view: View, generation: int, ending: str, *more: Column[Any], on_commit: str = "DROP") -> Table:
+    """The connection's own table of states that are copied before anything is locked."""
+    name = table_name(view.name, generation) + ending
+    return Table(
+        name,
+        MetaData(schema="pg_temp"),
+        *state_columns(view),
+        *more,
+        prefixes=["TEMPORARY"],
+        postgresql_on_commit=on_commit,
+    )

@@ -49,6 +49,10 @@ def parse_url(url: str) -> URL:
         raise StoreError(f"the Postgres URL cannot be read; {_allowed_urls()}: set {SETTING}") from None
     if parsed.drivername.split("+")[0] not in ("postgres", "postgresql"):
         raise StoreError(f"{parsed.drivername}:// is no Postgres URL; {_allowed_urls()}: set {SETTING}")
+    # libpq takes a password among the options too, where SQLAlchemy would show it.
+    hidden = parsed.query.get("password")
+    if isinstance(hidden, str):
+        parsed = parsed.difference_update_query(["password"]).set(password=parsed.password or hidden)
     return parsed.set(drivername="postgresql+psycopg2")
 
 
@@ -155,6 +159,8 @@ def explain(error: BaseException, url: URL) -> StoreError:
     where = f"Postgres at {place(url)}"
     if code is None and isinstance(original, (psycopg2.OperationalError, psycopg2.InterfaceError)):
         return _explain_connection(" ".join(lines), text, where, url)
+    if isinstance(original, psycopg2.ProgrammingError) and code is None and text.startswith("invalid dsn"):
+        return StoreError(f"{where} cannot be asked with this URL ({text}); {_allowed_urls()}: set {SETTING}")
     if code in ("3F000", "42P01", "42883", "42703"):
         return StoreError(f"{where} lacks what `watershed init` makes ({text}): run `watershed init`")
     if code == "42501":
@@ -178,8 +184,33 @@ def _explain_connection(text: str, first: str, where: str, url: URL) -> StoreErr
         return StoreError(f"{where}: the user {url.username!r} does not exist: make it (createuser), or set {SETTING}")
     if "pg_hba.conf" in text or "authentication" in text:
         return StoreError(f"{where} does not let us in: {first}: set {SETTING}")
+    if said := _tls_refusal(text, url):
+        return StoreError(f"{where} {said}: set {SETTING}")
     reason = first.rsplit("failed: ", 1)[-1]
     return StoreUnavailable(f"{where} cannot be reached ({reason}): start it, or set {SETTING}")
+
+
+def _tls_refusal(text: str, url: URL) -> str:
+    """What is wrong between the TLS of the URL and the server's, which no other try mends; '' when it is not that."""
+    root = url.query.get("sslrootcert", "")
+    reason = text.rsplit("failed: ", 1)[-1]
+    if "certificate verify failed" in text:
+        return (
+            f"has a certificate that is not signed by an authority in {root or 'the default root.crt'}, or that has expired; name its"
+            f" authority's PEM file in the URL, ?sslmode=verify-full&sslrootcert=FILE"
+        )
+    if "does not match host name" in text:
+        return f"has a certificate for another name ({reason}); name the host in the URL as its certificate does"
+    if "does not support SSL" in text:
+        return f"speaks no TLS, and the URL wants it (sslmode={url.query.get('sslmode')}); turn on ssl at the server, or change sslmode"
+    if "root certificate file" in text:
+        file = root or "~/.postgresql/root.crt, libpq's default,"
+        return f"cannot be verified: {file} is no PEM file of an authority; name it in the URL, sslrootcert=FILE"
+    if "valid client certificate" in text or any(f"alert {a}" in text for a in ("certificate required", "unknown ca", "bad certificate")):
+        return f"wants a client certificate that it trusts ({reason}); name its files in the URL, sslcert=FILE&sslkey=FILE"
+    if any(words in text for words in ("private key file", "certificate file", "invalid sslmode value")):
+        return f"cannot be asked with this URL ({reason}); its sslmode, sslcert and sslkey are for libpq"
+    return ""
 
 
 __all__ = [

@@ -20,17 +20,13 @@ from sqlalchemy.engine import Connection
 
 from pipeline.base.errors import StoreError
 from pipeline.columns.arrays import text_buffers
+from serving.postgres.quoting import quote
 
 CHUNK_BYTES = 1 << 20
 BLOCK_BYTES = 1 << 24  # a row must fit: a value has 5 MB at most
 DIGITS = np.array([f"{byte:02x}".encode() for byte in range(256)], "S2").view(np.uint16)  # byte -> its two hex digits
 NIBBLES = np.array([int(chr(c), 16) if chr(c) in "0123456789abcdef" else 0 for c in range(256)], np.uint8)
 WRITE = pacsv.WriteOptions(include_header=False, batch_size=1 << 16)
-
-
-def quote(name: str) -> str:
-    """A quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def cursor_of(connection: Connection) -> Any:

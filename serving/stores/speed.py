@@ -1,4 +1,4 @@
-"""What a worker asks of Postgres: leases, states, and the commit that moves a position.
+"""A worker's store on Postgres: leases, states, and the commit that moves a position.
 
     commit lands  <=>  the row still has my epoch, owner, start and segment, and no chosen cut is strictly in [start, end)
     position = chosen cut  =>  segment = position, in the same transaction
@@ -11,7 +11,6 @@ reload.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
@@ -25,53 +24,16 @@ from pipeline.base.errors import StoreError
 from pipeline.definition.view import View
 from pipeline.fold.states import group_columns, state_fields, state_schema
 from pipeline.handover import Claim, Commit, Committed, Cut, Fenced, Generation, LeaseRow, Outcome, Split, WorkerSnapshot
-from serving.merged_view import relation
-from serving.ops import leases
-from serving.ops.cuts import read_cuts
+from serving.ops import leases, snapshots, workers
+from serving.ops.cuts import chosen_within, read_cuts
 from serving.ops.generations import active_generation
-from serving.ops.tables import RECORD_COUNTS, VIEW_COUNTS, segment_views, segments, speed_table, state_columns, table_name
+from serving.ops.keys import row_of
+from serving.ops.positions import advance, begin_segment
+from serving.ops.segments import add_counts
+from serving.ops.tables import speed_table, temporary_table
 from serving.postgres.connection import transaction
-from serving.postgres.copy import copy_csv, copy_out, quote, to_csv
-
-# The first locking statement. `generations` is read by the statement's snapshot: retiring one also raises the epoch.
-# It prolongs the lease: RENEW skips rows that are locked, and with commits back to back it may find them so every time.
-ADVANCE = sa.text("""
-UPDATE ops.positions SET position = :end, position_at = clock_timestamp(),
-  lease_until = greatest(lease_until, clock_timestamp() + make_interval(secs => :lease_s)),
-  watermark_ms = greatest(watermark_ms, :watermark_ms),
-  witness_offset = coalesce(:witness_offset, witness_offset), witness_hash = coalesce(:witness_hash, witness_hash)
-WHERE topic = :topic AND generation = :generation AND partition = :partition
-  AND epoch = :epoch AND owner = :owner AND position = :start AND segment = :segment
-  AND EXISTS (SELECT FROM ops.generations g WHERE g.topic = :topic AND g.number = :generation AND g.status <> 'retired')
-""")
-CHOSEN_CUTS = sa.text("""
-SELECT DISTINCT c.offsets[:partition + 1] AS cut FROM ops.cuts c JOIN ops.batches b USING (topic, generation, number)
-WHERE c.topic = :topic AND c.generation = :generation AND b.status = 'chosen'
-  AND c.offsets[:partition + 1] > :start AND c.offsets[:partition + 1] <= :end
-ORDER BY cut
-""")
-OPEN_SEGMENT = sa.text("""
-UPDATE ops.positions SET segment = position WHERE topic = :topic AND generation = :generation AND partition = :partition
-""")
-
-
-RECORD_SNAPSHOT = sa.text("""
-INSERT INTO ops.snapshots (topic, generation, partition, epoch, position, path)
-SELECT topic, generation, partition, epoch, :position, :path FROM ops.positions
-WHERE topic = :topic AND generation = :generation AND partition = :partition AND epoch = :epoch AND owner = :owner
-ON CONFLICT (topic, generation, partition, path) DO UPDATE SET created_at = clock_timestamp()
-""")
-SNAPSHOTS = sa.text("""
-SELECT position, path FROM ops.snapshots
-WHERE topic = :topic AND generation = :generation AND partition = :partition AND position <= :position
-ORDER BY position DESC, epoch DESC
-""")
-# Not those of a later takeover: whoever was stopped for long must not delete what its successor wrote.
-SUPERSEDED = sa.text("""
-SELECT path FROM ops.snapshots WHERE topic = :topic AND partition = :partition AND path <> :path
-  AND (generation < :generation OR generation = :generation AND epoch <= :epoch)
-""")
-FORGET_SNAPSHOT = sa.text("DELETE FROM ops.snapshots WHERE topic = :topic AND partition = :partition AND path = :path")
+from serving.postgres.copy import copy_csv, copy_out, to_csv
+from serving.postgres.quoting import quote, relation
 
 
 class PostgresSpeedStore:
@@ -88,19 +50,17 @@ class PostgresSpeedStore:
 
     def heartbeat(self, topic: str, worker: str, ttl_s: float) -> list[str]:
         with transaction(self._engine) as connection:
-            return leases.heartbeat(connection, topic, worker, ttl_s)
+            return workers.heartbeat(connection, topic, worker, ttl_s)
 
     def farewell(self, topic: str, worker: str) -> None:
         with transaction(self._engine) as connection:
-            leases.farewell(connection, topic, worker)
+            workers.farewell(connection, topic, worker)
 
     def leases(self, generation: Generation) -> list[LeaseRow]:
-        """Every partition's lease, by partition; Refused when the generation is retired."""
         with transaction(self._engine) as connection:
             return leases.leases(connection, generation)
 
     def take(self, generation: Generation, partition: int, worker: str, lease_s: float) -> Claim | None:
-        """Take a free or expired lease; None when somebody holds or is changing it. Refused for a retired generation."""
         with transaction(self._engine) as connection:
             return leases.take(connection, generation, partition, worker, lease_s)
 
@@ -119,7 +79,6 @@ class PostgresSpeedStore:
             return leases.reload(connection, claim)
 
     def load_states(self, claim: Claim, view: str) -> pa.Table:
-        """The states of the claim's segment: state_schema(view), in no order; empty when the segment has none."""
         definition = self._view(view)
         table = speed_table(definition, claim.generation)
         columns = ", ".join(quote(name) for name in state_schema(definition).names)
@@ -138,46 +97,42 @@ class PostgresSpeedStore:
         return max(below, key=lambda cut: (cut.offsets[claim.partition], cut.number), default=None)
 
     def record_snapshot(self, claim: Claim, path: str) -> bool:
-        row = {**leases.row_of(claim), "epoch": claim.epoch, "owner": claim.owner, "position": claim.position, "path": path}
         with transaction(self._engine) as connection:
-            return bool(connection.execute(RECORD_SNAPSHOT, row).rowcount)
+            return snapshots.record_snapshot(connection, claim, path)
 
     def snapshots(self, claim: Claim) -> list[WorkerSnapshot]:
         with transaction(self._engine) as connection:
-            rows = connection.execute(SNAPSHOTS, {**leases.row_of(claim), "position": claim.position})
-            return [WorkerSnapshot(row.position, row.path) for row in rows]
+            return snapshots.snapshots(connection, claim)
 
     def superseded(self, claim: Claim, path: str) -> list[str]:
         with transaction(self._engine) as connection:
-            return list(connection.scalars(SUPERSEDED, {**leases.row_of(claim), "epoch": claim.epoch, "path": path}))
+            return snapshots.superseded(connection, claim, path)
 
     def forget_snapshot(self, claim: Claim, path: str) -> None:
         with transaction(self._engine) as connection:
-            connection.execute(FORGET_SNAPSHOT, {**leases.row_of(claim), "path": path})
+            snapshots.forget_snapshot(connection, claim, path)
 
     def commit(self, work: Commit) -> Outcome:
-        """Move the position to work.end with its states and counts, or change nothing; an exception: nobody knows which."""
         claim = work.claim
         if work.end <= claim.position:
             raise ValueError(f"a commit of [{claim.position}, {work.end}) moves nothing")
-        row = self._row_of(work)
         # Before the transaction: while others fold it takes long, and Postgres ends a transaction in which nothing is asked.
         rows = {view: to_csv(table.select(_columns(self._view(view)))) for view, table in work.states.items() if table.num_rows}
         with transaction(self._engine) as connection:
             for view in work.states:
                 _copy_changed(connection, self._view(view), claim.generation, rows.get(view))
             self._crash.reach("speed.copied")
-            if connection.execute(ADVANCE, row).rowcount != 1:
+            if not advance(connection, work):
                 connection.rollback()
                 return Fenced()
             self._crash.reach("speed.locked")
-            cuts = [int(found.cut) for found in connection.execute(CHOSEN_CUTS, row)]
+            cuts = chosen_within(connection, claim, work.end)  # a new statement: as of now
             if cuts and cuts[0] < work.end:
                 connection.rollback()
                 return Split(at=cuts[0])
             if cuts:  # then cuts == [end]
-                connection.execute(OPEN_SEGMENT, row)
-            _add_counts(connection, work)
+                begin_segment(connection, row_of(claim), work.end)
+            add_counts(connection, work)
             for view in work.states:
                 _write_changed(connection, self._view(view), claim)
             self._crash.reach("speed.written")
@@ -195,34 +150,11 @@ class PostgresSpeedStore:
             raise StoreError(f"view {name!r} is not among those this store was made for: {', '.join(self._views)}")
         return self._views[name]
 
-    @staticmethod
-    def _row_of(work: Commit) -> dict[str, Any]:
-        claim, witness = work.claim, work.witness
-        return {
-            **leases.row_of(claim),
-            "epoch": claim.epoch,
-            "owner": claim.owner,
-            "start": claim.position,
-            "segment": claim.segment,
-            "end": work.end,
-            "lease_s": work.lease_s,
-            "watermark_ms": work.watermark_ms,
-            "witness_offset": witness.offset if witness else None,
-            "witness_hash": witness.hash if witness else None,
-        }
-
 
 @cache
 def _changed(view: View, generation: int) -> sa.Table:
     """The connection's temporary table of one view's changed states; it outlives the transaction, its rows do not."""
-    name = table_name(view.name, generation)
-    return sa.Table(
-        name,
-        sa.MetaData(schema="pg_temp"),
-        *state_columns(view),
-        prefixes=["TEMPORARY"],
-        postgresql_on_commit="DELETE ROWS",
-    )
+    return temporary_table(view, generation, "", on_commit="DELETE ROWS")
 
 
 @cache
@@ -253,20 +185,3 @@ def _write_changed(connection: Connection, view: View, claim: Claim) -> None:
     connection.execute(
         statement.on_conflict_do_update(index_elements=[c.name for c in target.primary_key], set_=states)
     )
-
-
-def _add_counts(connection: Connection, work: Commit) -> None:
-    claim = work.claim
-    where = {**leases.row_of(claim), "start": claim.segment}
-    counts = {name: getattr(work.counts, name) for name in RECORD_COUNTS}
-    new = insert(segments).values(**where, end=work.end, **counts)
-    added = {name: segments.c[name] + new.excluded[name] for name in RECORD_COUNTS}
-    connection.execute(new.on_conflict_do_update(index_elements=list(where), set_={"end": new.excluded.end, **added}))
-    rows = [
-        {**where, "view": view, **{name: getattr(found, name) for name in VIEW_COUNTS}}
-        for view, found in sorted(work.view_counts.items())
-    ]
-    if rows:
-        many = insert(segment_views).values(rows)
-        summed = {name: segment_views.c[name] + many.excluded[name] for name in VIEW_COUNTS}
-        connection.execute(many.on_conflict_do_update(index_elements=[*where, "view"], set_=summed))

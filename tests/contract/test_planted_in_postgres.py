@@ -11,14 +11,13 @@ from unittest.mock import patch
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from pipeline.base.crash import NoCrash
 from pipeline.base.errors import WatershedError
 from pipeline.handover import Generation, Purge
-from serving.ops.cuts import key_of
-from serving.postgres.connection import transaction
+from serving.ops import batches, cuts, positions
 from serving.stores import night as night_store
-from serving.stores import speed as speed_store
 from serving.stores.night import PostgresNightStore
 from serving.stores.operator import PostgresOperatorStore
 from tests.contract.world import VIEWS, connected
@@ -75,13 +74,14 @@ def publish_is_all_or_nothing(world: operating.Operated) -> None:
 def publish_in_two(self: PostgresNightStore, generation: Generation, number: int) -> str:
     """The pointer in one transaction, the positions in the next."""
     nothing = sa.text("SELECT 1 WHERE :topic <> '' AND :generation > 0 AND CAST(:offsets AS bigint[]) IS NOT NULL")
-    row = {**key_of(generation), "number": number, "offsets": list(self.cut(generation, number).offsets)}
+    offsets = self.cut(generation, number).offsets
     crash, self._crash = self._crash, NoCrash()
-    with patch.multiple(night_store, RAISE_POSITIONS=nothing, OPEN_SEGMENTS=nothing):
-        outcome = self._publish(generation, number)
-    with transaction(self._engine) as connection:
-        connection.execute(night_store.RAISE_POSITIONS, row)
-        connection.execute(night_store.OPEN_SEGMENTS, row)
+    without_positions = patch.multiple(positions, RAISE_POSITIONS=nothing, OPEN_SEGMENTS=nothing)
+    with without_positions, self._transactions.once() as connection:
+        outcome = self._publish(connection, generation, number)
+    with self._transactions.once() as connection:
+        positions.raise_positions(connection, generation, offsets)
+        positions.open_segments(connection, generation, offsets)
         crash.reach("publish.written")
     return outcome
 
@@ -89,37 +89,39 @@ def publish_in_two(self: PostgresNightStore, generation: Generation, number: int
 shipped_purge = PostgresOperatorStore._purge
 
 
-def purge_what_is_covered(self: PostgresOperatorStore, generation: Generation, marked: Purge) -> None:
+def purge_what_is_covered(
+    self: PostgresOperatorStore, connection: Connection, generation: Generation, marked: Purge
+) -> None:
     """What two kept batches do not need by now, whatever was marked."""
-    shipped_purge(self, generation, self._mark(generation, 1) or marked)
+    shipped_purge(self, connection, generation, self._mark(connection, generation, 1) or marked)
 
 
-def lower_nothing(self: PostgresOperatorStore, connection: Any, generation: Generation, row: dict[str, Any]) -> None:
+def lower_nothing(self: PostgresOperatorStore, connection: Connection, generation: Generation, *where: int) -> None:
     """The positions stay where publish had raised them."""
 
 
 BUGS = {
     "position out of the commit's WHERE": Bug(
-        without(speed_store, "ADVANCE", "AND position = :start "), protocol.test_the_same_commit_twice_lands_once
+        without(positions, "ADVANCE", "AND position = :start "), protocol.test_the_same_commit_twice_lands_once
     ),
     "position and epoch out of the commit's WHERE": Bug(
-        without(speed_store, "ADVANCE", "AND epoch = :epoch AND owner = :owner AND position = :start "),
+        without(positions, "ADVANCE", "AND epoch = :epoch AND owner = :owner AND position = :start "),
         protocol.test_a_takeover_fences_the_owner_before,
     ),
     "a commit that straddles a cut": Bug(
-        without(speed_store, "CHOSEN_CUTS", "> :start AND c.offsets[:partition + 1] <= :end", "= :end AND :start >= 0"),
+        without(cuts, "CHOSEN_CUTS", "> :start AND c.offsets[:partition + 1] <= :end", "= :end AND :start >= 0"),
         protocol.test_a_commit_never_straddles_a_cut_chosen_after_it_was_begun,
     ),
     "a commit that does not prolong the lease": Bug(
-        without(speed_store, "ADVANCE", "secs => :lease_s", "secs => 0 * :lease_s"),
+        without(positions, "ADVANCE", "secs => :lease_s", "secs => 0 * :lease_s"),
         leasing.test_a_commit_prolongs_the_lease_and_never_shortens_it,
     ),
     "a commit that shortens the lease": Bug(
-        without(speed_store, "ADVANCE", "greatest(lease_until, clock_timestamp()", "(clock_timestamp()"),
+        without(positions, "ADVANCE", "greatest(lease_until, clock_timestamp()", "(clock_timestamp()"),
         leasing.test_a_commit_prolongs_the_lease_and_never_shortens_it,
     ),
     "the segment not changed when a position arrives exactly at a cut": Bug(
-        without(speed_store, "OPEN_SEGMENT", "SET segment = position", "SET segment = segment"),
+        without(positions, "BEGIN_SEGMENT", "SET segment = :segment", "SET segment = segment"),
         protocol.test_a_commit_never_straddles_a_cut_chosen_after_it_was_begun,
     ),
     "the end offsets read after which the rows are locked, without the max": Bug(
@@ -128,7 +130,7 @@ BUGS = {
     ),
     "publish in two transactions": Bug(lambda: patch.object(PostgresNightStore, "publish", publish_in_two), publish_is_all_or_nothing),
     "staging a published batch again": Bug(
-        without(night_store, "LOCK_CHOSEN", " AND status = 'chosen'"), protocol.test_a_published_batch_is_not_staged_again
+        without(batches, "LOCK_CHOSEN", " AND status = 'chosen'"), protocol.test_a_published_batch_is_not_staged_again
     ),
     "rollback that does not lower a raised position": Bug(
         lambda: patch.object(PostgresOperatorStore, "_lower", lower_nothing),

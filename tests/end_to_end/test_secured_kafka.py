@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,30 +14,17 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
 from pipeline.base.errors import SettingsError
-from pipeline.log.kafka.connection import KafkaConnection
-from pipeline.log.kafka.log import KafkaLog
-from pipeline.log.log import AccessDenied, Unreachable
-from sandbox.postgres import SystemPostgres
+from pipeline.log.log.kafka.connection import KafkaConnection
+from pipeline.log.log.kafka.log import KafkaLog
+from pipeline.log.log.log import AccessDenied, Unreachable
 from sandbox.processes import wait_until
 from speed_layer.consumer import LiveConsumer
-from tests.conftest import need_real_kafka
-from tests.support.secured import Secured, environment
-from tests.support.system import ROOT, System, wait_for
+from tests.support.secured import Secured, documented_acls, environment
+from tests.support.system import System, wait_for
 
 QUICK_S = 8.0  # "within seconds", on a busy machine
 READ = [("Read", "topic"), ("DescribeConfigs", "topic")]
 EVENT = '{{"id": "{id}", "station": "JFK", "observed_at": "2013-01-01T0{hour}:00:00Z", "temperature_f": 41.5}}'
-
-
-@pytest.fixture(scope="module")
-def secured(server_folder: Path) -> Iterator[Secured]:
-    """One broker for the module: its users have no rights but those that a test gives them on its own topic."""
-    need_real_kafka()
-    made = Secured(server_folder / f"secured-{uuid.uuid4().hex[:8]}")
-    with made.kafka:
-        made.add_users()
-        made.allow("worker", [("Read", "group", "watershed")])
-        yield made
 
 
 @pytest.fixture
@@ -263,40 +248,22 @@ def test_settings_that_cannot_work_are_refused_before_any_broker_is_asked(secure
 
 
 # ---- the whole system
-def documented_acls() -> list[tuple[str, str]]:
-    """(operation, resource type) of the table in docs/SETTINGS.md."""
-    table = (ROOT / "docs/SETTINGS.md").read_text().split("## The ACLs")[1].split("## ")[0]
-    return re.findall(r"^\| `(\w+)` \| (topic|group), ", table, re.MULTILINE)
-
-
-@pytest.fixture
-def own(secured: Secured, tmp_path: Path, real_postgres: SystemPostgres, topic_name: str) -> Iterator[System]:
-    """A system whose commands come in by SASL_SSL as `worker`; the test itself is the broker's administrator."""
-    with real_postgres.database(f"test_{uuid.uuid4().hex}") as url:
-        made = System(tmp_path, secured.kafka.bootstrap, url, topic_name)
-        made.environment |= environment(secured.connection("USERSTLS"))
-        yield made
-        made.stop_all()
-
-
-def test_the_documented_rights_are_enough_for_everything(secured: Secured, own: System) -> None:
+def test_the_documented_rights_are_enough_for_everything(secured: Secured, secured_system: System) -> None:
     """init makes the topic; a worker, a night and the audit use it: SCRAM-SHA-512 in TLS, with the rights of the page and no other."""
-    acls = documented_acls()
-    assert len(acls) == 4
-    secured.allow("worker", [(operation, kind, own.topic) for operation, kind in acls if kind == "topic"])
-    own.run("init", "--partitions", "2")
-    own.produce([(n % 2, b"JFK", EVENT.format(id=n, hour=n).encode()) for n in range(8)])
-    own.catch_up()
-    assert own.night("2013-01-02").returncode == 0
-    own.produce([(1, b"JFK", EVENT.format(id=9, hour=9).encode())])
-    own.catch_up()
-    assert sum(own.positions().values()) == 9
-    assert all(not view["differences"] and not view["counts"] for view in own.audit("--reference")["views"])
-    assert own.topic in own.run("status").stdout and own.topic in own.run("plan").stdout
+    assert len(documented_acls()) == 4
+    secured_system.run("init", "--partitions", "2")
+    secured_system.produce([(n % 2, b"JFK", EVENT.format(id=n, hour=n).encode()) for n in range(8)])
+    secured_system.catch_up()
+    assert secured_system.night("2013-01-02").returncode == 0
+    secured_system.produce([(1, b"JFK", EVENT.format(id=9, hour=9).encode())])
+    secured_system.catch_up()
+    assert sum(secured_system.positions().values()) == 9
+    assert all(not view["differences"] and not view["counts"] for view in secured_system.audit("--reference")["views"])
+    assert secured_system.topic in secured_system.run("status").stdout and secured_system.topic in secured_system.run("plan").stdout
     with closing(KafkaAdminClient(bootstrap_servers=secured.kafka.bootstrap)) as admin:
         (offsets,) = admin.list_group_offsets(["watershed"]).values()
-        left = {at.partition: int(found.offset) for at, found in offsets.items() if at.topic == own.topic}
-        assert left == own.positions()
+        left = {at.partition: int(found.offset) for at, found in offsets.items() if at.topic == secured_system.topic}
+        assert left == secured_system.positions()
 
 
 REFUSED_COMMANDS = {
@@ -308,29 +275,28 @@ REFUSED_COMMANDS = {
 
 
 @pytest.mark.slow
-def test_each_command_ends_with_one_line_when_it_is_refused(secured: Secured, own: System) -> None:
+def test_each_command_ends_with_one_line_when_it_is_refused(secured: Secured, secured_system: System) -> None:
     """`speed` too, which waits for a broker that is down."""
-    secured.allow("worker", [(operation, kind, own.topic) for operation, kind in documented_acls() if kind == "topic"])
-    own.run("init", "--partitions", "1")
+    secured_system.run("init", "--partitions", "1")
     for command, kind in REFUSED_COMMANDS.items():
         make, said = WRONG[kind]
-        done = own.run(command, check=False, timeout=60, **environment(make(secured)))
+        done = secured_system.run(command, check=False, timeout=60, **environment(make(secured)))
         assert done.returncode == 1, (command, done.stdout, done.stderr)
         line = [line for line in done.stderr.splitlines() if "speed layer" not in line and line.strip()][-1]
         assert line.startswith("watershed: Kafka at ") and re.search(said, line), done.stderr
         assert done.stderr.count("Kafka at ") == 1 and "Traceback" not in done.stderr and "hidden-word" not in done.stderr
-    night = own.night("2013-01-02", check=False, **environment(WRONG["wrong password, SCRAM"][0](secured)))
+    night = secured_system.night("2013-01-02", check=False, **environment(WRONG["wrong password, SCRAM"][0](secured)))
     assert night.returncode in (30, 35, 40) and "Traceback" not in night.stderr and "refuses the credentials" in night.stderr
     assert "hidden-word" not in night.stderr + night.stdout
 
 
-def test_a_worker_that_may_not_read_its_topic_names_the_acl_and_ends(secured: Secured, own: System) -> None:
-    secured.allow("worker", [(operation, kind, own.topic) for operation, kind in documented_acls() if kind == "topic"])
-    own.run("init", "--partitions", "1")
-    own.environment |= environment(secured.connection("USERSTLS", username="stranger"))
-    done = own.run("speed", check=False, timeout=60)
+def test_a_worker_that_may_not_read_its_topic_names_the_acl_and_ends(secured: Secured, secured_system: System) -> None:
+    secured_system.run("init", "--partitions", "1")
+    secured_system.environment |= environment(secured.connection("USERSTLS", username="stranger"))
+    done = secured_system.run("speed", check=False, timeout=60)
     assert done.returncode == 1
-    assert re.search(f"does not allow User:stranger the operation (Read|Describe|DescribeConfigs) on topic '{own.topic}'", done.stderr)
+    said = f"does not allow User:stranger the operation (Read|Describe|DescribeConfigs) on topic '{secured_system.topic}'"
+    assert re.search(said, done.stderr), done.stderr
     assert "Traceback" not in done.stderr
 
 

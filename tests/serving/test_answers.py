@@ -12,10 +12,11 @@ from sqlalchemy.engine import Engine
 
 from pipeline.fold.states import present, value_schema
 from pipeline.handover import Committed, Counts, ViewCounts
-from serving.answers import Freshness, snapshot, status
+from serving.answers import Freshness, snapshot
 from serving.generations.create import install
 from serving.generations.replace import PostgresGenerationStore
 from serving.postgres.connection import transaction
+from serving.status import status
 from serving.stores.night import PostgresNightStore
 from serving.stores.speed import PostgresSpeedStore
 from tests.contract.world import VIEWS, commit_of, connected, event, merge, plan, staged_of, states, values

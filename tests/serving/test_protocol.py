@@ -234,7 +234,7 @@ def test_only_touched_groups_are_stored_and_all_are_served(world: World) -> None
 @pytest.mark.parametrize(
     ("statement", "wrong"),
     [
-        ("UPDATE ops.segments SET start = 5 WHERE start = 6", r"segment \[5, 9\) straddles the cut"),
+        ("UPDATE ops.segments SET start = 5 WHERE start = 6", r"segment \[5, 9\) straddles the cut 6"),
         ("DELETE FROM ops.segments WHERE start = 6", r"no segment covers \[6, 9\)"),
         ('UPDATE ops.segments SET "end" = 8 WHERE start = 6', r"no segment covers \[8, 9\)"),
         ("UPDATE ops.segments SET start = 7 WHERE start = 6", r"segment \[7, 9\) follows a gap or overlap at 6"),

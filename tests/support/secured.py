@@ -5,6 +5,7 @@ Invariant: a user may do on it what `allow` has said, and nothing else; whoever 
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable
 from contextlib import closing
@@ -16,15 +17,22 @@ from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType, UserScramCredentialUpsertion
 from pydantic import SecretStr
 
-from pipeline.log.kafka.connection import KafkaConnection
+from pipeline.log.log.kafka.connection import KafkaConnection
 from sandbox.kafka import RealKafka
 from tests.support.certificates import Authority
+from tests.support.system import ROOT
 
 LISTENERS = {"USERS": "SASL_PLAINTEXT", "USERSTLS": "SASL_SSL", "TLS": "SSL", "MUTUAL": "SSL", "EXPIRED": "SSL", "ELSEWHERE": "SSL"}
 USERS = ("worker", "stranger", "lonely")
 MODULES = "org.apache.kafka.common.security"
 OPERATIONS = {"DescribeConfigs": ACLOperation.DESCRIBE_CONFIGS, "Read": ACLOperation.READ, "Create": ACLOperation.CREATE}
 OPERATIONS["Describe"] = ACLOperation.DESCRIBE
+
+
+def documented_acls() -> list[tuple[str, str]]:
+    """(operation, resource type) of the table in docs/SETTINGS.md."""
+    table = (ROOT / "docs/SETTINGS.md").read_text().split("## The ACLs")[1].split("## ")[0]
+    return re.findall(r"^\| `(\w+)` \| (topic|group), ", table, re.MULTILINE)
 
 
 class Secured:

@@ -30,6 +30,9 @@ class Unshown(str):
     def __repr__(self) -> str:
         return "'***'"
 
+    def __getitem__(self, part: Any) -> str:
+        return Unshown(super().__getitem__(part))  # what shortens long texts shows no part of it either
+
 
 @dataclass(frozen=True)
 class KafkaConnection:

@@ -92,6 +92,20 @@ def _of_plaintext(connection: KafkaConnection, host: str, port: int) -> str:
 
 
 def _of_tls(connection: KafkaConnection, host: str, port: int) -> str:
+    said = _secured(connection, host, port)
+    if said is not None:
+        return said
+    with _connected(host, port) as plain:
+        if _ask(plain, connection) is None:
+            return ""
+    return (
+        f"speaks no TLS, and kafka_security_protocol (WATERSHED_KAFKA_SECURITY_PROTOCOL) is {connection.security_protocol}: set it to"
+        f" {'SASL_PLAINTEXT' if connection.sasl else 'PLAINTEXT'}, or `kafka` to the port of the broker's TLS listener"
+    )
+
+
+def _secured(connection: KafkaConnection, host: str, port: int) -> str | None:
+    """What is refused in TLS, '' when nothing is; None when the handshake was broken off, as by a port that speaks no TLS."""
     with _connected(host, port) as plain:
         try:
             with connection.tls_context().wrap_socket(plain, server_hostname=host.rstrip(".")) as secured:
@@ -104,19 +118,11 @@ def _of_tls(connection: KafkaConnection, host: str, port: int) -> str:
         except ssl.SSLCertVerificationError as error:
             return certificate_refused(error, host, connection.ssl_cafile)
         except ssl.SSLError as error:
-            if said := client_certificate_refused(error.reason, connection):
-                return said
+            return client_certificate_refused(error.reason, connection) or None
         except TimeoutError:
             return ""
         except OSError:
-            pass  # closed during the handshake: perhaps no TLS at all, see below
-    with _connected(host, port) as plain:
-        if _ask(plain, connection) is None:
-            return ""
-    return (
-        f"speaks no TLS, and kafka_security_protocol (WATERSHED_KAFKA_SECURITY_PROTOCOL) is {connection.security_protocol}: set it to"
-        f" {'SASL_PLAINTEXT' if connection.sasl else 'PLAINTEXT'}, or `kafka` to the port of the broker's TLS listener"
-    )
+            return None
 
 
 def _of_sasl(connection: KafkaConnection, answer: Sasl) -> str:
