@@ -158,6 +158,9 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", hidden=True, help="Six weeks of weather instead of a year.")] = False,
 ) -> None:
     """Real weather through both layers, in under two minutes: history, nights, live events, and the audit."""
+    from sandbox.extras import need
+
+    need("matplotlib", "the demo's chart")
     from sandbox.demo import demo as run
 
     raise typer.Exit(run(out, seed, quick))

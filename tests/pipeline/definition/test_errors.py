@@ -145,6 +145,7 @@ DEFINITIONS = {  # what follows the head -> line, and words of the message
     "in a function": ('\ndef make():\n    return tumbling(days=-1)\nwrong = make()', 14, "366 days"),
     "by a dataclass's own __init__": ("\nfrom dataclasses import field\n@dataclass\nclass Mine:\n    window: object = field(default_factory=lambda: tumbling(days=400))\nMine()", 16, "366 days"),
     "in __post_init__": ("\n@dataclass\nclass Mine:\n    days: int\n    def __post_init__(self):\n        tumbling(days=self.days)\nMine(400)", 17, "366 days"),
+    "a class": ("\nfrom pipeline.aggregates.sums import Sum\nclass Mine(Sum):\n    def lift(self, type):\n        pass", 14, "aggregate Mine defines lift"),
     "by replace": ('\nfrom dataclasses import replace\nwrong = replace(events, key="idd")', 14, "'idd'"),
 }  # fmt: skip
 LAZY = "from __future__ import annotations\n"
@@ -212,8 +213,8 @@ FAILING = {
     "an import like its own name": ("import fail\n", "imports 'fail', which cannot be found; install it (at failing.py:1)"),
     "a name": ("\nfrom pipeline import Sume\n", "ImportError: cannot import name 'Sume' from 'pipeline'"),
     "exit": ("import sys\nsys.exit(3)\n", "SystemExit: 3 (at failing.py:2)"),
-    "no VIEWS": ("x = 1\n", "declares no VIEWS; write VIEWS = (view, ...), a tuple of View values. (at failing.py)"),
-    "other case": (HEAD + "Views = ()\n", "declares no VIEWS"),
+    "no VIEWS": ("x = 1\n", "declares no VIEWS; write VIEWS = (view, ...), a tuple of View values (at failing.py)"),
+    "other case": (HEAD + "Views = ()\n", "declares no VIEWS; it has 'Views'; write VIEWS = (view, ...)"),
     "a list": (HEAD + "\nVIEWS = []\n", "has VIEWS = []; allowed is a tuple of at least one View: VIEWS = (view, ...) (at failing.py:13)"),
     "a view": (HEAD + f"VIEWS = ({VIEW.format('hourly')})\n", "has VIEWS = hourly, one View; a tuple of one has a comma: VIEWS = (hourly,) (at failing.py:12)"),
     "no view in it": (HEAD + f"one = {VIEW.format('a')}\nVIEWS = (one, 'b')\n", "has VIEWS[1] = 'b', which is no View (at failing.py:13)"),

@@ -14,7 +14,8 @@ from pipeline import Count, Derived, First, Max, View
 from pipeline.base.errors import DefinitionError
 from pipeline.definition.names import NAME_LIMIT, OUR_COLUMNS, OUR_VIEWS, SYSTEM_COLUMNS, check_name
 from pipeline.fold.states import group_columns, state_fields
-from serving.generations.create import Plan, install
+from pipeline.handover.replacement import Plan
+from serving.generations.create import install
 from serving.ops.tables import batch_table, speed_table, table_name
 from serving.postgres.connection import engine
 from tests.support.definitions import source, view
