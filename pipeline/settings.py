@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 
 from pipeline.definition import Source, View
 from pipeline.errors import DefinitionError, SettingsError
+from pipeline.kernels import cache
 
 SERVICES = ".watershed/services.env"
 LUIGI_CFG = ("/etc/luigi/client.cfg", "/etc/luigi/luigi.cfg", "client.cfg", "luigi.cfg")
@@ -53,6 +54,7 @@ class Settings(BaseSettings):
     night_partitions: int = Field(default=max(1, (os.cpu_count() or 1) // 2), gt=0)  # that a night takes side by side
     metrics_port: int = Field(default=0, ge=0, le=65535)  # 0: none
     metrics_host: str = "127.0.0.1"
+    kernel_cache: str | None = None  # the folder of compiled code; see kernels.cache
 
     @classmethod
     def settings_customise_sources(  # type: ignore[override]  # the sources are passed by name
@@ -63,15 +65,17 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> "Settings":
-        """The settings as they are now; SettingsError names the one that cannot be."""
+        """The settings as they are now, and compiled code goes where they say; SettingsError names the one that cannot be."""
         try:
-            return cls()
+            found = cls()
         except ValidationError as error:
             first = error.errors()[0]
             name = str(first["loc"][0]) if first["loc"] else "settings"
             raise SettingsError(f"setting {name} (WATERSHED_{name.upper()}): {first['msg']}, found {first.get('input')!r}") from None
         except UnicodeDecodeError as error:
             raise SettingsError(f"a .env file cannot be read: {error}; write it in UTF-8") from None
+        cache.keep_in(found.kernel_cache)
+        return found
 
     def kafka_servers(self) -> str:
         """The bootstrap servers; SettingsError when none are set."""

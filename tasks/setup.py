@@ -16,6 +16,7 @@ from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Manifest
 from pipeline.log import MissingTopic
 from pipeline.settings import by_source
+from pipeline.warm_up import warm_up
 from serving.connection import transaction
 from serving.generations import active_generation
 from serving.rebuild import Restart, activate, begin_generation
@@ -45,14 +46,16 @@ def plan_of(log: KafkaLog, views: tuple[View, ...], partitions: int, say: Say) -
 
 
 def init(rebuild: bool, partitions: int, say: Say, accept_loss: bool = False) -> list[Generation]:
-    """Make what is missing; with `rebuild`, mend what is not as it was recorded: definitions, topic, partitions, log, identities.
+    """Make what is missing, and compile what the views need.
 
+    With `rebuild`, mend what is not as it was recorded: definitions, topic, partitions, log, identities.
     What cannot be part of the answer any more is a loss: it is refused, with figures, until `accept_loss`.
     """
     if accept_loss and not rebuild:
         raise Refused("--accept-loss says what a rebuild may leave out: run `watershed init --rebuild --accept-loss`")
     parts = context()
     parts.lake.check_writable()
+    warm_up(parts.views)
     plans = [plan_of(parts.log, views, partitions, say) for views in by_source(parts.views).values()]
     if rebuild:
         for plan in plans:
