@@ -20,6 +20,7 @@ from sandbox.embedded_broker import EmbeddedBroker
 from sandbox.kafka import RealKafka, missing_programs
 from sandbox.postgres import EmbeddedPostgres, SystemPostgres, system_binaries
 from sandbox.processes import ServerError
+from tests.budget import Budget
 from tests.system import System
 
 SAID = pytest.StashKey[list[str]]()
@@ -27,6 +28,7 @@ SAID = pytest.StashKey[list[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SAID] = []
+    config.pluginmanager.register(Budget(), "budget")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

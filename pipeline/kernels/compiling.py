@@ -8,6 +8,7 @@ types that do not convert raises TypeError.
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Any, TypeVar, cast
@@ -84,14 +85,18 @@ class Kernel(CPUDispatcher):
         self.__doc__, self.__name__, self.__module__ = function.__doc__, function.__name__, function.__module__
         self.signatures_declared = tuple(signatures)
         self.title = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+        self.compiled_s = 0.0  # on the clock, in this process; loading is not counted
         self._cache = _Kept(self.title)
 
     def ready(self) -> None:
         """Load it, or compile it and keep what was compiled; nothing when that was done."""
         with global_compiler_lock:
             if self._can_compile:
+                kept = self.is_kept()
+                began_s = time.perf_counter()
                 for signature in self.signatures_declared:
                     self.compile(signature)
+                self.compiled_s = 0.0 if kept else time.perf_counter() - began_s
                 self.disable_compile()
 
     def is_kept(self) -> bool:
