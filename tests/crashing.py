@@ -26,6 +26,7 @@ from sqlalchemy.exc import OperationalError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from sandbox.weather import readings
+from tests.forking import popen
 from tests.system import System, wait_for
 from tests.test_end_to_end import records
 
@@ -116,7 +117,7 @@ class Kills:
         environment = {**self.system.environment, "WATERSHED_CRASH": at}
         path = self.system.folder / f"night-{day}-{at.replace(':', '-')}.log"
         with path.open("w") as log:
-            child = subprocess.Popen(self.system.luigi(day), env=environment, cwd=self.system.folder, stdout=log, stderr=log)
+            child = popen(self.system.luigi(day), environment, cwd=self.system.folder, text=True, stdout=log, stderr=log)
         self.died(child, "night at a crash point", at, lambda: path.read_text()[-3000:])
         self.points[at.partition(":")[0]] += 1
         assert_nothing_is_half_there(self.system)
