@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline import layout
 from pipeline.arrays import chunk
 from pipeline.dedupe import IdentitySnapshot
 from pipeline.definition import Source
@@ -50,13 +51,13 @@ def write_identities(lake: Lake, path: str, inputs: dict[str, Any], snapshot: Id
     hashes = pa.Array.from_buffers(pa.binary(16), len(snapshot.hashes), [None, pa.py_buffer(data)])
     table = pa.table({"identity": hashes, "seen_ms": pa.array(snapshot.seen_ms)})
     file = File(f"{path}.parquet", lake.write_table(f"{path}.parquet", table.schema, [table], Known(noise=["identity"], near=["seen_ms"])))
-    lake.commit(f"{path}.json", Manifest("identities", inputs, (file,), {"watermark_ms": snapshot.watermark_ms}))
+    lake.commit(layout.manifest(path), Manifest("identities", inputs, (file,), {"watermark_ms": snapshot.watermark_ms}))
     return file
 
 
 def read_identities(lake: Lake, path: str, inputs: dict[str, Any]) -> IdentitySnapshot | None:
     """The snapshot at the path (which has no ending), if it was made from just these inputs; else None."""
-    manifest = lake.made_from(f"{path}.json", inputs)
+    manifest = lake.made_from(layout.manifest(path), inputs)
     if manifest is None:
         return None
     table = lake.read_table(manifest.files[0])

@@ -73,7 +73,7 @@ class MasterRange(Target):
 
     @property
     def path(self) -> str:
-        return f"{self._stem}.json"
+        return layout.manifest(self._stem)
 
     @property
     def data(self) -> str:
@@ -128,7 +128,7 @@ class IdentitiesAtCut(Target):
 
     @property
     def path(self) -> str:
-        return f"{self.stem}.json"
+        return layout.manifest(self.stem)
 
     @property
     def data(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import luigi
 
+from pipeline import layout
 from pipeline.definition import View
 from pipeline.errors import Refused, StoreError
 from pipeline.fingerprints import source_fingerprint, view_fingerprint
@@ -21,6 +22,7 @@ from serving.rebuild import Restart, activate, begin_generation
 from serving.setup import Plan, install
 from tasks.archive import LOST
 from tasks.context import Context, context
+from tasks.current import try_write_current
 from tasks.damage import Damage, set_aside, survey
 from tasks.night import Night
 
@@ -163,4 +165,7 @@ def _rebuild(parts: Context, plan: Plan, old: Generation, restart: Restart, numb
             raise Refused(f"{topic}: folding the master dataset failed, see above; run `watershed init --rebuild` again: it goes on")
     parts.crash.reach("rebuild.folded")
     activate(parts.engine, generation, plan.views, parts.crash)
+    try_write_current(Night(plan.source, plan.views, generation, parts.store, parts.log, parts.lake, parts.crash))
+    for gone in sorted(old.views.keys() - generation.views.keys()):
+        parts.lake.delete_manifest(layout.current_view(gone))
     say(f"{topic}: generation {generation.number} answers now, from cut {number}; start the workers again")
