@@ -67,7 +67,7 @@ class Snapshots:
         write_identities(self.lake, path, self.inputs(claim, claim.position), memory.in_order())
         crash.reach("snapshot.written")
         for old in self.store.superseded(claim, path):
-            self.lake.delete(f"{old}.json")
+            self.lake.delete_manifest(layout.manifest(old))
             self.lake.delete(f"{old}.parquet")
             crash.reach("snapshot.deleted")
             self.store.forget_snapshot(claim, old)

@@ -9,6 +9,7 @@ from pipeline.base.errors import Refused, WatershedError, did_you_mean
 from serving.status import status
 from serving.stores.operator import PostgresOperatorStore
 from tasks.context import Context, context
+from tasks.current import try_write_current
 from tasks.night import purge as purging
 
 Say = Callable[[str], None]
@@ -20,6 +21,7 @@ def rollback(topic: str | None, say: Say) -> None:
     topic = _one_topic(parts, topic)
     generation = parts.night(topic).generation
     cut = PostgresOperatorStore(parts.engine, parts.views, crash=parts.crash).rollback(generation)
+    try_write_current(parts.night(topic))
     undone = max((c for c in parts.store.ledger(generation) if c.status == "withdrawn"), key=lambda c: c.number)
     say(f"{topic}: batch {undone.number} (night {undone.date}) is withdrawn; batch {cut.number} is visible again, cut {list(cut.offsets)}")
     for p in (p for p in status(parts.engine).partitions if p.topic == topic):

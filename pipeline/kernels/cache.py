@@ -25,7 +25,7 @@ from typing import Any
 from pipeline.base.errors import SettingsError
 
 VARIABLE = "WATERSHED_KERNEL_CACHE"
-OTHERS = ("pipeline.types",)  # modules that kernels take constants from
+OTHERS = ("pipeline.base.types",)  # modules that kernels take constants from
 KEPT = 4  # folders of other states: a branch that one comes back to
 OPTIONS = ("OPT", "CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")
 _DIGEST = 32

@@ -123,10 +123,11 @@ def set_aside(night: Night) -> int:
             if manifest is not None and r.end > r.start:
                 batches = (batch for file in manifest.files for batch in lake.read_batches(file, ROW_GROUP))
                 files = (File(f"{new}.parquet", lake.write_table(f"{new}.parquet", RAW_SCHEMA, batches, RAW)),)
-                lake.commit(f"{new}.json", Manifest("master", manifest.inputs, files, manifest.facts))
-                for path in (*(f.path for f in manifest.files), r.path):
-                    lake.delete(path)
-            moved = lake.manifest(f"{new}.json")
+                lake.commit(layout.manifest(new), Manifest("master", manifest.inputs, files, manifest.facts))
+                for file in manifest.files:
+                    lake.delete(file.path)
+                lake.delete_manifest(r.path)
+            moved = lake.manifest(layout.manifest(new))
             records += sum(f.rows for f in moved.files) if moved is not None else 0
     return records
 

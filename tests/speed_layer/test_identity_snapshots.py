@@ -18,6 +18,7 @@ from pipeline.accept.dedupe import IdentitySnapshot
 from pipeline.base.crash import NoCrash, crash_points
 from pipeline.base.errors import Refused, SettingsError
 from pipeline.handover import Claim
+from pipeline.lake import layout
 from pipeline.lake.lake import Lake
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.log import Block, Unreachable
@@ -68,12 +69,12 @@ def recorded(system: System) -> list[dict[str, Any]]:
 def files(system: System) -> set[str]:
     """The snapshots' files in the lake, without their endings; half-written ones start with a dot."""
     found = (system.lake / "identities").glob("*/*/partition=*/[!.]*")
-    return {str(f.relative_to(system.lake).with_suffix("")) for f in found}
+    return {str(f.relative_to(system.lake).with_name(f.stem.removeprefix("_"))) for f in found}
 
 
 def newest_written(system: System) -> int:
     """The position of the newest snapshot that is there; one above it may be recorded and not written."""
-    return int(max(row["position"] for row in recorded(system) if (system.lake / f"{row['path']}.json").exists()))
+    return int(max(row["position"] for row in recorded(system) if (system.lake / layout.manifest(row["path"])).exists()))
 
 
 def work(system: System, every_s: float = 3600.0) -> CountingLog:
@@ -175,7 +176,7 @@ def test_a_snapshot_that_is_gone_or_wrong_is_passed_over_for_the_batchs(system: 
 
 def both_files(system: System, path: str) -> tuple[Path, Path]:
     """A snapshot's data and its manifest."""
-    return system.lake / f"{path}.parquet", system.lake / f"{path}.json"
+    return system.lake / f"{path}.parquet", system.lake / layout.manifest(path)
 
 
 def taken(system: System) -> tuple[Parts, Claim]:
