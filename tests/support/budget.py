@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests import forking
+from tests.support import forking
 
 SHOWN_AFTER_S = 60.0
 MOST = 20

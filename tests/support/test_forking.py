@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import forking
+from tests.support import forking
 from tests.support.forking import Forked, popen
 from tests.support.system import ROOT
 
