@@ -117,9 +117,10 @@ class GenerationStore(Protocol):
         """A generation in status building, with batch 0 published at its start, no rows, and a copy of the ledger of the active one.
 
         What was published there is chosen here: it is staged and published anew, or covered. It starts where the active one starts,
-        as the master dataset does, whatever retention has deleted since; partitions that were added start where they start now. Called
-        again for the same, it is the one begun before, with the cuts that were chosen since; one begun for something else is retired. Refused when the topic is another one
-        and `restart` is not fresh, or has fewer partitions. The active one goes on answering, and moving.
+        as the master dataset does, whatever retention has deleted since; partitions that were added start where they start now. The
+        active one goes on answering, and moving. Called again for the same, it is the one begun before, with the cuts that were chosen
+        since; one begun for something else is retired. Refused when the topic is another one and `restart` is not fresh, or has fewer
+        partitions.
         """
 
     def activate(self, generation: Generation, views: Sequence[View]) -> None:

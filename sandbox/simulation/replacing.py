@@ -12,6 +12,7 @@ from pipeline.errors import LakeError, Refused
 from pipeline.replacement import Plan
 from sandbox.simulation.actors import run_task
 from sandbox.simulation.definitions import Definition
+from sandbox.simulation.memory_night import Untiled
 from serving.connection import StoreUnavailable
 from speed_layer.rebuild import SourceRefold
 from tasks.generation import Mending
@@ -19,8 +20,12 @@ from tasks.generation import Mending
 if TYPE_CHECKING:
     from sandbox.simulation.world import World
 
+OVER = ("withdrawn", "below everything", "is published", "is purged")  # why nothing is left to do for a batch
 # Another was faster. Each of these says what to run again.
-CROSSED = ("is retired", "are not those on record", "is not being built", "has no published batch yet", "rolled back all the while")
+CROSSED = (
+    *("is retired", "are not those on record", "is not being built", "has no published batch yet"),
+    *("rolled back all the while", "run `watershed init --rebuild` again: it goes on"),
+)
 
 
 def refold(world: "World", name: str, rng: random.Random) -> None:
@@ -49,8 +54,16 @@ def rebuild(world: "World", name: str, views: Definition) -> None:
     plan = Plan(source, world.log.topic_id(source.topic), tuple(world.log.start_offsets(source.topic)), views)
 
     def build(tasks: Sequence[Any]) -> bool:
-        for task in tasks:
-            run_task(task)
+        try:
+            for task in tasks:
+                run_task(task)
+        except Untiled:
+            raise
+        except Refused as refused:
+            if not any(why in str(refused) for why in (*CROSSED, *OVER)):
+                raise
+            world.say(f"{name}: {refused}")
+            return False
         return True
 
     def say(line: str) -> None:
