@@ -1,7 +1,7 @@
 """One suite over both stores: what is tested on Postgres holds on the arbiter in memory, so that the simulation cannot drift from it.
 
-The tests themselves stand in tests/test_serving_protocol.py, test_serving_leases.py and test_operator_store.py, where they run on a
-real Postgres.
+The tests themselves stand in tests/test_serving_protocol.py, test_serving_leases.py, test_operator_store.py, test_operator_rebuild.py and
+test_generation_store.py, where they run on a real Postgres.
 """
 
 import inspect
@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from pipeline.handover import Committed
+from tests import test_generation_store as generations
+from tests import test_operator_rebuild as refolds
 from tests import test_operator_store as operating
 from tests import test_serving_leases as leases
 from tests import test_serving_protocol as protocol
@@ -46,7 +48,8 @@ def cases(test: Test) -> list[dict[str, Any]]:
     return found
 
 
-TESTS = [test for module in (protocol, leases, operating) for test in found_in(module) if test not in POSTGRES_ALONE]
+MODULES = (protocol, leases, operating, refolds, generations)
+TESTS = [test for module in MODULES for test in found_in(module) if test not in POSTGRES_ALONE]
 SHARED = [(test, case) for test in TESTS for case in cases(test)]
 
 
