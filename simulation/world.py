@@ -42,10 +42,7 @@ UNSEEN = {"heartbeat", "farewell", "take", "renew", "release", "record_snapshot"
 REPLACED = {"replace": "refold", "activate": "generation"}  # transaction -> what it is counted as, when it replaced something
 TOLD = {"take", "seize", "begin"}
 CATCH_UP_TURNS = 400
-
-
-AGAIN = ("is not staged", "is retired", "are not those on record")  # what covered it was rolled back just now; or it was replaced
-OVER = ("withdrawn", "below everything", "is published", "is purged")  # why a night of that date has nothing left to do
+AGAIN = ("is not staged", "is retired", "are not those on record")  # what covered a night was rolled back just now; or it was replaced
 
 
 class RunAgain(Exception):
@@ -277,7 +274,8 @@ class World:
         with suppress(StoreUnavailable, LakeError, RunAgain):  # Luigi runs it again
             self.run_night(day)
             if rng.random() < 0.3:
-                self.purge(2)
+                with suppress(Refused):  # it is published; the next night purges
+                    self.purge(2)
 
     def new_day(self) -> date:
         """A date that had no night yet."""
@@ -297,7 +295,7 @@ class World:
         except Refused as refused:
             if self.current is not None and any(why in str(refused) for why in AGAIN):
                 raise RunAgain from refused
-            if not any(why in str(refused) for why in OVER):
+            if not any(why in str(refused) for why in replacing.OVER):
                 raise
             self.say(f"the night {day} is refused: {refused}")
         self.unfinished.discard(day)

@@ -113,7 +113,7 @@ class SourceRefold:
                     break
             claim = self.store.seize(self.generation, partition, self.worker, LEASE_S)
             last = self.store.standing(self.generation, partition)
-            if last.visible == began.visible and refold.end <= claim.position == last.position:
+            if self._goes_on(began, last) and refold.end <= claim.position == last.position:
                 refold.upto(self.log, topic, partition, last)
                 new = refold.finished()
                 if self.store.replace(self.generation, claim, last.visible.number, new):
@@ -122,6 +122,10 @@ class SourceRefold:
             f"topic {topic}, partition {partition}: batches were published or rolled back all the while, so nothing was replaced;"
             f" run `watershed rebuild` again when no night runs"
         )
+
+    def _goes_on(self, began: Standing, last: Standing) -> bool:
+        """Whether what was folded from the cut that was visible at the start still begins at the visible one."""
+        return began.visible == last.visible
 
     def _knowing(self, standing: Standing, partition: int) -> Ingest:
         """What the log below the cut leaves behind: replayed from its start, or as the batch layer published it."""

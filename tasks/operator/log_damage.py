@@ -84,9 +84,10 @@ def _archived(night: Night, ledger: list[Cut]) -> tuple[Cut, int]:
 
 def _gaps(store: GenerationStore, night: Night, plan: Plan, keep: Cut) -> list[Gap]:
     topic, active = night.source.topic, night.generation
-    ends = night.log.end_offsets(topic)
+    rows = store.progress(active)
+    ends = night.log.end_offsets(topic)  # after the positions: workers go on, and none commits beyond an end that is read later
     found = []
-    for p, (position, witness) in enumerate(store.progress(active)):
+    for p, (position, witness) in enumerate(rows):
         start = keep.offsets[p]
         other = ends[p] < max(position, start) or _other_record(night, p, witness)
         regrown = other or _other_archive(night, p, keep)
