@@ -7,6 +7,7 @@ at any later time, or never. The caller sees StoreUnavailable in all three.
 """
 
 import random
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,7 +19,7 @@ from pipeline.definition import View
 from pipeline.errors import LakeError, Refused, WatershedError
 from pipeline.handover import Committed, Fenced, Purge, Split
 from pipeline.log import LogTruncated
-from sandbox.simulation.actors import NightContext, SimulatedWorker, run_task
+from sandbox.simulation.actors import HURRY_S, LOOKS_S, NightContext, caught_up, run_task, simulated_worker
 from sandbox.simulation.events import events
 from sandbox.simulation.memory_lake import MemoryLake
 from sandbox.simulation.memory_log import MemoryLog, Partition
@@ -29,6 +30,7 @@ from sandbox.simulation.oracle import Oracle
 from sandbox.simulation.reader import Reader
 from sandbox.simulation.schedule import Actor
 from serving.connection import StoreUnavailable
+from speed_layer.worker import Worker
 from tasks import nightly
 from tasks.night import Night
 from tasks.purging import purge_lake
@@ -107,6 +109,7 @@ class World:
         self.unfinished: set[date] = set()
         self.running: dict[str, date] = {}
         self.dates = 0
+        self.workers: dict[str, Worker] = {}  # by the name of the process
         self.births: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
         self.trace: list[str] = []
@@ -185,32 +188,52 @@ class World:
 
     # ---- processes
     def born(self, slot: str) -> Actor:
-        """The process in a slot, a new one after a crash."""
+        """The process in a slot, a new one after a crash; for `renewer0`, the second thread of the process in `worker0`."""
+        kind = slot.rstrip("0123456789")
         found = self.actors.get(slot)
-        if found is None or found.done:
+        if kind == "renewer":
+            process = self.born(slot.replace("renewer", "worker")).name
+            if found is None or found.name != f"{process}.leases":
+                found = self.actors[slot] = Actor(f"{process}.leases", lambda: self._renewer(process))
+        elif found is None or found.done:
+            self.kill(slot)
             self.births[slot] += 1
             name = f"{slot}.{self.births[slot]}"
             rng = random.Random(f"{self.seed} {name}")
-            kind = slot.rstrip("0123456789")
             body = {"worker": self._worker, "night": self._night, "operator": self._operator}[kind]
+            if kind == "worker":
+                self.workers[name] = self.worker(name, rng)
             found = self.actors[slot] = Actor(name, lambda: body(slot, name, rng))
         return found
 
-    def worker(self, name: str, rng: random.Random) -> SimulatedWorker:
+    def kill(self, slot: str) -> None:
+        """The process in a slot dies where it is, with all of its threads."""
+        before = self.current
+        for thread in sorted({slot, slot.replace("worker", "renewer"), slot.replace("renewer", "worker")} & set(self.actors)):
+            self.current = self.actors[thread]
+            self.current.kill()
+        self.current = before
+
+    def worker(self, name: str, rng: random.Random, looks_s: Sequence[float] = LOOKS_S) -> Worker:
         """A new worker process."""
-        return SimulatedWorker(name, self.speed, self.log, self.lake, self.crash, self.views, self.tables.generation, rng)
+        return simulated_worker(
+            name, self.speed, self.log, self.lake, self.crash, self.views, self.tables.generation, rng, looks_s
+        )
 
     def _worker(self, slot: str, name: str, rng: random.Random) -> None:
-        worker = self.worker(name, rng)
         try:
             while True:
-                worker.turn()
+                self.workers[name].step()
                 self.point("turn")
         except LogTruncated:
             raise
         except (Refused, LakeError) as error:  # a purge came in between: it ends, as the shipped one does, and is started again
             self.seen["worker ended"] += 1
             self.say(f"{name}: ends: {error}")
+
+    def _renewer(self, process: str) -> None:
+        """The thread that renews the leases of a worker, for as long as the process lives."""
+        self.workers[process].ownership.renew_until(threading.Event())
 
     def _night(self, slot: str, name: str, rng: random.Random) -> None:
         others = sorted(day for other, day in self.running.items() if other != slot and day in self.unfinished)
@@ -270,9 +293,8 @@ class World:
     # ---- peace
     def settle(self) -> None:
         """Everybody dies, then one worker and one night are left in peace: all of the log is published and served."""
-        for actor in self.actors.values():
-            self.current = actor
-            actor.kill()
+        for slot in list(self.actors):
+            self.kill(slot)
         self.current = None
         self.flights.clear()
         self.tables.now_s += 1000
@@ -280,10 +302,11 @@ class World:
             part.append(len(part.stops))
         for day in sorted(self.unfinished):
             self.run_night(day)
-        worker = self.worker("peace", random.Random(self.seed))
+        worker = self.worker("peace", random.Random(self.seed), HURRY_S)
         turns = 0
-        while not worker.caught_up:
-            worker.turn(eager=True)
+        while not caught_up(worker, self.log):
+            worker.ownership.renew()
+            worker.step()
             turns += 1
             if turns > CATCH_UP_TURNS:
                 self._break("a worker that is left in peace does not catch up with the log")
