@@ -147,7 +147,7 @@ def prove(
 
     sizes = Sizes(partitions, workers, nights, records, decisions)
     settings = Settings.load()
-    log = KafkaLog(settings.kafka_servers()) if sample else None
+    log = KafkaLog(settings.kafka_connection()) if sample else None
     raise typer.Exit(run(settings.load_views(), views or (), seed, schedules, sizes, jobs, log, sample))
 
 

@@ -19,7 +19,8 @@ from pipeline import layout
 from pipeline.fingerprints import source_fingerprint, view_fingerprint
 from pipeline.handover import Counts, Cut, Generation
 from pipeline.ingest import clean_schema
-from pipeline.lake import File, Lake, Manifest
+from pipeline.lake import File, Lake
+from tasks.executors import Executor, Threads
 from tasks.night import Night
 
 DAY_MS = 86_400_000
@@ -38,7 +39,7 @@ class OneCut:
         return self.cuts
 
 
-def night_of(lake: str, rows: int) -> Night:
+def night_of(lake: str, rows: int, executor: Executor | None = None) -> Night:
     """The night whose cut 1 holds the whole data set; it has no log and no Postgres."""
     starts, ends = (0,) * PARTITIONS, (rows // PARTITIONS,) * PARTITIONS
     fingerprints = {view.name: view_fingerprint(view)}
@@ -47,7 +48,7 @@ def night_of(lake: str, rows: int) -> Night:
     cuts = Cut(events.topic, 1, 0, None, starts, at, "published"), Cut(events.topic, 1, 1, date(2026, 2, 1), ends, at, "chosen")
     store: Any = OneCut(cuts)
     nothing: Any = None
-    return Night(events, (view,), generation, store, nothing, Lake(lake))
+    return Night(events, (view,), generation, store, nothing, Lake(lake), executor=executor or Threads())
 
 
 def make(lake: str, rows: int, days: int, seed: int) -> list[str]:
@@ -64,8 +65,7 @@ def make(lake: str, rows: int, days: int, seed: int) -> list[str]:
     for partition, of in files.items():
         counts = asdict(Counts(accepted=per_file * days))
         facts = {"counts": counts, "total": counts, "rejected": []}
-        r = night.range(1, partition)
-        night.lake.commit(night.clean_path(r), Manifest("clean", night.clean_inputs(r), tuple(of), facts))
+        night.targets(1).clean(partition).commit(night.lake, of, facts)
     by_day = sorted((file for of in files.values() for file in of), key=lambda file: file.path)
     return [night.lake.uri(file.path).removeprefix("file://") for file in by_day]
 

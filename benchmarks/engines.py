@@ -30,18 +30,19 @@ def watershed(folder: Path, files: Sequence[str], address: str | None) -> pa.Tab
     """The product's fold on Dask's threads, or on the cluster at an address."""
     from contextlib import ExitStack
 
-    import dask.config
-
     from benchmarks.clean_data import night_of
     from benchmarks.views_bench import days
+    from tasks.executors import Threads
     from tasks.folding import fold_view
 
-    night = night_of(str(folder), json.loads((folder / "files.json").read_text())["rows"])
+    rows = json.loads((folder / "files.json").read_text())["rows"]
     with ExitStack() as stack:
+        executor = Threads()
         if address is not None:
             from distributed import Client
 
-            stack.enter_context(dask.config.set(scheduler=stack.enter_context(Client(address, set_as_default=False))))
+            executor = Threads(stack.enter_context(Client(address, set_as_default=False)))
+        night = night_of(str(folder), rows, executor)
         manifest = fold_view(night, days, 1, full=True)
     columns = ["key", "window_start", "events", "mean", "least", "greatest", "stddev", "median"]
     table = pa.concat_tables([night.lake.read_table(file, columns) for file in manifest.files]).rename_columns(NAMES)

@@ -21,7 +21,7 @@ from benchmarks.measure import BenchmarkError, Process, Run, python
 from benchmarks.views_bench import events
 from sandbox.kafka import RealKafka
 from sandbox.postgres import SystemPostgres
-from serving.connection import Engine, engine
+from serving.postgres.connection import Engine, engine
 
 LOOK_EVERY_S = 0.01
 LIMIT_S = 3600.0

@@ -28,12 +28,13 @@ from kafka import KafkaProducer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.kafka_connection import KafkaConnection
 from sandbox.kafka import RealKafka
 from sandbox.postgres import SystemPostgres
 from sandbox.processes import Child, wait_until
 from sandbox.services import Place, finished, run
 from sandbox.weather import encode, readings
-from serving.connection import engine
+from serving.postgres.connection import engine
 from views.weather import observations
 
 PARTITIONS = 12
@@ -125,7 +126,7 @@ class Bench:
 
     def feed(self) -> None:
         """Events at a constant rate, evenly over the partitions."""
-        producer = KafkaProducer(bootstrap_servers=self.place.kafka, linger_ms=5)
+        producer = KafkaProducer(bootstrap_servers=self.place.kafka.bootstrap, linger_ms=5)
         events, n, began = [encode(r) for r in readings()], 0, time.monotonic()
         while not self.done.wait(0.01):
             while n < (time.monotonic() - began) * EVENTS_PER_S:
@@ -205,7 +206,7 @@ def measure(rounds: int, partitions: int, logs: Path | None = None) -> list[Roun
         with RealKafka(folder / "kafka") as kafka, SystemPostgres(folder / "postgres") as postgres, postgres.database("takeover") as url:
             if logs is not None:
                 logs.mkdir(parents=True, exist_ok=True)
-            bench = Bench(Place(kafka.bootstrap, url, str(folder / "lake")), logs or folder, partitions)
+            bench = Bench(Place(KafkaConnection(kafka.bootstrap), url, str(folder / "lake")), logs or folder, partitions)
             run(bench.place.watershed("init", "--partitions", str(partitions), log=folder / "init.log"), LIMIT_S)
             feed = threading.Thread(target=bench.feed)
             watch = Watch(url, partitions)

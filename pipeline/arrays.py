@@ -1,6 +1,6 @@
 """Between Arrow arrays and the NumPy arrays that kernels take: the same bits, no copy where none is needed.
 
-    from_ints128(ints128(a)) == a         unscaled(decimal128(u, s)) == u
+    from_limbs(limbs(a), a.type) == a      integers(from_integers(u, type)) == u      codes(decimals(u, s), decimal of scale s) == u
 """
 
 from collections.abc import Sequence

@@ -12,18 +12,19 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.declared import Declared
 from pipeline.errors import DefinitionError
 from pipeline.types import ColumnType
 
 
-class Constraint:
+class Constraint(metaclass=Declared):
     """A predicate on one column's values."""
 
     def check(self, column: str, type: ColumnType) -> None:
         """Raise DefinitionError when this constraint cannot bind a column of that type."""
 
 
-class Remedy:
+class Remedy(metaclass=Declared):
     """What happens to a value that breaks a constraint of its column; without one, its record is rejected."""
 
 

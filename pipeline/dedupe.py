@@ -8,14 +8,13 @@ again (T - T(o') > horizon) are dropped when the table would grow.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from pipeline.groups import Hashes, HashTable, Ints
+from pipeline.arrays import Ints, Mask
+from pipeline.groups import Hashes, HashTable
 from pipeline.kernels.tables import mark_duplicates, restore, sort_entries
 
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Moment = tuple[int, int]  # (marks since the last keep(), T)
 
 

@@ -1,50 +1,46 @@
-"""What a user declares: Source, View, Derived, tumbling. Frozen values, checked when they are constructed.
+"""What a user declares: Source, View, Derived. Frozen values, checked when they are constructed.
 
     equal definitions  <=>  equal canonical forms  <=>  equal fingerprints (of one version of the kernels)
 
 A View says f once; both layers compile it from this value and from nothing else.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 import pyarrow.compute as pc
 
-from pipeline.aggregates.base import Aggregate
+from pipeline.aggregates.base import Aggregate, Measure
 from pipeline.constraints import Scale
+from pipeline.declared import Declared
 from pipeline.errors import DefinitionError, did_you_mean
 from pipeline.expressions import Node, fields, kind_of, parse
-from pipeline.record import PYTHON_TYPES, Column, check_name, column_named, columns
+from pipeline.names import check_name, check_table_column, check_view_name
+from pipeline.record import PYTHON_TYPES, Column, column_named, columns
 from pipeline.types import ColumnType
-
-MICROSECOND = timedelta(microseconds=1)
-RESERVED = {"window_start", "batch", "partition", "segment"}
+from pipeline.window import WINDOWS, Window
 
 
-@dataclass(frozen=True)
-class Tumbling:
-    """Windows [k * size_us, (k + 1) * size_us) since 1970-01-01T00:00Z, for every whole k; an event is in exactly one."""
+class _Compared(metaclass=Declared):
+    """Equal by `_same()`, which a class gives where the fields themselves cannot be compared (an Expression's == raises)."""
 
-    size_us: int
+    def _same(self) -> tuple[Any, ...]:
+        raise NotImplementedError
 
-    def __str__(self) -> str:
-        return f"tumbling({timedelta(microseconds=self.size_us)})"
+    def __eq__(self, other: object) -> bool:
+        return self._same() == other._same() if isinstance(other, type(self)) else NotImplemented
 
-
-def tumbling(*, days: int = 0, hours: int = 0, minutes: int = 0, seconds: int = 0) -> Tumbling:
-    """Half-open windows of a fixed length, aligned to 1970-01-01T00:00Z (so a week begins on a Thursday); 1 s to 366 days."""
-    size = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    if not timedelta(seconds=1) <= size <= timedelta(days=366) or size % timedelta(seconds=1):
-        raise DefinitionError(f"tumbling({size}): allowed are whole seconds from 1 second to 366 days")
-    return Tumbling(size // MICROSECOND)
+    def __hash__(self) -> int:
+        return hash(self._same())
 
 
 @dataclass(frozen=True, eq=False)
-class Derived:
+class Derived(_Compared):
     """A column computed from one record: a pyarrow.compute expression and the type that its result is rounded to.
 
     `type` is Scale(n) for a decimal (the exact float rounded half-even), or int, float, str, bool, date, datetime. A result that
@@ -69,15 +65,9 @@ class Derived:
     def _same(self) -> tuple[Any, ...]:
         return (self.tree, self.column_type)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Derived) and self._same() == other._same()
-
-    def __hash__(self) -> int:
-        return hash(self._same())
-
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class Source(_Compared):
     """One topic of events and what makes a record of it valid; one Source per topic.
 
     `key`, `event_time` (datetime) and `identity` (str or int) name columns that are never null. Two valid records of one partition
@@ -95,8 +85,6 @@ class Source:
     identity_horizon: timedelta = timedelta(days=7)
 
     def __post_init__(self) -> None:
-        import re
-
         if not isinstance(self.topic, str) or not re.fullmatch(r"[a-zA-Z0-9._-]{1,200}", self.topic) or set(self.topic) == {"."}:
             raise DefinitionError(f"Source: topic {self.topic!r} is no topic name; allowed are letters, digits, '.', '_' and '-'")
         for role, kinds in (("key", None), ("event_time", ("datetime",)), ("identity", ("str", "int"))):
@@ -124,15 +112,9 @@ class Source:
     def _same(self) -> tuple[Any, ...]:  # the record's columns, not its class: cloudpickle may make that anew
         return (self.topic, self.columns, self.key, self.event_time, self.identity, self.horizon_ms)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Source) and self._same() == other._same()
-
-    def __hash__(self) -> int:
-        return hash(self._same())
-
 
 @dataclass(frozen=True, eq=False)
-class View:
+class View(_Compared):
     """An aggregated view: SELECT key, window_start, aggregates FROM source [derive] [WHERE] GROUP BY key, window.
 
     A null `where` drops the record, as SQL does. Key columns are never null: a derived key that comes out null rejects the record
@@ -142,21 +124,25 @@ class View:
     name: str
     source: Source
     key: tuple[str, ...]
-    window: Tumbling
+    window: Window
     aggregates: Mapping[str, Aggregate]
     derive: Mapping[str, Derived] = field(default_factory=dict)
     where: pc.Expression | None = None
     where_tree: Node | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
-        check_name(self.name, "View")
+        check_view_name(self.name)
         what = f"View({self.name})"
         if not isinstance(self.source, Source):
             raise DefinitionError(f"{what}: source={self.source!r} is no Source")
-        if not isinstance(self.window, Tumbling):
+        if not isinstance(self.window, WINDOWS):
             raise DefinitionError(f"{what}: window={self.window!r}; allowed is tumbling(hours=1) and the like")
-        object.__setattr__(self, "derive", MappingProxyType(dict(self.derive)))
-        object.__setattr__(self, "aggregates", MappingProxyType(dict(self.aggregates)))
+        for name in ("derive", "aggregates"):
+            given = getattr(self, name)
+            if not isinstance(given, Mapping):
+                example = '{"events": Count()}' if name == "aggregates" else '{"total": Derived(expression, Scale(2))}'
+                raise DefinitionError(f"{what}: {name}={given!r}; allowed is a mapping of names, as {example}")
+            object.__setattr__(self, name, MappingProxyType(dict(given)))
         _check_derived(self, what)
         _check_where(self, what)
         _check_key(self, what)
@@ -167,6 +153,11 @@ class View:
         """Every column that keys and aggregates may read, derived ones last."""
         own = {c.name: c.type for c in self.source.columns}
         return MappingProxyType(own | {name: d.column_type for name, d in self.derive.items()})
+
+    @cached_property
+    def measures(self) -> Mapping[str, Measure]:
+        """Each aggregate bound to its columns' types, in the order of declaration; no part of equality, fingerprint or pickle."""
+        return MappingProxyType({name: a.over(*_types(self, a)) for name, a in self.aggregates.items()})
 
     def _same(self) -> tuple[Any, ...]:
         return (
@@ -179,19 +170,18 @@ class View:
             self.where_tree,
         )
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, View) and self._same() == other._same()
-
-    def __hash__(self) -> int:
-        return hash(self._same())
-
     def __reduce__(self) -> tuple[Any, ...]:  # a mappingproxy does not pickle; Dask needs views to
         given = (self.name, self.source, self.key, self.window, dict(self.aggregates), dict(self.derive), self.where)
         return View, given
 
 
+def _entering(type: ColumnType) -> str:
+    """The kind as which a column enters expressions."""
+    return "float" if type.kind == "decimal" else type.kind
+
+
 def _readable(view: View) -> dict[str, str]:
-    return {c.name: ("float" if c.type.kind == "decimal" else c.type.kind) for c in view.source.columns}
+    return {c.name: _entering(c.type) for c in view.source.columns}
 
 
 def _check_derived(view: View, what: str) -> None:
@@ -212,9 +202,7 @@ def _check_where(view: View, what: str) -> None:
     if view.where is None:
         return
     object.__setattr__(view, "where_tree", parse(view.where, f"{what}: where"))
-    readable = _readable(view) | {
-        name: ("float" if d.column_type.kind == "decimal" else d.column_type.kind) for name, d in view.derive.items()
-    }
+    readable = _readable(view) | {name: _entering(d.column_type) for name, d in view.derive.items()}
     assert view.where_tree is not None
     kind = kind_of(view.where_tree, readable, f"{what}: where")
     if kind != "bool":
@@ -224,15 +212,14 @@ def _check_where(view: View, what: str) -> None:
 def _check_key(view: View, what: str) -> None:
     if not isinstance(view.key, tuple) or not view.key:
         raise DefinitionError(f"{what}: key={view.key!r}; allowed is a tuple of column names, as (\"station\",)")
-    if len(set(view.key)) != len(view.key):
-        raise DefinitionError(f"{what}: key={view.key!r} names a column twice")
     for name in view.key:
-        if name not in view.types:
+        if not isinstance(name, str) or name not in view.types:
             _unknown_column(view, name, f"{what}: key")
-        if name in RESERVED:
-            raise DefinitionError(f"{what}: key column {name!r} has a name that the views use themselves; derive it under another")
+        check_table_column(name, f"{what}: key column {name!r}")
         if view.types[name].kind == "float":
             raise DefinitionError(f"{what}: key column {name!r} is a float; a key must have exact equality: Scale it")
+        if view.key.count(name) > 1:
+            raise DefinitionError(f"{what}: key={view.key!r} names a column twice")
         nullable = [c.name for c in view.source.columns if c.nullable]
         if name in nullable:
             raise DefinitionError(f"{what}: key column {name!r} may be null; a key is never null: declare it without `| None`")
@@ -241,17 +228,22 @@ def _check_key(view: View, what: str) -> None:
 def _check_aggregates(view: View, what: str) -> None:
     if not view.aggregates:
         raise DefinitionError(f"{what} has no aggregates; give at least one, as {{\"events\": Count()}}")
-    taken = {*view.key, *RESERVED}
     for name, aggregate in view.aggregates.items():
         check_name(name, f"{what}: aggregate")
-        if name in taken:
-            raise DefinitionError(f"{what}: aggregate {name!r} has the name of a key column or of {', '.join(sorted(RESERVED))}")
+        check_table_column(name, f"{what}: aggregate {name!r}")
+        if name in view.key:
+            raise DefinitionError(f"{what}: aggregate {name!r} has the name of a key column; give it another")
         if not isinstance(aggregate, Aggregate):
             raise DefinitionError(f"{what}: aggregates[{name!r}] is {aggregate!r}; allowed is Count(), Sum(\"column\") and the like")
-        column = aggregate.column
-        if column is not None and column not in view.types:
-            _unknown_column(view, column, f"{what}: {name}={aggregate}")
-        aggregate.check(view.types[column] if column else None, f"{what}: {name}={aggregate}")
+        for column in aggregate.columns:
+            if not (isinstance(column, str) and column in view.types):
+                _unknown_column(view, column, f"{what}: {name}={aggregate}")
+        aggregate.check(_types(view, aggregate), f"{what}: {name}={aggregate}")
+        aggregate.over(*_types(view, aggregate))  # one that lacks something is refused here, not at the first fold
+
+
+def _types(view: View, aggregate: Aggregate) -> tuple[ColumnType, ...]:
+    return tuple(view.types[column] for column in aggregate.columns)
 
 
 def _unknown_column(view: View, name: object, where: str) -> None:
@@ -264,10 +256,7 @@ def _unknown_column(view: View, name: object, where: str) -> None:
 
 def reads(view: View) -> frozenset[str]:
     """The record's columns that the view needs: for projecting, never for meaning."""
-    used = set(view.key) | {a.column for a in view.aggregates.values() if a.column} | {view.source.event_time}
+    used = set(view.key) | {column for a in view.aggregates.values() for column in a.columns} | {view.source.event_time}
     trees = [d.tree for d in view.derive.values()] + ([view.where_tree] if view.where_tree else [])
     used |= {name for tree in trees for name in fields(tree)}
     return frozenset(used) & {c.name for c in view.source.columns}
-
-
-__all__ = ["Derived", "MICROSECOND", "Source", "Tumbling", "View", "datetime", "reads", "tumbling"]

@@ -1,15 +1,36 @@
 """Every error a user can mend is a WatershedError: one message that says what, where, what would be allowed, and what to do next.
 
+    str(error) = text[: run `repair`][ (at place)]        the repair is in str(error) exactly once, in the text's own words or after it
+
 Invariant: the command line and Luigi print `str(error)` and nothing else for these; any other exception is a bug of ours.
 """
 
 
 class WatershedError(Exception):
-    """Something the user can mend; its text is complete, one line where it can be."""
+    """Something the user can mend; its text is complete, one line where it can be.
+
+    `repair` is the next command, bare, for a console or an API to show apart. The usual mistake: to leave it to the text alone.
+    """
+
+    def __init__(self, text: str = "", *, repair: str | None = None) -> None:
+        super().__init__(text)
+        self.text = text
+        self.repair = repair
+
+    def __str__(self) -> str:
+        return self.text if self.repair is None or f"`{self.repair}`" in self.text else f"{self.text}: run `{self.repair}`"
 
 
 class DefinitionError(WatershedError):
-    """A Source, View, Derived, constraint or aggregate that cannot mean anything; raised when it is constructed."""
+    """A Source, View, Derived, constraint or aggregate that cannot mean anything; raised when it is constructed.
+
+    `place` is file:line of the user's code that declares it, where that is known.
+    """
+
+    place: str | None = None
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} (at {self.place})" if self.place else super().__str__()
 
 
 class SettingsError(WatershedError):
@@ -17,7 +38,7 @@ class SettingsError(WatershedError):
 
 
 class Refused(WatershedError):
-    """Going on would break the promise of exactness (definition changed, log truncated, ...); names the command that repairs it."""
+    """Going on would break the promise of exactness (definition changed, log truncated, ...); `repair` is the command that mends it."""
 
 
 class LogError(WatershedError):

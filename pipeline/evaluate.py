@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from pipeline.arrays import Ints, Mask, chunk, codes, decimals, valid
 from pipeline.expressions import Call, Field, Literal, Node
-from pipeline.types import DECIMAL_LIMIT, TIME_MAX, TIME_MIN, ColumnType
+from pipeline.types import DECIMAL_LIMIT, INT, TIME_MAX, TIME_MIN, ColumnType
 
 ARROW: dict[str, pa.DataType] = {
     "int64": pa.int64(),
@@ -25,7 +25,6 @@ ARROW: dict[str, pa.DataType] = {
 }
 ALIKE = {"if_else": 1}  # the first argument that is brought to the common type; all of them for the other functions
 EXACT_FLOAT = 2**53
-DOUBLE_POWERS = 22  # 10**22 is the largest power of ten that a double holds
 
 
 def enter(column: pa.Array, type: ColumnType) -> pa.Array:
@@ -107,7 +106,7 @@ def derive(node: Node, to: ColumnType, columns: dict[str, pa.Array], rows: int) 
 def _convert(values: pa.Array, to: ColumnType) -> tuple[pa.Array, Mask]:
     null = ~valid(values)
     if to.kind == "decimal" and values.type == pa.int64():
-        return _int_to_decimal(codes(values, ColumnType("int")), to.scale, null)
+        return _int_to_decimal(codes(values, INT), to.scale, null)
     if to.kind == "decimal":
         return _float_to_decimal(np.asarray(values.fill_null(0.0).to_numpy(zero_copy_only=False), np.float64), to.scale, null)
     if to.kind == "float":
@@ -128,7 +127,7 @@ def _convert(values: pa.Array, to: ColumnType) -> tuple[pa.Array, Mask]:
 
 def _to_float(values: pa.Array, null: Mask) -> tuple[pa.Array, Mask]:
     if values.type == pa.int64():
-        whole = codes(values, ColumnType("int"))
+        whole = codes(values, INT)
         lost = (whole > EXACT_FLOAT) | (whole < -EXACT_FLOAT)
         return pa.array(np.where(lost, 0, whole).astype(np.float64), mask=null | lost), lost
     plain = np.asarray(values.fill_null(0.0).to_numpy(zero_copy_only=False), np.float64)

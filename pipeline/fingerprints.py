@@ -64,7 +64,7 @@ def describe_view(view: View) -> list[str]:
     """The canonical form of a view, line by line; its source's fingerprint first."""
     return [
         f"watershed view {FORMAT}, source {source_fingerprint(view.source)}",
-        f"name {view.name}; key {view.key}; window_us {view.window.size_us}",
+        f"name {view.name}; key {view.key}; {view.window.canonical()}",
         *(f"derive {name} = {d.tree} as {d.column_type}" for name, d in view.derive.items()),
         f"where {view.where_tree}",
         *(f"aggregate {name} = {aggregate.canonical()}" for name, aggregate in view.aggregates.items()),

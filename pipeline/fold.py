@@ -19,11 +19,8 @@ from pipeline.evaluate import as_condition, derive, enter
 from pipeline.groups import Hashes, group, hash_rows, number_rows
 from pipeline.handover import ViewCounts
 from pipeline.ingest import OFFSET, PARTITION
-from pipeline.states import WINDOW_TYPE, group_columns, members, state_of, state_schema
-from pipeline.types import KEY_BYTES, ColumnType
-
-TIME = ColumnType("datetime")
-INT = ColumnType("int")
+from pipeline.states import WINDOW_TYPE, group_columns, state_of, state_schema
+from pipeline.types import INT, KEY_BYTES, TIME
 
 
 @dataclass(frozen=True)
@@ -82,12 +79,16 @@ def encoded_of(view: View) -> list[str]:
     """Its text keys that may come with a dictionary: nothing but the grouping looks at them."""
     if _computes(view):
         return []
-    folded = {aggregate.column for aggregate in view.aggregates.values()}
+    folded = _folded(view)
     return [name for name in view.key if view.types[name].kind == "str" and name not in folded]
 
 
 def _used(view: View) -> set[str]:
-    return {*view.key, view.source.event_time, PARTITION, OFFSET, *(a.column for a in view.aggregates.values() if a.column)}
+    return {*view.key, view.source.event_time, PARTITION, OFFSET, *_folded(view)}
+
+
+def _folded(view: View) -> set[str]:
+    return {column for aggregate in view.aggregates.values() for column in aggregate.columns}
 
 
 def _derive_and_filter(view: View, columns: dict[str, pa.Array], failed: Any, reason: Any, reasons: list[str], rows: int) -> Any:
@@ -132,18 +133,18 @@ def _key_bytes(view: View, columns: dict[str, pa.Array], rows: int) -> np.ndarra
 
 def _lift(view: View, columns: dict[str, pa.Array]) -> pa.Table:
     times = codes(columns[view.source.event_time], TIME)
-    window = times // view.window.size_us
-    number, first = number_rows([(columns[name], view.types[name]) for name in view.key], window)
+    pane = view.window.pane(times)
+    number, first = number_rows([(columns[name], view.types[name]) for name in view.key], pane)
     if _is_ordered(view):
         partition, offset = codes(columns[PARTITION], INT), codes(columns[OFFSET], INT)
     else:
         partition = offset = np.zeros(len(times), np.int64)
     chosen = pa.array(first, pa.int64())
     arrays = [plain(columns[name].take(chosen)) for name in view.key]
-    arrays.append(pa.array(window[first] * view.window.size_us).cast(WINDOW_TYPE))
-    for _, aggregate, type in members(view):
-        rows = Rows(columns[aggregate.column] if aggregate.column else None, times, partition, offset)
-        arrays += aggregate.lift(type, rows, number, len(first))
+    arrays.append(pa.array(view.window.start(pane[first])).cast(WINDOW_TYPE))
+    for measure in view.measures.values():
+        rows = Rows(tuple(columns[name] for name in measure.aggregate.columns), times, partition, offset)
+        arrays += measure.lift(rows, number, len(first))
     return pa.Table.from_arrays(arrays, schema=state_schema(view))
 
 
@@ -163,8 +164,8 @@ def combine(view: View, tables: Sequence[pa.Table]) -> pa.Table:
         return states
     chosen = pa.array(first, pa.int64())
     arrays = [chunk(states.column(c)).take(chosen) for c in group_columns(view)]
-    for name, aggregate, type in members(view):
-        arrays += aggregate.merge(type, state_of(states, name, aggregate, type), number, len(first))
+    for name, measure in view.measures.items():
+        arrays += measure.merge(state_of(states, name, measure), number, len(first))
     return pa.Table.from_arrays(arrays, schema=state_schema(view))
 
 

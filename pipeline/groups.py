@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.arrays import codes, text_buffers
+from pipeline.arrays import Ints, codes, text_buffers
 from pipeline.kernels.hashing import hash_bytes, hash_ints
 from pipeline.kernels.tables import count_since, entries_since, find, group_rows, move, number_codes, put, spread
 from pipeline.types import ColumnType
 
-Ints = np.ndarray[Any, np.dtype[np.int64]]
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 LEAST = -(2**63)
 ROOM, LARGE = 4, 1 << 18  # a table of that many slots has memory for four times as many

@@ -1,34 +1,41 @@
 """Connections to Kafka, what kafka-python 3.0.12 hides that is needed, and its errors in plain words.
 
 With kafka_fetch and kafka_transport, where pipeline imports kafka. Invariant: what leaves `open_client` is connected and creates
-no topics; what cannot connect raises a LogError that tells a wrong address from refused credentials.
+no topics; what cannot connect raises a LogError that tells a wrong address from refused credentials. No password is logged at any level.
 """
 
 from __future__ import annotations
 
+import logging
 import socket
-from collections.abc import Callable, Mapping, Sequence
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import kafka
 from kafka import IsolationLevel, KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition
 from kafka import errors as kafka_errors
-from kafka.admin import ConfigResource
+from kafka.admin import ConfigResourceType
 from kafka.cluster import ClusterMetadata, collect_hosts
 from kafka.consumer.fetcher import Fetcher
 from kafka.consumer.subscription_state import SubscriptionState
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
+from kafka.protocol.admin import DescribeConfigsRequest
 from kafka.protocol.consumer import FetchRequest
+from kafka.protocol.sasl import SaslAuthenticateRequest, SaslBytesRequest
 
 from pipeline.errors import LogError
+from pipeline.kafka_connection import KafkaConnection
+from pipeline.kafka_probe import certificate_refused, refusal
 from pipeline.kafka_transport import widen
 from pipeline.log import AccessDenied, MissingTopic, Unreachable
 
 __all__ = [
     "ADDRESS_HELP",
     "CONSUMER_CONFIG",
-    "ConfigResource",
     "IsolationLevel",
     "KafkaAdminClient",
     "KafkaConsumer",
@@ -37,13 +44,17 @@ __all__ = [
     "explained",
     "kafka_errors",
     "last_stable_offsets",
+    "needing",
     "open_client",
     "positions",
+    "topic_configs",
     "watch_fetches",
 ]
 
 T = TypeVar("T")
 ADDRESS_HELP = "check the setting kafka in luigi.cfg, or WATERSHED_KAFKA"
+PASSWORD_HELP = "correct kafka_username and kafka_password (WATERSHED_KAFKA_PASSWORD, or the file that WATERSHED_KAFKA_PASSWORD_FILE names)"
+DROPS = 2  # connections lost before a first one has served: then the broker is asked why
 # One fetch per partition is in flight at a time, so these bound the memory of a reader (before decompression).
 FETCH_MAX_BYTES = 50 * 1024 * 1024
 PARTITION_FETCH_MAX_BYTES = 2 * 1024 * 1024
@@ -52,6 +63,7 @@ CREDENTIAL_ERRORS = (
     kafka_errors.UnsupportedSaslMechanismError,
     kafka_errors.IllegalSaslStateError,
 )
+LOST = (kafka_errors.KafkaConnectionError, kafka_errors.KafkaProtocolError)  # closed, or what came was not Kafka's
 CONSUMER_CONFIG: Mapping[str, Any] = {
     "isolation_level": "read_committed",
     "auto_offset_reset": "none",  # any word but earliest and latest would do: raise, never jump
@@ -98,42 +110,81 @@ def check_kafka_python() -> None:
         )
 
 
-class _Client(KafkaNetClient):  # type: ignore[misc]  # kafka-python has no types
-    """The network client, without two faults of kafka-python, and asking for `topics` in its first metadata request.
+class _Dropped(kafka_errors.KafkaError):  # type: ignore[misc]  # kafka-python has no types
+    """The broker accepts connections and closes them before they are of use."""
 
-    It ignores allow_auto_create_topics: reading a missing topic would make it. And it forgets that the broker refused
-    the credentials, and tries them again until the time is up, to say no more than that there was no connection.
+
+class _CertificateRefused(kafka_errors.KafkaError):  # type: ignore[misc]
+    """We do not trust a broker's certificate; the text goes on after the broker's address."""
+
+
+class _NoTokens(logging.Filter):
+    """kafka-python logs every request at the level DEBUG, also the one with the password in it, and its bytes."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(map(_without_token, record.args))
+        return True
+
+
+def _without_token(argument: Any) -> Any:
+    if isinstance(argument, SaslAuthenticateRequest | SaslBytesRequest):
+        return f"{type(argument).__name__}(***)"
+    return f"<{len(argument)} bytes>" if isinstance(argument, bytes | bytearray | memoryview) else argument
+
+
+for _name in ("kafka.net.connection", "kafka.protocol.parser"):
+    logging.getLogger(_name).addFilter(_NoTokens())
+
+
+class _Client(KafkaNetClient):  # type: ignore[misc]
+    """The network client, without three faults of kafka-python, and asking for `topics` in its first metadata request.
+
+    It ignores allow_auto_create_topics: reading a missing topic would make it. It forgets that it was refused, or that it trusts no
+    certificate, and tries again until the time is up, to say no more than that there was no connection. And it waits for ever for the
+    other side of a TLS handshake.
     """
 
     def __init__(self, topics: Sequence[str], **config: Any) -> None:
         super().__init__(**config)
         self.cluster.config["allow_auto_create_topics"] = False
         self.cluster._topics = set(topics)  # set_topics would start a bootstrap that no timeout ends
-        self._welcome, self._drops = False, 0
+        self._drops = 0
         connect = self._manager._connect
 
-        async def connect_noting_refusal(node: Any, conn: Any, **how: Any) -> None:
-            await connect(node, conn, **how)
-            self._note_refusal(node.node_id, conn)
+        async def connect_noting_refusal(node: Any, conn: Any, timeout_at: float | None = None, **how: Any) -> None:
+            def give_up() -> None:
+                if conn.transport is None:
+                    conn.close(kafka_errors.KafkaConnectionError("the connection was not made in time"))
+
+            timer = None if timeout_at is None else self._net.call_at(timeout_at, give_up)
+            try:
+                await connect(node, conn, timeout_at=timeout_at, **how)
+            finally:
+                if timer is not None:
+                    self._net.cancel(timer)
+            conn.close_future.add_errback(lambda error: self._note_refusal(node, conn, error))
 
         self._manager._connect = connect_noting_refusal
         widen(self._manager)
 
-    def _note_refusal(self, node_id: Any, conn: Any) -> None:
+    def _note_refusal(self, node: Any, conn: Any, error: Exception) -> None:
         """Put a refusal where get_connection looks, which raises it at the next attempt.
 
-        The answer that says so is mostly lost with the connection, which the broker closes right behind it. So, until
-        a first connection has succeeded, losing two just after the broker's first answer counts as a refusal too.
+        What the broker says before it closes a connection is mostly lost with it. So, until the client is set up, losing two
+        connections that had been accepted ends the attempt: during SASL it is a refusal, else `open_client` asks the broker why.
         """
-        error = conn.init_future.exception
-        self._welcome = self._welcome or conn.init_future.succeeded()
-        began = conn.sasl_enabled and conn.parser is not None and conn.broker_version_data is not None
-        if began and not self._welcome and isinstance(error, kafka_errors.KafkaConnectionError):
+        cause = error.__context__
+        accepted = conn.parser is not None or isinstance(cause, OSError)  # ssl.SSLError too: in the handshake
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            error = _CertificateRefused(certificate_refused(cause, node.host, self._manager.config["ssl_cafile"]))
+        elif isinstance(error, LOST) and accepted and not self._manager.bootstrapped:
             self._drops += 1
-            if self._drops > 1:
-                error = kafka_errors.SaslAuthenticationFailedError("it closed the connection while authenticating")
-        if isinstance(error, CREDENTIAL_ERRORS):
-            self._manager._auth_failures[node_id] = error
+            if self._drops >= DROPS:
+                began = conn.sasl_enabled and conn.broker_version_data is not None and not conn.init_future.succeeded()
+                error = kafka_errors.SaslAuthenticationFailedError(str(error)) if began else _Dropped(str(error))
+        if isinstance(error, (*CREDENTIAL_ERRORS, _CertificateRefused, _Dropped)):
+            self._manager._auth_failures[node.node_id] = error
 
     def abandon(self) -> None:
         """Close it with its thread, when the object that was to own it could not be made."""
@@ -175,6 +226,16 @@ def last_stable_offsets(admin: KafkaAdminClient, topic: str, at: Mapping[int, tu
     return ends
 
 
+def topic_configs(admin: KafkaAdminClient, topic: str) -> dict[str, str]:
+    """All settings of a topic; TopicAuthorizationFailedError without the right to see them, which describe_configs passes over."""
+    request = DescribeConfigsRequest(resources=[(ConfigResourceType.TOPIC, topic, None)], include_synonyms=False)
+    (found,) = admin._manager.run(admin._manager.send, request).results
+    error = kafka_errors.for_code(found.error_code)
+    if error is not kafka_errors.NoError:
+        raise error(topic)
+    return {one.name: str(one.value) for one in found.configs}
+
+
 def positions(consumer: KafkaConsumer) -> dict[TopicPartition, int]:
     """The next offset of every assigned partition, behind control and aborted records already passed; asks nobody."""
     return {at: int(known.offset) for at, known in consumer._subscription.all_consumed_offsets().items()}
@@ -205,43 +266,60 @@ def watch_fetches(
 
 
 def open_client(
-    kind: Callable[..., T], bootstrap: str, *, topics: Sequence[str] = (), timeout_s: float, **config: Any
+    kind: Callable[..., T], connection: KafkaConnection, *, topics: Sequence[str] = (), timeout_s: float, **config: Any
 ) -> tuple[T, _Client]:
-    """A connected KafkaConsumer or KafkaAdminClient and its network client; raises Unreachable or AccessDenied.
+    """A connected KafkaConsumer or KafkaAdminClient and its network client; raises SettingsError, Unreachable or AccessDenied.
 
     It starts a thread: open it in the process that uses it (Luigi forks), and close it.
     """
     check_kafka_python()
-    clients: list[_Client] = []
+    connection.check_files()
+    until = time.monotonic() + timeout_s
+    while True:
+        left_s = max(until - time.monotonic(), 0.001)
+        clients: list[_Client] = []
 
-    def make_client(**settings: Any) -> _Client:
-        clients.append(_Client(topics, **settings))
-        return clients[-1]
+        def make_client(clients: list[_Client] = clients, **settings: Any) -> _Client:
+            clients.append(_Client(topics, **settings))
+            return clients[-1]
 
+        try:
+            opened = kind(
+                bootstrap_servers=connection.bootstrap,
+                bootstrap_timeout_ms=round(left_s * 1000),
+                kafka_client=make_client,
+                **config,
+                **connection.arguments(),
+            )
+        except (kafka_errors.KafkaError, OSError, ValueError, TypeError) as error:
+            for client in clients:
+                client.abandon()
+            if isinstance(error, _Dropped) and time.monotonic() < until and not _refusals(connection):
+                continue  # it may be starting, or stopping
+            raise explained(error, connection) from error
+        return opened, clients[0]
+
+
+@contextmanager
+def needing(operation: str) -> Iterator[None]:
+    """Have `explained` name this operation of an ACL where the broker allows no more than it did."""
     try:
-        opened = kind(
-            bootstrap_servers=bootstrap,
-            bootstrap_timeout_ms=round(timeout_s * 1000),
-            kafka_client=make_client,
-            **config,
-        )
-    except (kafka_errors.KafkaError, OSError, ValueError, TypeError) as error:
-        for client in clients:
-            client.abandon()
-        raise explained(error, bootstrap) from error
-    return opened, clients[0]
+        yield
+    except kafka_errors.AuthorizationError as error:
+        error.operation = operation
+        raise
 
 
-def explained(error: Exception, bootstrap: str, topic: str = "", partition: int | None = None) -> LogError:
+def explained(error: Exception, connection: KafkaConnection, topic: str = "", partition: int | None = None) -> LogError:
     """`error` as a LogError that says what, where and what to do next."""
-    here = f"Kafka at {bootstrap}"
+    here = f"Kafka at {connection.bootstrap}"
     what = f"topic {topic!r}" + ("" if partition is None else f", partition {partition}") if topic else "this request"
     if isinstance(error, LogError):
         return error
-    if isinstance(error, CREDENTIAL_ERRORS):
-        return AccessDenied(f"{here} refuses the credentials: correct the user, the password or the SASL mechanism")
     if isinstance(error, kafka_errors.AuthorizationError):
-        return AccessDenied(f"{here} does not allow {what} to this user: ask its administrator for the right to it")
+        return AccessDenied(f"{here} {_forbidden(error, connection, topic)}")
+    if isinstance(error, _CertificateRefused):
+        return AccessDenied(f"{here} {error.args[0]}")
     if isinstance(error, kafka_errors.UnknownTopicOrPartitionError):
         return MissingTopic(f"{here} has no {what}: `watershed init` creates topics, or {ADDRESS_HELP}")
     if isinstance(error, kafka_errors.InvalidTopicError):
@@ -250,15 +328,53 @@ def explained(error: Exception, bootstrap: str, topic: str = "", partition: int 
         return LogError(f"{what} is compressed, and {error}: run pip install 'kafka-python[lz4,snappy,zstd]'")
     if isinstance(error, kafka_errors.CorruptRecordError):
         return LogError(f"{here} sent a damaged record of {what} ({error}): repair that broker's log first")
-    if isinstance(error, kafka_errors.RetriableError | OSError):
-        return Unreachable(f"{here} {_silence(bootstrap)}: {ADDRESS_HELP}; `watershed up` starts an embedded broker")
+    if isinstance(error, (kafka_errors.RetriableError, OSError, _Dropped, *CREDENTIAL_ERRORS)):
+        return _shut_out(error, connection)
     if isinstance(error, ValueError | TypeError):
-        return Unreachable(f"{bootstrap!r} is no address of Kafka (allowed: host:port[,host:port...]): {ADDRESS_HELP}")
+        return Unreachable(
+            f"{connection.bootstrap!r} is no address of Kafka (allowed: host:port[,host:port...]): {ADDRESS_HELP}"
+        )
     return LogError(f"{here} could not answer for {what}: {error}")
 
 
+def _shut_out(error: Exception, connection: KafkaConnection) -> LogError:
+    """No connection was had: refused for a reason that the broker shows, for the credentials, or nobody answers."""
+    here = f"Kafka at {connection.bootstrap}"
+    if said := _refusals(connection):
+        return AccessDenied(f"{here} {said}")
+    if isinstance(error, CREDENTIAL_ERRORS):
+        return AccessDenied(
+            f"{here} refuses the credentials of user {connection.username!r} ({connection.sasl_mechanism}): {PASSWORD_HELP}"
+        )
+    return Unreachable(f"{here} {_silence(connection.bootstrap)}: {ADDRESS_HELP}; `watershed up` starts an embedded broker")
+
+
+def _forbidden(error: Exception, connection: KafkaConnection, topic: str) -> str:
+    """The ACL that is missing, and the command that adds it."""
+    operation = getattr(error, "operation", "Read")
+    named: Any = error.args[0] if error.args else ()
+    if isinstance(error, kafka_errors.GroupAuthorizationFailedError):
+        resource, name = "group", named if isinstance(named, str) else ""
+    elif isinstance(error, kafka_errors.ClusterAuthorizationFailedError):
+        resource, name = "cluster", ""
+    else:
+        resource, name = "topic", ", ".join(sorted(named)) if isinstance(named, set | frozenset) else topic
+    what = f"{resource} {name!r}" if name else resource
+    of = f"--{resource}" + (f" '{name}'" if name else "")
+    return (
+        f"does not allow {connection.user} the operation {operation} on {what}: have its administrator add that ACL (kafka-acls.sh --add"
+        f" --allow-principal '{connection.user}' --operation {operation} {of}); docs/SETTINGS.md lists all that are needed"
+    )
+
+
+def _refusals(connection: KafkaConnection) -> str:
+    """What the first broker that objects objects to; '' when none is seen to."""
+    found = (refusal(connection, host, port) for host, port, _ in collect_hosts(connection.bootstrap))
+    return next(filter(None, found), "")
+
+
 def _silence(bootstrap: str) -> str:
-    """Tells a port where nothing listens from one where something else, or a secured broker, does."""
+    """Tells a port where nothing listens from one where something else does."""
     for host, port, _ in collect_hosts(bootstrap):
         try:
             with socket.create_connection((host, port), timeout=0.5):

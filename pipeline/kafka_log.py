@@ -18,7 +18,6 @@ from pipeline.errors import LogError
 from pipeline.kafka_client import (
     ADDRESS_HELP,
     CONSUMER_CONFIG,
-    ConfigResource,
     IsolationLevel,
     KafkaAdminClient,
     KafkaConsumer,
@@ -27,9 +26,12 @@ from pipeline.kafka_client import (
     explained,
     kafka_errors,
     last_stable_offsets,
+    needing,
     open_client,
     positions,
+    topic_configs,
 )
+from pipeline.kafka_connection import KafkaConnection
 from pipeline.kafka_fetch import fit, take, tiled
 from pipeline.log import (
     MAX_BYTES,
@@ -51,25 +53,28 @@ WITNESS_SPAN = 64  # offsets: how far below a position its witness is looked for
 class KafkaLog:
     """`pipeline.log.Log` on Kafka. Connects when first asked, and again in a forked process.
 
-    `bootstrap` is host:port[,host:port...]; `security` are kafka-python's security_protocol, sasl_* and ssl_* settings.
+    `kafka` is a KafkaConnection, or host:port[,host:port...] where neither TLS nor SASL is wanted.
     A question that gets no answer is asked again for `timeout_s`; a read that gets no further for `stall_s` raises.
     """
 
     def __init__(
         self,
-        bootstrap: str,
+        kafka: KafkaConnection | str,
         *,
-        security: Mapping[str, Any] | None = None,
         timeout_s: float = 10.0,
         stall_s: float = 30.0,
     ) -> None:
-        self.bootstrap = bootstrap
-        self._security = dict(security or {})
+        self.connection = KafkaConnection.of(kafka)
         self._timeout_s, self._stall_s = timeout_s, stall_s
         self._admin: KafkaAdminClient | None = None
         self._pid = 0
         self._lock = threading.Lock()
         self._asking = threading.Lock()  # nights read several partitions at once
+
+    @property
+    def bootstrap(self) -> str:
+        """host:port[,host:port...], for messages."""
+        return self.connection.bootstrap
 
     def partitions(self, topic: str) -> int:
         return len(self._ask(topic, lambda admin: self._metadata(admin, topic)["partitions"]))
@@ -86,8 +91,8 @@ class KafkaLog:
     def describe(self, topic: str) -> TopicDescription:
         def question(admin: KafkaAdminClient) -> TopicDescription:
             found = self._metadata(admin, topic)
-            told = admin.describe_configs([ConfigResource("TOPIC", topic)], config_filter="all")
-            configs = {name: str(one["value"]) for name, one in told.get("topic", {}).get(topic, {}).items()}
+            with needing("DescribeConfigs"):  # else nobody would know whether the topic is compacted
+                configs = topic_configs(admin, topic)
             return TopicDescription(topic, len(found["partitions"]), _topic_id(found), configs)
 
         return self._ask(topic, question)
@@ -98,7 +103,8 @@ class KafkaLog:
         def question(admin: KafkaAdminClient) -> bool:
             wanted = {"num_partitions": partitions, "replication_factor": -1, "configs": dict(configs or {})}
             try:
-                admin.create_topics({topic: wanted}, timeout_ms=round(self._timeout_s * 1000))
+                with needing("Create"):
+                    admin.create_topics({topic: wanted}, timeout_ms=round(self._timeout_s * 1000))
             except kafka_errors.TopicAlreadyExistsError:
                 return False
             admin.wait_for_topics([topic], timeout_ms=round(self._timeout_s * 1000))
@@ -125,10 +131,10 @@ class KafkaLog:
     def _read(self, at: TopicPartition, start: int, end: int, max_records: int, max_bytes: int) -> Iterator[Block]:
         consumer, _ = open_client(
             KafkaConsumer,
-            self.bootstrap,
+            self.connection,
             topics=[at.topic],
             timeout_s=self._timeout_s,
-            **{**CONSUMER_CONFIG, **self._security},
+            **CONSUMER_CONFIG,
         )
         position, moved_at = start, time.monotonic()
         try:
@@ -149,7 +155,7 @@ class KafkaLog:
         except (kafka_errors.OffsetOutOfRangeError, kafka_errors.LogTruncationError) as error:
             raise self.out_of_range(at.topic, at.partition, position) from error
         except kafka_errors.KafkaError as error:
-            raise explained(error, self.bootstrap, at.topic, at.partition) from error
+            raise explained(error, self.connection, at.topic, at.partition) from error
         finally:
             consumer.close(autocommit=False)
 
@@ -206,7 +212,7 @@ class KafkaLog:
         try:
             return attempts(lambda: self._asked(question))
         except (kafka_errors.KafkaError, OSError) as error:
-            raise explained(error, self.bootstrap, topic) from error
+            raise explained(error, self.connection, topic) from error
 
     def _asked(self, question: Callable[[KafkaAdminClient], T]) -> T:
         with self._asking:
@@ -219,11 +225,10 @@ class KafkaLog:
                 limit_ms = round(self._timeout_s * 1000)
                 self._admin, _ = open_client(
                     KafkaAdminClient,
-                    self.bootstrap,
+                    self.connection,
                     timeout_s=self._timeout_s,
                     request_timeout_ms=limit_ms,
                     reconnect_backoff_max_ms=1000,
-                    **self._security,
                 )
             return self._admin
 
@@ -232,9 +237,10 @@ class KafkaLog:
         found: dict[str, Any] = admin.describe_topics([topic])[0]
         error = kafka_errors.for_code(found["error_code"])
         if error is kafka_errors.UnknownTopicOrPartitionError:
-            raise explained(error(topic), self.bootstrap, topic)
+            raise explained(error(topic), self.connection, topic)
         if error is not kafka_errors.NoError:
-            raise error(topic)
+            with needing("Describe"):
+                raise error(topic)
         found["partitions"] = sorted(found["partitions"], key=lambda one: int(one["partition_index"]))
         return found
 

@@ -24,8 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.aggregates.base import Aggregate, Ints, Rows, State
-from pipeline.arrays import valid
+from pipeline.aggregates.base import Aggregate, Measure, Rows, State
+from pipeline.arrays import Ints, valid
 from pipeline.constraints import Scale
 from pipeline.errors import DefinitionError
 from pipeline.record import PYTHON_TYPES
@@ -57,6 +57,12 @@ def column_type(type: Any) -> ColumnType | None:
     return ColumnType(PYTHON_TYPES[type])
 
 
+def column_types(type: Any) -> tuple[ColumnType, ...]:
+    """The types of an aggregate's columns: of one type, of None for no column, or of a tuple for several."""
+    found = [column_type(t) for t in (type if isinstance(type, tuple) else (type,))]
+    return tuple(t for t in found if t is not None)
+
+
 def same_bits(a: Any, b: Any) -> bool:
     """Whether two arrays have one type, nulls in the same places and the same bits elsewhere: -0.0 is not 0.0, NaN is NaN."""
     if a.type != b.type or len(a) != len(b) or not np.array_equal(valid(a), valid(b)):
@@ -82,29 +88,29 @@ def check(
 ) -> None:
     """Hold the aggregate to every law on these rows; raises LawBroken, or DefinitionError when the type is not for it.
 
-    `type` is Scale(n), int, float, str, bool, date, datetime, or None for an aggregate without a column. `group` gives each row's
-    group in [0, groups) (default: all in group 0, beside an empty group 1); `splits` the row numbers at which the rows are cut
-    into batches (default: in thirds). The usual mistake: rows with one (partition, offset) twice, which no log has.
+    `type` is Scale(n), int, float, str, bool, date, datetime, None for an aggregate without a column, or a tuple of
+    types for one of several. `group` gives each row's group in [0, groups) (default: all in group 0, beside an empty
+    group 1); `splits` the row numbers at which the rows are cut into batches (default: in thirds). The usual mistake:
+    rows with one (partition, offset) twice, which no log has.
     """
-    wanted = column_type(type)
+    wanted = column_types(type)
     aggregate.check(wanted, f"laws of {aggregate}")
+    measure = aggregate.over(*wanted)
     number = np.zeros(len(rows), np.int64) if group is None else np.asarray(group, np.int64)
     count = groups if groups is not None else int(number.max(initial=0)) + 2
     cuts = sorted({0, len(rows), *(splits if splits is not None else (len(rows) // 3, 2 * len(rows) // 3))})
-    _check_input(wanted, rows, number, count, cuts)
-    trial = _Trial(aggregate, wanted, rows, number, count, cuts)
+    _check_input(measure, rows, number, count, cuts)
+    trial = _Trial(measure, rows, number, count, cuts)
     for law in LAWS:
         law(trial)
 
 
-def _check_input(type: ColumnType | None, rows: Rows, group: Ints, groups: int, cuts: list[int]) -> None:
-    have = None if rows.column is None else rows.column.type
-    needed = None if type is None else type.arrow
+def _check_input(measure: Measure, rows: Rows, group: Ints, groups: int, cuts: list[int]) -> None:
+    have, needed = [column.type for column in rows.columns], [type.arrow for type in measure.types]
     if have != needed:
-        raise ValueError(f"check: the rows have a column of type {have}; an aggregate over {type} needs {needed}")
-    lengths = {len(group), len(rows.event_time_us), len(rows.partition), len(rows.offset)}
-    if rows.column is not None:
-        lengths.add(len(rows.column))
+        given, wanted = (", ".join(map(str, types)) or "none" for types in (have, needed))
+        raise ValueError(f"check: the rows have columns of types {given}; {measure} needs {wanted}")
+    lengths = {len(group), len(rows.event_time_us), len(rows.partition), len(rows.offset), *map(len, rows.columns)}
     if len(lengths) != 1:
         raise ValueError(f"check: column, event_time_us, partition, offset and group have lengths {sorted(lengths)}; needed is one")
     if len(group) and not (group.min() >= 0 and group.max() < groups):
@@ -118,8 +124,8 @@ def _check_input(type: ColumnType | None, rows: Rows, group: Ints, groups: int, 
 class _Trial:
     """One aggregate over one set of rows, and the few operations that laws are written in."""
 
-    def __init__(self, aggregate: Aggregate, type: ColumnType | None, rows: Rows, group: Ints, groups: int, cuts: list[int]) -> None:
-        self.aggregate, self.type, self.rows, self.group, self.groups = aggregate, type, rows, group, groups
+    def __init__(self, measure: Measure, rows: Rows, group: Ints, groups: int, cuts: list[int]) -> None:
+        self.measure, self.rows, self.group, self.groups = measure, rows, group, groups
         self.parts = [np.arange(start, end) for start, end in pairwise(cuts)]
         self.whole = self.lift(np.arange(len(rows)))
         self.states = [self.lift(part) for part in self.parts]
@@ -127,22 +133,22 @@ class _Trial:
     def lift(self, which: Ints, group: Ints | None = None, groups: int | None = None) -> State:
         """The state of the rows `which`, in that order."""
         rows, contiguous = self.rows, len(which) and (np.diff(which) == 1).all()
-        column = rows.column
-        if column is not None:  # a contiguous part is a slice: its buffers begin before its first row
-            column = column.slice(int(which[0]), len(which)) if contiguous else column.take(pa.array(which, pa.int64()))
-        part = Rows(column, rows.event_time_us[which], rows.partition[which], rows.offset[which])
+        columns = tuple(  # a contiguous part is a slice: its buffers begin before its first row
+            c.slice(int(which[0]), len(which)) if contiguous else c.take(pa.array(which, pa.int64())) for c in rows.columns
+        )
+        part = Rows(columns, rows.event_time_us[which], rows.partition[which], rows.offset[which])
         number = self.group[which] if group is None else group
-        return self.aggregate.lift(self.type, part, number, self.groups if groups is None else groups)
+        return self.measure.lift(part, number, self.groups if groups is None else groups)
 
     def merge(self, *states: State) -> State:
         """The ⊕ of states, group by group."""
         fields = zip(*states, strict=True)
         columns = tuple(pa.concat_arrays(list(field)) for field in fields)
         group = np.tile(np.arange(self.groups, dtype=np.int64), len(states))
-        return self.aggregate.merge(self.type, columns, group, self.groups)
+        return self.measure.merge(columns, group, self.groups)
 
     def zero(self) -> State:
-        return self.aggregate.zero(self.type, self.groups)
+        return self.measure.zero(self.groups)
 
     def same(self, law: str, left: State, right: State, *show: tuple[str, State]) -> None:
         """`left` and `right` to the bit, or LawBroken with both and the states they came from."""
@@ -152,11 +158,10 @@ class _Trial:
         raise self.broken(law, "\n".join(f"  {name} = {self._shown(state)}" for name, state in shown))
 
     def broken(self, law: str, detail: str) -> LawBroken:
-        of = f" over {self.type}" if self.type else ""
-        return LawBroken(law.split(":")[0], f"{self.aggregate}{of} breaks {law}\n{detail}")
+        return LawBroken(law.split(":")[0], f"{self.measure} breaks {law}\n{detail}")
 
     def _shown(self, state: State) -> str:
-        names = [f.name for f in self.aggregate.fields(self.type)]
+        names = [f.name for f in self.measure.fields]
         names += ["value"] * (len(state) - len(names))
         fields = (f"{n}={a.slice(0, SHOWN).to_pylist()}" for n, a in zip(names, state, strict=False))
         return f"({', '.join(fields)}{', ...' if state and len(state[0]) > SHOWN else ''})"
@@ -164,12 +169,12 @@ class _Trial:
 
 def declared(trial: _Trial) -> None:
     """Fields and values are of the types that the aggregate declares, one row per group, and valid Arrow."""
-    law = "declared: arrays are as fields() and value() declare"
-    fields, value = trial.aggregate.fields(trial.type), trial.aggregate.value(trial.type)
+    law = "declared: arrays are as fields and value declare"
+    fields, value = trial.measure.fields, trial.measure.value
     _as_declared(trial, law, "lift", trial.whole, [(f.name, f.arrow) for f in fields])
     _as_declared(trial, law, "merge", trial.merge(*trial.states, trial.zero()), [(f.name, f.arrow) for f in fields])
     _as_declared(trial, law, "zero", trial.zero(), [(f.name, f.arrow) for f in fields])
-    _as_declared(trial, law, "present", (trial.aggregate.present(trial.type, trial.whole),), [("value", value.arrow)])
+    _as_declared(trial, law, "present", (trial.measure.present(trial.whole),), [("value", value.arrow)])
 
 
 def _as_declared(trial: _Trial, law: str, what: str, got: State, want: list[tuple[str, pa.DataType]]) -> None:
@@ -243,7 +248,7 @@ def separation(trial: _Trial) -> None:
         own = np.flatnonzero(trial.group == number)
         alone = trial.lift(own, np.zeros(len(own), np.int64), 1)
         trial.same(f"{law} (group {number})", _take(trial.whole, pa.array([int(number)])), alone)
-    turned = trial.aggregate.merge(trial.type, trial.whole, np.arange(trial.groups)[::-1].copy(), trial.groups)
+    turned = trial.measure.merge(trial.whole, np.arange(trial.groups)[::-1].copy(), trial.groups)
     backwards = pa.array(np.arange(trial.groups)[::-1])
     trial.same(f"{law} (groups renumbered by merge)", turned, _take(trial.whole, backwards))
 
@@ -251,20 +256,22 @@ def separation(trial: _Trial) -> None:
 def presentation(trial: _Trial) -> None:
     """present depends on the state alone: row by row, in any order, from any copy or slice of the same bits."""
     law = "presentation: present is a function of the state, row by row"
-    aggregate, type, state = trial.aggregate, trial.type, trial.whole
-    value = aggregate.present(type, state)
+    measure, state = trial.measure, trial.whole
+    value = measure.present(state)
     backwards = pa.array(np.arange(trial.groups)[::-1])
-    trial.same(law, (aggregate.present(type, _take(state, backwards)),), _take((value,), backwards), ("state", state))
+    trial.same(law, (measure.present(_take(state, backwards)),), _take((value,), backwards), ("state", state))
     padded = tuple(pa.concat_arrays([a, a]).slice(trial.groups) for a in state)
-    trial.same(law + " (a slice)", (aggregate.present(type, padded),), (value,), ("state", state))
+    trial.same(law + " (a slice)", (measure.present(padded),), (value,), ("state", state))
     merged = trial.merge(state, trial.zero())
-    trial.same(law + " (merged)", (aggregate.present(type, merged),), (value,), ("state", state))
+    trial.same(law + " (merged)", (measure.present(merged),), (value,), ("state", state))
 
 
 def definition(trial: _Trial) -> None:
     """An aggregate is a value: it pickles, equals its copy, and its canonical form names every parameter it has."""
     law = "definition: an aggregate is a picklable value, and canonical() names its parameters"
-    aggregate = trial.aggregate
+    aggregate = trial.measure.aggregate
+    if pickle.loads(pickle.dumps(trial.measure)) != trial.measure:
+        raise trial.broken(law, f"  its {type(trial.measure).__name__} does not come back from pickle: leave its fields to Measure")
     copy = pickle.loads(pickle.dumps(aggregate))
     if copy != aggregate or hash(copy) != hash(aggregate) or copy.canonical() != aggregate.canonical():
         raise trial.broken(law, f"  {aggregate!r} comes back from pickle as {copy!r}: declare the class @dataclass(frozen=True)")
@@ -318,19 +325,19 @@ def _of_type(type: ColumnType, value: Any) -> Any:
 def inputs(type: Any, max_rows: int = 12) -> Any:
     """A hypothesis strategy of (rows, group, groups, splits) for check(): ties in time, nulls, boundaries, empty groups and cuts."""
     st = _hypothesis().strategies
-    wanted = column_type(type)
-    values = st.none() if wanted is None else st.none() | st.sampled_from(boundaries(wanted)) | _values(st, wanted)
+    wanted = column_types(type)
+    values = st.tuples(*(st.none() | st.sampled_from(boundaries(t)) | _values(st, t) for t in wanted))
     times = st.sampled_from((0, 0, 1, -1, 2**40, (TIME_MIN - EPOCH) // MICROSECOND, (TIME_MAX - EPOCH) // MICROSECOND))
     place = st.tuples(st.integers(0, 2), st.sampled_from((*range(8), INT_MAX)))
     row = st.tuples(values, times, place, st.integers(0, 2))
 
     def build(drawn: list[Any], groups: int, fractions: list[float]) -> tuple[Rows, Ints, int, list[int]]:
-        column = None if wanted is None else pa.array([v for v, *_ in drawn], wanted.arrow)
+        columns = tuple(pa.array([cells[n] for cells, *_ in drawn], t.arrow) for n, t in enumerate(wanted))
         event_time, partition, offset = (
             np.array(cells, np.int64) for cells in ([r[1] for r in drawn], [r[2][0] for r in drawn], [r[2][1] for r in drawn])
         )
         group = np.array([r[3] for r in drawn], np.int64) * (groups > 2)
-        return Rows(column, event_time, partition, offset), group, groups, [int(f * len(drawn)) for f in fractions]
+        return Rows(columns, event_time, partition, offset), group, groups, [int(f * len(drawn)) for f in fractions]
 
     rows = st.lists(row, max_size=max_rows, unique_by=lambda r: r[2])
     return st.builds(build, rows, st.integers(1, 4), st.lists(st.sampled_from((0.0, 0.2, 0.4, 0.6, 0.8)), max_size=4))
@@ -357,8 +364,8 @@ def _values(st: Any, type: ColumnType) -> Any:
 def hold(aggregate: Aggregate, type: Any = None, *, examples: int = 100) -> None:
     """Hold the aggregate to every law on `examples` inputs drawn by hypothesis; raises LawBroken with the smallest that breaks one.
 
-    `type` is that of the aggregate's column: Scale(n), int, float, str, bool, date, datetime, or None for no column. Needs
-    hypothesis; without it, call check() on rows of your own.
+    `type` is that of the aggregate's column: Scale(n), int, float, str, bool, date, datetime, None for no column, or a tuple of types
+    for several. Needs hypothesis; without it, call check() on rows of your own.
     """
     hypothesis = _hypothesis()
     phases = [p for p in hypothesis.Phase if p.name != "explain"]  # that one costs as much again and explains only values
@@ -383,4 +390,4 @@ def _hypothesis() -> Any:
     return hypothesis
 
 
-__all__ = ["LawBroken", "boundaries", "check", "column_type", "hold", "inputs", "same_bits"]
+__all__ = ["LawBroken", "boundaries", "check", "column_type", "column_types", "hold", "inputs", "same_bits"]

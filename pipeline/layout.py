@@ -5,9 +5,6 @@ Invariant: a path is a function of what the file holds (topic, fingerprint, offs
 
 from typing import Any
 
-from pipeline.dedupe import IdentitySnapshot
-from pipeline.lake import File, Known, Lake, Manifest
-
 
 def master(topic: str, partition: int, start: int, end: int) -> str:
     """The archived log [start, end), without an ending."""
@@ -59,39 +56,6 @@ def cut_file(date: str) -> str:
     return f"cuts/{date}.json"
 
 
-def identity_inputs(topic_id: str, partition: int, position: int) -> dict[str, object]:
+def identity_inputs(topic_id: str, partition: int, position: int) -> dict[str, Any]:
     """What a snapshot of identities is made from."""
     return {"topic_id": topic_id, "partition": partition, "position": position}
-
-
-def write_identities(lake: Lake, path: str, inputs: dict[str, object], snapshot: IdentitySnapshot) -> File:
-    """Write a snapshot and its manifest (path.parquet, path.json)."""
-    import numpy as np
-    import pyarrow as pa
-
-    data: Any = np.ascontiguousarray(snapshot.hashes)
-    hashes = pa.Array.from_buffers(pa.binary(16), len(snapshot.hashes), [None, pa.py_buffer(data)])
-    table = pa.table({"identity": hashes, "seen_ms": pa.array(snapshot.seen_ms)})
-    file = File(f"{path}.parquet", lake.write_table(f"{path}.parquet", table.schema, [table], Known(noise=["identity"], near=["seen_ms"])))
-    lake.commit(f"{path}.json", Manifest("identities", inputs, (file,), {"watermark_ms": snapshot.watermark_ms}))
-    return file
-
-
-def read_identities(lake: Lake, path: str, inputs: dict[str, object]) -> IdentitySnapshot | None:
-    """The snapshot at the path, if it was made from just these inputs; else None."""
-    import numpy as np
-
-    from pipeline.arrays import chunk
-
-    manifest = lake.made_from(f"{path}.json", inputs)
-    if manifest is None:
-        return None
-    table = lake.read_table(manifest.files[0])
-    raw = chunk(table.column("identity"))
-    data = raw.buffers()[1]
-    words = np.frombuffer(memoryview(data), np.uint64) if data is not None and data.size else np.empty(0, np.uint64)
-    hashes = words.reshape(-1, 2)[raw.offset : raw.offset + len(raw)]
-    position = inputs["position"]
-    assert isinstance(position, int)
-    seen = np.asarray(table.column("seen_ms").to_numpy(), np.int64)
-    return IdentitySnapshot(position, int(manifest.facts["watermark_ms"]), np.array(hashes), seen)

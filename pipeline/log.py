@@ -56,6 +56,14 @@ class TopicRecreated(LogError, Refused):
     """The topic was deleted and made again: its offsets mean other records now."""
 
 
+class Repartitioned(LogError, Refused):
+    """The topic has another number of partitions than it was set up with."""
+
+
+class Compacted(LogError, Refused):
+    """The topic's cleanup.policy lets Kafka drop records below a key's newest one."""
+
+
 @dataclass(frozen=True)
 class Block:
     """Raw records of one partition (RAW_SCHEMA), covering the offset range [start, end).
@@ -153,6 +161,28 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Let go of connections; the object can be used again and then opens new ones."""
+
+
+def recreated(topic: str, found_id: str, known_id: str) -> str:
+    """The words for a topic that is another one, in every message about it; the command that follows differs."""
+    return f"topic {topic} was deleted and made anew (id {found_id!r}, was {known_id!r}): its offsets mean other records now"
+
+
+def refuse_recreated(topic: str, found_id: str, known_id: str) -> None:
+    """TopicRecreated when the topic's id is not the one known."""
+    if found_id != known_id:
+        raise TopicRecreated(
+            f"{recreated(topic, found_id, known_id)}; `watershed init --rebuild --accept-loss` starts over from the new topic"
+            f" and keeps what was archived of the old one in the lake (without --accept-loss it only says what that means)"
+        )
+
+
+def refuse_compacted(found: TopicDescription) -> None:
+    """Compacted when older records of a key may be gone; a description without configs is let pass."""
+    if found.compacted:
+        raise Compacted(
+            f"topic {found.topic} is compacted, so its log cannot be read again as it was; set cleanup.policy=delete on it"
+        )
 
 
 def holds_another(log: Log, topic: str, partition: int, offset: int, hash: str) -> bool:

@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import layout
 from pipeline.dedupe import IdentitySnapshot
 from pipeline.definition import Source, View
 from pipeline.fold import columns_of, combine, fold, group_hashes
 from pipeline.handover import Counts, Cut, Generation, ViewCounts
 from pipeline.ingest import Ingest
-from pipeline.lake import Lake, Manifest
-from pipeline.log import EMPTY_BATCH, RAW_SCHEMA, Block, Log
+from pipeline.lake import Lake
+from pipeline.log import Block, Log
 from pipeline.states import present, state_schema
+from pipeline.targets import master_ranges
 
 BUCKETS = 64
 SPILL_ROWS = 500_000
@@ -33,33 +33,14 @@ def whole_log(
 ) -> Iterator[Block]:
     """Blocks that tile [start of the log, end) of one partition: archived ranges by the ledger of cuts, then Kafka."""
     position = generation.starts[partition]
-    for cut in sorted(ledger, key=lambda c: c.number):
-        upto = cut.offsets[partition]
-        if upto <= position:
-            continue
-        path = layout.master(generation.topic, partition, position, upto)
-        inputs = {"topic": generation.topic, "topic_id": generation.topic_id, "partition": partition, "start": position, "end": upto}
-        manifest = lake.made_from(f"{path}.json", inputs)
-        if manifest is None or position >= end:
+    for archived in master_ranges(generation, ledger, partition):
+        if position >= end or archived.manifest(lake) is None:
             break
-        yield from _archived(lake, manifest, position, min(upto, end), max_records)
-        position = min(upto, end)
+        upto = min(archived.end, end)
+        yield from archived.blocks(lake, max_records, upto)
+        position = upto
     if position < end:
         yield from log.read(generation.topic, partition, position, end, max_records=max_records)
-
-
-def _archived(lake: Lake, manifest: Manifest, position: int, end: int, max_records: int) -> Iterator[Block]:
-    """Blocks that tile [position, end) of an archived range, which may reach further: a rollback goes back below its cut."""
-    for file in manifest.files:
-        for batch in lake.read_batches(file, max_records):
-            whole = pa.RecordBatch.from_arrays(batch.columns, schema=RAW_SCHEMA)
-            rows = whole.slice(0, int((np.asarray(whole.column("offset")) < end).sum()))
-            if rows.num_rows:
-                last = int(rows.column("offset")[-1].as_py()) + 1
-                yield Block(rows, position, last)
-                position = last
-    if position < end:
-        yield Block(EMPTY_BATCH, position, end)
 
 
 def cut_anywhere(blocks: Iterator[Block], rng: random.Random) -> Iterator[Block]:

@@ -4,8 +4,10 @@ Invariant: columns(record) is a function of the class alone, in the order of its
 record to every layer, whatever their names.
 """
 
+import ast
 import dataclasses
-import re
+import inspect
+import textwrap
 import types
 import typing
 from dataclasses import dataclass
@@ -15,11 +17,11 @@ from functools import cache
 from typing import Annotated, Any, get_args, get_origin
 
 from pipeline.constraints import Between, Clip, Constraint, Default, Nullable, Remedy, Scale, keeps
+from pipeline.declared import is_ours, place
 from pipeline.errors import DefinitionError, did_you_mean
+from pipeline.names import check_name
 from pipeline.types import ColumnType
 
-NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # no "__": it separates an aggregate from its state's fields
-NAME_LIMIT = 40  # a Postgres identifier holds 63 bytes: room for suffixes
 MISSING = type(dataclasses.MISSING)  # cloudpickle copies the instance, when it carries a record class by value
 PYTHON_TYPES = {int: "int", float: "float", str: "str", bool: "bool", datetime: "datetime", date: "date"}
 
@@ -35,29 +37,73 @@ class Column:
     remedy: Remedy | None = None
 
 
-def check_name(name: object, what: str) -> str:
-    """`name` if it may stand in Postgres and in file names without quoting; else DefinitionError."""
-    if not isinstance(name, str) or not NAME.fullmatch(name) or len(name) > NAME_LIMIT:
-        raise DefinitionError(
-            f"{what} is named {name!r}; allowed are lower-case letters, digits and single underscores,"
-            f" starting with a letter, at most {NAME_LIMIT} characters"
-        )
-    return name
+def columns(record: type) -> tuple[Column, ...]:
+    """The columns of a dataclass; DefinitionError, at the field's line, when a field's type or constraint cannot be."""
+    if not (isinstance(record, type) and dataclasses.is_dataclass(record)):
+        raise DefinitionError(f"record={record!r} is no dataclass; declare it with @dataclass(frozen=True)")
+    return _columns(record)
 
 
 @cache
-def columns(record: type) -> tuple[Column, ...]:
-    """The columns of a dataclass; DefinitionError when a field's type or constraint cannot be."""
-    if not (isinstance(record, type) and dataclasses.is_dataclass(record)):
-        raise DefinitionError(f"record={record!r} is no dataclass; declare it with @dataclass(frozen=True)")
-    try:
-        hints = typing.get_type_hints(record, include_extras=True)
-    except NameError as error:
-        raise DefinitionError(f"{record.__name__}: {error}; its annotations must be importable where it is declared") from None
-    found = tuple(_column(record.__name__, field, hints[field.name]) for field in dataclasses.fields(record))
+def _columns(record: type) -> tuple[Column, ...]:
+    hints = _hints(record)
+    found = []
+    for field in dataclasses.fields(record):
+        try:
+            found.append(_column(record.__name__, field, hints[field.name]))
+        except DefinitionError as error:
+            error.place = _line_of(record, field.name)
+            raise
     if not found:
         raise DefinitionError(f"{record.__name__} has no columns; declare at least an identity, a key and an event time")
-    return found
+    return tuple(found)
+
+
+def _hints(record: type) -> dict[str, Any]:
+    """The annotations, evaluated: `from __future__ import annotations` makes them text."""
+    try:
+        return typing.get_type_hints(record, include_extras=True)
+    except Exception as error:  # whatever an annotation raises is the user's to mend
+        name = _unreadable(record)
+        where = f"{record.__name__}.{name}" if name else record.__name__
+        if isinstance(error, DefinitionError):
+            text = f"{where}: {error.text}"
+        elif isinstance(error, NameError):
+            text = f"{where}: {error}; its annotations must be importable where it is declared"
+        else:
+            text = f"{where}: its annotation cannot be read: {' '.join(str(error).split())}"
+        found = DefinitionError(text)
+        found.place = _line_of(record, name)
+        raise found from None
+
+
+def _unreadable(record: type) -> str | None:
+    """The first field whose annotation cannot be evaluated."""
+    for owner in record.__mro__:
+        for name, hint in vars(owner).get("__annotations__", {}).items():
+            alone = type(owner.__name__, (), {"__annotations__": {name: hint}, "__module__": owner.__module__})
+            try:
+                typing.get_type_hints(alone, include_extras=True)
+            except Exception:
+                return str(name)
+    return None
+
+
+def _line_of(record: type, field: str | None) -> str | None:
+    """file:line where the class declares the field; None when its source cannot be had (make_dataclass, a console)."""
+    owner = next((c for c in record.__mro__ if field in vars(c).get("__annotations__", {})), record)
+    if is_ours(owner.__module__):
+        return None
+    try:
+        lines, first = inspect.getsourcelines(owner)
+        file = inspect.getsourcefile(owner)
+        (tree,) = ast.parse(textwrap.dedent("".join(lines))).body
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
+    for node in tree.body if isinstance(tree, ast.ClassDef) else []:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == field:
+            return place(file, first + node.lineno - 1) if file else None
+    return None
 
 
 def column_named(record: type, name: object, what: str) -> Column:

@@ -2,22 +2,24 @@
 
     value = environment (WATERSHED_*) or .env or luigi.cfg [watershed] or .watershed/services.env (what `watershed up` started) or default
 
-The Postgres URL may hold a password: it is a SecretStr, so that no log or repr shows it.
+    a secret = its text, or what the file holds that WATERSHED_..._FILE (in luigi.cfg: ..._file) names; both at one place are refused
+
+A secret is a SecretStr, so that no log or repr shows it.
 """
 
 import configparser
-import importlib
 import os
-import sys
-import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from pipeline.definition import Source, View
-from pipeline.errors import DefinitionError, SettingsError
+from pipeline.definition import View
+from pipeline.errors import SettingsError
+from pipeline.kafka_connection import NO_SECRET, KafkaConnection
+from pipeline.module import load_views
 
 SERVICES = ".watershed/services.env"
 LUIGI_CFG = ("/etc/luigi/client.cfg", "/etc/luigi/luigi.cfg", "client.cfg", "luigi.cfg")
@@ -37,15 +39,73 @@ class LuigiCfg(PydanticBaseSettingsSource):
         except (configparser.Error, UnicodeDecodeError) as error:
             said = " ".join(str(error).split())
             raise SettingsError(f"luigi.cfg cannot be read: {said}; allowed are [sections] of name = value") from None
-        return {k: v for k, v in parser.items("watershed") if v} if parser.has_section("watershed") else {}
+        found = {k: v for k, v in parser.items("watershed") if v} if parser.has_section("watershed") else {}
+        return found | secrets_of_files(self.settings_cls, found, "", "luigi.cfg")
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Secrets from the files that variables WATERSHED_..._FILE name, beside the variables of one other source."""
+
+    def __init__(self, settings_cls: type[BaseSettings], beside: PydanticBaseSettingsSource, where: str) -> None:
+        super().__init__(settings_cls)
+        self._variables: Mapping[str, str | None] = getattr(beside, "env_vars", {})
+        self._where = where
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return secrets_of_files(self.settings_cls, self._variables, "watershed_", self._where)
+
+
+def secrets_of_files(
+    settings_cls: type[BaseSettings], named: Mapping[str, str | None], prefix: str, where: str
+) -> dict[str, SecretStr]:
+    """The secrets whose files `named` names (lower case); SettingsError when one cannot be used, or is given twice."""
+    found: dict[str, SecretStr] = {}
+    for name, field in settings_cls.model_fields.items():
+        file = named.get(f"{prefix}{name}_file")
+        if field.annotation != SecretStr | None or not file:
+            continue
+        if named.get(prefix + name):
+            raise SettingsError(f"{where} sets both {_shown(prefix + name)} and {_shown(f'{prefix}{name}_file')}: set one of them")
+        found[name] = SecretStr(_one_line(file, f"{_shown(f'{prefix}{name}_file')} in {where}"))
+    return found
+
+
+def _shown(name: str) -> str:
+    return name.upper() if name.startswith("watershed_") else name
+
+
+def _one_line(file: str, setting: str) -> str:
+    """The text of a file without the line's end that an editor leaves; never part of an error."""
+    try:
+        text = Path(file).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise SettingsError(f"{setting}: {file} is no text in UTF-8; it must hold the secret and nothing else") from None
+    except OSError as error:
+        raise SettingsError(f"{setting}: {file} cannot be read ({error.strerror}); name a file that this user may read") from None
+    if not text or "\n" in text:
+        raise SettingsError(f"{setting}: {file} {'holds several lines' if text else 'is empty'}; it must hold the secret, on one line")
+    return text
 
 
 class Settings(BaseSettings):
-    """`kafka`: bootstrap servers; `postgres`: URL; `lake`: a folder or an s3:// URL; `views`: an importable module."""
+    """`kafka`: bootstrap servers; `postgres`: URL; `lake`: a folder or an s3:// URL; `views`: an importable module.
 
-    model_config = SettingsConfigDict(env_prefix="WATERSHED_", env_file=".env", extra="ignore")
+    docs/SETTINGS.md tells of each. A field of the type SecretStr | None is a secret: it may be in a file, and is never shown.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="WATERSHED_", env_file=".env", extra="ignore", hide_input_in_errors=True)
 
     kafka: str | None = None
+    kafka_security_protocol: str | None = None
+    kafka_sasl_mechanism: str | None = None
+    kafka_username: str | None = None
+    kafka_password: SecretStr | None = None
+    kafka_ssl_cafile: str | None = None
+    kafka_ssl_certfile: str | None = None
+    kafka_ssl_keyfile: str | None = None
     postgres: SecretStr | None = None
     lake: str = "lake"
     views: str = "views"
@@ -60,7 +120,9 @@ class Settings(BaseSettings):
         cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         started = DotEnvSettingsSource(settings_cls, env_file=SERVICES)
-        return sources["init_settings"], sources["env_settings"], sources["dotenv_settings"], LuigiCfg(settings_cls), started
+        environment, dotenv = sources["env_settings"], sources["dotenv_settings"]
+        written = environment, SecretFiles(settings_cls, environment, "the environment"), dotenv, SecretFiles(settings_cls, dotenv, ".env")
+        return sources["init_settings"], *written, LuigiCfg(settings_cls), started
 
     @classmethod
     def load(cls) -> "Settings":
@@ -70,15 +132,36 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors()[0]
             name = str(first["loc"][0]) if first["loc"] else "settings"
-            raise SettingsError(f"setting {name} (WATERSHED_{name.upper()}): {first['msg']}, found {first.get('input')!r}") from None
+            field = cls.model_fields.get(name)
+            shown = "" if field is None or field.annotation == SecretStr | None else f", found {first.get('input')!r}"
+            raise SettingsError(f"setting {name} (WATERSHED_{name.upper()}): {first['msg']}{shown}") from None
         except UnicodeDecodeError as error:
             raise SettingsError(f"a .env file cannot be read: {error}; write it in UTF-8") from None
 
-    def kafka_servers(self) -> str:
-        """The bootstrap servers; SettingsError when none are set."""
+    def kafka_connection(self) -> KafkaConnection:
+        """Bootstrap servers and credentials; SettingsError when no servers are set, or the settings do not go together."""
         if not self.kafka:
+            self.refuse_security_for_nobody()
             raise SettingsError(_missing("kafka", "localhost:9092"))
-        return self.kafka
+        return KafkaConnection(
+            self.kafka,
+            security_protocol=self.kafka_security_protocol or "",
+            sasl_mechanism=self.kafka_sasl_mechanism or "",
+            username=self.kafka_username or "",
+            password=self.kafka_password or NO_SECRET,
+            ssl_cafile=_path(self.kafka_ssl_cafile),
+            ssl_certfile=_path(self.kafka_ssl_certfile),
+            ssl_keyfile=_path(self.kafka_ssl_keyfile),
+        )
+
+    def refuse_security_for_nobody(self) -> None:
+        """SettingsError when kafka_... is set and `kafka` is not: the embedded broker knows neither TLS nor users."""
+        given = [name for name in type(self).model_fields if name.startswith("kafka_") and getattr(self, name)]
+        if given and not self.kafka:
+            raise SettingsError(
+                f"{given[0]} (WATERSHED_{given[0].upper()}) is set, and kafka (WATERSHED_KAFKA) is not: set kafka to the broker's"
+                f" host:port, or unset {', '.join(given)}"
+            )
 
     def postgres_url(self) -> str:
         """The URL with its password; SettingsError when none is set. Never log it."""
@@ -91,53 +174,15 @@ class Settings(BaseSettings):
         return load_views(self.views)
 
 
+def _path(file: str | None) -> str:
+    return str(Path(file).expanduser()) if file else ""
+
+
 def _missing(name: str, example: str) -> str:
     return (
         f"no {name} is set: write `{name} = {example}` under [watershed] in luigi.cfg, or set WATERSHED_{name.upper()};"
         f" or run `watershed up` in this folder, which starts embedded services"
     )
-
-
-def load_views(module: str) -> tuple[View, ...]:
-    """The tuple VIEWS of an importable module; DefinitionError when it is not what it must be."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)  # as luigi --module does
-    if not module or module.startswith("."):
-        raise SettingsError(f"`views` (WATERSHED_VIEWS) is {module!r}; allowed is the name of an importable module, as `views`")
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module.startswith(error.name):
-            raise DefinitionError(f"views module {module!r} imports {error.name!r}, which cannot be found; install it") from None
-        raise DefinitionError(
-            f"views module {module!r} cannot be found; set `views` (WATERSHED_VIEWS) to a module importable from {here}"
-        ) from None
-    except SyntaxError as error:
-        raise DefinitionError(f"views module {module!r}: {error.msg} at {error.filename}:{error.lineno}") from None
-    except DefinitionError as error:
-        raise DefinitionError(f"{error} (at {_place(error)})") from None
-    except Exception as error:  # whatever a user's module raises is theirs to mend
-        raise DefinitionError(f"views module {module!r} cannot be imported: {type(error).__name__}: {error}, at {_place(error)}") from None
-    views = getattr(found, "VIEWS", None)
-    if not isinstance(views, tuple) or not views or not all(isinstance(v, View) for v in views):
-        raise DefinitionError(f"views module {module!r} must declare VIEWS = (view, ...), a tuple of View values; it has {views!r}")
-    names = [v.name for v in views]
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise DefinitionError(f"views module {module!r} has two views named {twice[0]!r}; rename one")
-    by_topic: dict[str, Source] = {}
-    for view in views:
-        if by_topic.setdefault(view.source.topic, view.source) != view.source:
-            raise DefinitionError(f"views module {module!r} has two different Sources for topic {view.source.topic!r}; a topic has one")
-    return views
-
-
-def _place(error: BaseException) -> str:
-    """file:line of the innermost frame that is neither the import machinery's nor ours."""
-    ours = str(Path(__file__).parent)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename and not f.filename.startswith(ours)]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown line"
 
 
 def by_source(views: tuple[View, ...]) -> dict[str, tuple[View, ...]]:

@@ -58,11 +58,6 @@ class ColumnType:
         return _arrow(self.kind, self.scale)
 
     @property
-    def expression_arrow(self) -> pa.DataType:
-        """The Arrow type as which the column enters pyarrow.compute expressions: decimals enter as float64."""
-        return pa.float64() if self.kind == "decimal" else self.arrow
-
-    @property
     def postgres(self) -> str:
         """The SQL type of a column that holds such values."""
         return {
@@ -74,11 +69,6 @@ class ColumnType:
             "datetime": "timestamptz",
             "date": "date",
         }[self.kind]
-
-    @property
-    def is_exact_number(self) -> bool:
-        """Whether sums are exact: int and decimal."""
-        return self.kind in ("int", "decimal")
 
     def accepts(self, value: Any) -> bool:
         """Whether a Python value (a bound, an option, a default) is a value of this type, exactly."""
@@ -104,3 +94,7 @@ class ColumnType:
 
     def __str__(self) -> str:
         return f"decimal({DECIMAL_DIGITS}, {self.scale})" if self.kind == "decimal" else self.kind
+
+
+INT = ColumnType("int")
+TIME = ColumnType("datetime")

@@ -1,6 +1,6 @@
 """The chart of the merged view: what it answers, and which layer each answer comes from.
 
-Invariant: drawn from one look at the serving layer (serving.reading.Parts), so the layers in it add up.
+Invariant: drawn from one look at the serving layer (serving.answers.Parts), so the layers in it add up.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DayLocator, date2num
 from matplotlib.figure import Figure
 
-from serving.reading import Parts
+from serving.answers import Parts
 
 BATCH, SPEED = "#3b82c4", "#f08c2e"
 STATIONS = {"EWR": "#7a3e9d", "JFK": "#16836b", "LGA": "#c2334d"}

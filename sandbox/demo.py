@@ -25,10 +25,11 @@ from rich.console import Console
 from pipeline.definition import View
 from pipeline.errors import DefinitionError, SettingsError
 from pipeline.handover import Counts
+from pipeline.kafka_connection import KafkaConnection
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.log import Unreachable
-from pipeline.settings import load_views
+from pipeline.module import load_views
 from sandbox.display import Display, Frame, Scene, Seen, Step
 from sandbox.embedded_broker import EmbeddedBroker
 from sandbox.postgres import EmbeddedPostgres
@@ -51,9 +52,9 @@ from sandbox.services import (
 )
 from sandbox.summary import AuditFound, Findings, summary
 from sandbox.weather import readings, spread
-from serving.audit import Audit
-from serving.connection import StoreUnavailable, engine
-from serving.reading import parts, snapshot, status
+from serving.answers import parts, snapshot, status
+from serving.audit.audit import Audit
+from serving.postgres.connection import StoreUnavailable, engine
 
 VIEWS_MODULE, SHOWN_VIEW = "views", "daily_weather"
 LOOK_EVERY_S = 0.3
@@ -155,14 +156,13 @@ class Story:
     def _servers(self) -> None:
         self.display.begin(At.SERVERS)
         given = Given()
+        given.refuse_security_for_nobody()
         own = {"Postgres": given.postgres is not None, "Kafka": given.kafka is not None}
         # Services that live on know cuts whose files lie in the lake of the settings; fresh ones get a fresh lake.
         lake = whole(given.lake) if all(own.values()) else lake_of_its_own(given, self.folder)
         postgres = given.postgres_url() if own["Postgres"] else self._embedded_postgres()
-        if own["Kafka"]:
-            kafka = given.kafka_servers()
-        else:
-            kafka = self.stack.enter_context(EmbeddedBroker(self.logs)).bootstrap
+        broker = None if own["Kafka"] else self.stack.enter_context(EmbeddedBroker(self.logs))
+        kafka = given.kafka_connection() if broker is None else KafkaConnection(broker.bootstrap)
         self.place = Place(kafka, postgres, lake, VIEWS_MODULE)
         self.display.finish(At.SERVERS, ", ".join(f"{'your' if mine else 'embedded'} {name}" for name, mine in own.items()))
 

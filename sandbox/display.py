@@ -1,6 +1,6 @@
 """The demo on the terminal: what happens now, how fresh the answer is, and the batch part, the real-time part and the merged answer.
 
-Invariant: all figures of one frame but the log's end are of one instant (serving.reading.parts); the log's end is read after them,
+Invariant: all figures of one frame but the log's end are of one instant (serving.answers.parts); the log's end is read after them,
 so a lag is never negative. Without a terminal the same story is told in plain lines.
 """
 
@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sandbox.weather import STATIONS, Kind
-from serving.reading import Parts
+from serving.answers import Parts
 
 BATCH, SPEED, BOTH = "dodger_blue1", "dark_orange", "medium_orchid1"
 BARS = "▁▂▃▄▅▆▇█"

@@ -30,7 +30,6 @@ SETTINGS: Mapping[str, str] = {
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
     "auto.create.topics.enable": "false",
     "num.partitions": "1",
     "message.max.bytes": str(LARGEST_MESSAGE_BYTES),
@@ -58,10 +57,6 @@ SETTINGS: Mapping[str, str] = {
     "num.network.threads": "2",
     "num.io.threads": "4",
 }
-TLS: Mapping[str, str] = {
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL",
-    "ssl.keystore.type": "PEM",
-}
 LOG4J = """\
 status = error
 appender.console.type = Console
@@ -78,14 +73,17 @@ logger.server.level = info
 class RealKafka(Server):
     """Kafka 4.1 in `folder`; `bootstrap` is its address. Needs java (17 or newer), and mvn the first time.
 
-    `settings` replaces or adds lines of server.properties; with `tls`, a PEM file of a private key and its certificate, it answers
-    at `tls_bootstrap` too. Topics are never made by themselves: create them.
+    `settings` replaces or adds lines of server.properties. `listeners` are further ones, name -> SSL, SASL_PLAINTEXT, ...: each answers
+    at `address(name)`, and its keys and users are settings that begin with listener.name.<name in lower case>. `bootstrap` stays without
+    any security. Topics are never made by themselves: create them.
     """
 
-    def __init__(self, folder: Path | str, *, settings: Mapping[str, str] | None = None, tls: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path | str, *, settings: Mapping[str, str] | None = None, listeners: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(folder)
         self._settings = {**SETTINGS, **(settings or {})}
-        self._tls = tls
+        self._protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **(listeners or {})}
         self._child: Child | None = None
         self._ports: list[int] = []
 
@@ -96,12 +94,11 @@ class RealKafka(Server):
             raise ServerError("this Kafka was never started: call start() before asking for its address.")
         return f"{LOOPBACK}:{self._ports[0]}"
 
-    @property
-    def tls_bootstrap(self) -> str:
-        """The same broker, asked with TLS; raises ServerError when it was started without."""
-        if self._tls is None or not self._ports:
-            raise ServerError("this Kafka has no TLS: start it with `tls`, a PEM file of a private key and its certificate.")
-        return f"{LOOPBACK}:{self._ports[2]}"
+    def address(self, listener: str) -> str:
+        """127.0.0.1:<port> of a further listener; raises ServerError before the first start, or when there is none of that name."""
+        if not self._ports or listener not in self._protocols:
+            raise ServerError(f"this Kafka has no listener {listener} now: start it with one of that name in `listeners`.")
+        return f"{LOOPBACK}:{self._ports[list(self._protocols).index(listener)]}"
 
     @property
     def pid(self) -> int:
@@ -129,23 +126,24 @@ class RealKafka(Server):
         if self._ports:
             self._child = self._launch(java, classpath, self._ports)
         else:
-            self._child = start_on_free_ports(2 if self._tls is None else 3, lambda ports: self._make_and_launch(java, classpath, ports))
+            self._child = start_on_free_ports(len(self._protocols), lambda ports: self._make_and_launch(java, classpath, ports))
 
     def _make_and_launch(self, java: str, classpath: str, ports: list[int]) -> Child:
         """Format the folder for these ports (the controller's is written into it) and start."""
         shutil.rmtree(self.folder / "data", ignore_errors=True)
-        listeners = ",".join(f"{name}://{LOOPBACK}:{port}" for name, port in zip(("PLAINTEXT", "CONTROLLER", "SSL"), ports, strict=False))
+        listeners = ",".join(f"{name}://{LOOPBACK}:{port}" for name, port in zip(self._protocols, ports, strict=True))
         settings = {
             **self._settings,
-            **(TLS if self._tls is not None else {}),
-            **({"ssl.keystore.location": str(self._tls)} if self._tls is not None else {}),
+            "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in self._protocols.items()),
             "log.dirs": str(self.folder / "data"),
             "listeners": listeners,
             "advertised.listeners": listeners,
             "controller.quorum.bootstrap.servers": f"{LOOPBACK}:{ports[1]}",
         }
         text = "".join(f"{name}={value}\n" for name, value in settings.items())
-        (self.folder / "server.properties").write_text(text, encoding="utf-8")
+        properties = self.folder / "server.properties"
+        properties.touch(mode=0o600)  # it may hold the passwords of users
+        properties.write_text(text, encoding="utf-8")
         (self.folder / "log4j2.properties").write_text(LOG4J, encoding="utf-8")
         command = ["kafka.tools.StorageTool", "format", "--standalone", "--cluster-id", _random_cluster_id()]
         formatting = self._java(java, classpath, "256m", [*command, "--config", "server.properties"])

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from itertools import pairwise, takewhile
+from itertools import takewhile
 from pathlib import Path
 
 from kafka import KafkaProducer
@@ -23,13 +23,14 @@ from kafka.errors import KafkaError
 from pyarrow import fs
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from pipeline import layout
 from pipeline.definition import Source
 from pipeline.errors import LogError, SettingsError
 from pipeline.fingerprints import source_fingerprint
 from pipeline.handover import Cut, Generation
+from pipeline.kafka_connection import KafkaConnection
 from pipeline.lake import Lake
 from pipeline.settings import Settings
+from pipeline.targets import cut_targets
 from sandbox.processes import Child, ServerError, quote_log
 from sandbox.weather import Event, Kind
 
@@ -91,15 +92,19 @@ def refuse_used_lake(lake: str) -> None:
 class Place:
     """Where everything is, for a child process: addresses, the lake, and the module of the views."""
 
-    kafka: str
+    kafka: KafkaConnection
     postgres: str = field(repr=False)  # may hold a password
     lake: str
     views: str = "views"
 
     def environment(self) -> dict[str, str]:
-        """Ours, with the settings on top; output is not held back, so that a log shows what happened last."""
-        settings = {"KAFKA": self.kafka, "POSTGRES": self.postgres, "LAKE": self.lake, "VIEWS": self.views}
-        return {**os.environ, **{f"WATERSHED_{name}": value for name, value in settings.items()}, "PYTHONUNBUFFERED": "1"}
+        """Ours, with the settings on top; output is not held back, so that a log shows what happened last.
+
+        Credentials of Kafka are not among them: a child reads them where we did, for it runs in the same folder.
+        """
+        settings = {"KAFKA": self.kafka.bootstrap, "POSTGRES": self.postgres, "LAKE": self.lake, "VIEWS": self.views}
+        ours = {name: value for name, value in os.environ.items() if name.upper() != "WATERSHED_POSTGRES_FILE"}
+        return {**ours, **{f"WATERSHED_{name}": value for name, value in settings.items()}, "PYTHONUNBUFFERED": "1"}
 
     def command(self, name: str, arguments: Sequence[str], log: Path) -> Child:
         """`python ARGUMENTS` as a child in the present folder, its output in `log`."""
@@ -169,13 +174,14 @@ def free_night(wanted: date, ledger: Sequence[Cut]) -> date:
 class Sender:
     """Sends events to a topic under their station as the key; `sent` counts them by kind. Not there before flush() returns."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(self, kafka: KafkaConnection, topic: str) -> None:
         self.topic, self.sent = topic, Counter[Kind]()
         self._failed: list[BaseException] = []
+        servers, security = kafka.bootstrap, kafka.arguments()
         try:
-            self._producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5, batch_size=64 * 1024)
+            self._producer = KafkaProducer(bootstrap_servers=servers, acks="all", linger_ms=5, batch_size=64 * 1024, **security)
         except KafkaError as error:
-            raise LogError(f"Kafka at {bootstrap} cannot be reached ({error}): start it, or set WATERSHED_KAFKA") from error
+            raise LogError(f"Kafka at {servers} cannot be reached ({error}): start it, or set WATERSHED_KAFKA") from error
 
     @property
     def total(self) -> int:
@@ -216,12 +222,11 @@ class RejectedFile:
 
 def rejected_files(lake: str, source: Source, generation: Generation, ledger: Sequence[Cut]) -> list[RejectedFile]:
     """The files of rejected records that the nights made, found by their manifests."""
-    opened, fingerprint = Lake(lake), source_fingerprint(source)
+    opened = Lake(lake)
     found = []
-    for before, cut in pairwise(sorted(ledger, key=lambda c: c.number)):
+    for targets in cut_targets(generation, source_fingerprint(source), {}, ledger):
         for partition in range(generation.partitions):
-            ends = before.offsets[partition], cut.offsets[partition]
-            manifest = opened.manifest(layout.clean_manifest(source.topic, fingerprint, partition, *ends))
+            manifest = targets.clean(partition).manifest(opened)
             for path in manifest.facts["rejected"] if manifest is not None else ():
                 rows = opened.read_table(path, ["offset", "reason", "value"]).to_pylist()
                 samples = {r["reason"]: f"partition {partition}, offset {r['offset']}: {_shown(r['value'])}" for r in rows}

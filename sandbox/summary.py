@@ -15,7 +15,7 @@ from rich.text import Text
 from pipeline.handover import Counts
 from sandbox.services import RejectedFile
 from sandbox.weather import Kind
-from serving.audit import Report
+from serving.audit.audit import Report
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from pipeline.errors import SettingsError
 from pipeline.handover import Cut
+from pipeline.kafka_connection import KafkaConnection
 from pipeline.kafka_log import KafkaLog
-from pipeline.settings import SERVICES, load_views
+from pipeline.module import load_views
+from pipeline.settings import SERVICES
 from sandbox.embedded_broker import EmbeddedBroker
 from sandbox.postgres import EmbeddedPostgres
 from sandbox.processes import (
@@ -42,8 +44,8 @@ from sandbox.processes import (
 from sandbox.services import Given, Place, Sender, finished, free_night, night_progress, night_tasks, program, refuse_used_lake, run, whole
 from sandbox.summary import near
 from sandbox.weather import readings, spread
-from serving.connection import engine, parse_url, place
-from serving.reading import status
+from serving.answers import status
+from serving.postgres.connection import engine, parse_url, place
 
 STATE = Path(SERVICES).parent
 LUIGID_PORT = 8082  # where luigi looks by itself
@@ -136,6 +138,7 @@ def down() -> None:
 # ---- starting
 def _start_servers(given: Given, state: State, bars: "Bars") -> Place:
     """Postgres and Kafka where they are not given; topics, tables and views; and services.env for the other commands."""
+    given.refuse_security_for_nobody()
     own = {"kafka": given.kafka is not None, "postgres": given.postgres is not None}
     fresh = not state.data
     if fresh:
@@ -156,16 +159,16 @@ def _start_servers(given: Given, state: State, bars: "Bars") -> Place:
         with bars.doing("Kafka starts"):
             broker = EmbeddedBroker(data, keep=True).start()
             state.note("broker", broker.pid, broker.bootstrap, broker.log)
-    kafka = given.kafka_servers() if own["kafka"] else state.processes["broker"].where
+    kafka = given.kafka_connection() if own["kafka"] else KafkaConnection(state.processes["broker"].where)
     where = Place(kafka, postgres, lake, given.views)
-    serves = {"kafka": kafka, "postgres": place(parse_url(postgres)), "lake": lake, "views": given.views}
+    serves = {"kafka": kafka.bootstrap, "postgres": place(parse_url(postgres)), "lake": lake, "views": given.views}
     if state.serves and state.serves != serves:
         changed = ", ".join(name for name in serves if state.serves.get(name) != serves[name])
         raise SettingsError(f"what runs here was started with other settings ({changed}): run `watershed down`, then `watershed up`")
     state.serves = serves
     data.mkdir(parents=True, exist_ok=True)
     state.write()
-    found = {"WATERSHED_KAFKA": None if own["kafka"] else kafka, "WATERSHED_POSTGRES": None if own["postgres"] else postgres}
+    found = {"WATERSHED_KAFKA": None if own["kafka"] else kafka.bootstrap, "WATERSHED_POSTGRES": None if own["postgres"] else postgres}
     found["WATERSHED_LAKE"] = lake if lake.startswith(str(data)) else None
     lines = ["# Written by `watershed up`, removed by `watershed down`; environment, .env and luigi.cfg come first."]
     _write_private(Path(SERVICES), "\n".join([*lines, *(f"{k}='{v}'" for k, v in found.items() if v)]) + "\n")
@@ -298,7 +301,7 @@ def _tell(console: Console, where: Place, state: State) -> None:
     if "postgres" in mine:
         postgres = f"embedded, its socket in {near(mine['postgres'].where)}"
     rows = {
-        "Kafka": f"{'embedded, in memory' if 'broker' in mine else 'yours'}, {where.kafka}",
+        "Kafka": f"{'embedded, in memory' if 'broker' in mine else 'yours'}, {where.kafka.bootstrap}",
         "Postgres": postgres,
         "speed layer": f"one worker, process {mine['worker'].pid}, its log {near(mine['worker'].log)}",
         "Luigi's UI": mine["luigid"].where,

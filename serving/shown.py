@@ -18,11 +18,11 @@ from pipeline.errors import DefinitionError, LogError, SettingsError, did_you_me
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.settings import Settings, by_source
-from serving.audit import Audit, Report
-from serving.connection import engine
-from serving.reading import PartitionStatus, Status
-from serving.reading import status as read_status
-from serving.setup import require
+from serving.answers import PartitionStatus, Status
+from serving.answers import status as read_status
+from serving.audit.audit import Audit, Report
+from serving.generations.create import require
+from serving.postgres.connection import engine
 
 
 def audit(
@@ -42,7 +42,7 @@ def audit(
     for of_source in by_source(views).values():
         require(database, of_source[0].source, of_source)
     with _Bars() as bars:
-        log, lake = KafkaLog(settings.kafka_servers()), Lake(settings.lake)
+        log, lake = KafkaLog(settings.kafka_connection()), Lake(settings.lake)
         reports = Audit(database, log, lake, seed, reference, bars.show, batch, vector).run(chosen)
     if as_json:
         _document({"reference": reference, "seed": seed, "views": [asdict(r) for r in reports]})
@@ -129,7 +129,7 @@ def status(as_json: bool) -> None:
     """Print positions, lag, cuts and workers; what only Kafka knows is left open where it does not answer, and its error raised then."""
     settings = Settings.load()
     found = read_status(engine(settings.postgres_url(), application_name="watershed status"))
-    log, ends, trouble = KafkaLog(settings.kafka_servers()), dict[str, list[int]](), None
+    log, ends, trouble = KafkaLog(settings.kafka_connection()), dict[str, list[int]](), None
     for topic in found.ledger:
         try:
             ends[topic] = log.end_offsets(topic)

@@ -16,9 +16,10 @@ from kafka import errors as kafka_errors
 
 from pipeline.errors import LogError
 from pipeline.kafka_client import CONSUMER_CONFIG, explained, open_client, positions, watch_fetches
+from pipeline.kafka_connection import KafkaConnection
 from pipeline.kafka_fetch import fit, take
 from pipeline.kafka_log import KafkaLog
-from pipeline.log import MAX_RECORDS, Block, MissingTopic, TopicRecreated, Unreachable, joined
+from pipeline.log import MAX_RECORDS, AccessDenied, Block, MissingTopic, Unreachable, joined, refuse_recreated
 
 log = structlog.get_logger("speed")
 
@@ -26,12 +27,14 @@ Partition = tuple[str, int]  # (topic, partition)
 
 FETCH_WAIT_MS = 100  # how long a broker holds a fetch without records; also the delay of a newly assigned partition
 CONNECT_S = 1.0
+SECURED_CONNECT_S = 5.0  # TLS and SCRAM take eight round trips, and work on both sides
 NO_LEADER = -1
 REQUEST_TIMEOUT_MS = 10_000
 METADATA_MAX_AGE_MS = 30_000
 REBUILD_AFTER_S = 15.0  # all brokers may have moved to other addresses: begin again with the bootstrap servers
 MISSING_AFTER_S = 5.0
 GROUP_COMMIT_EVERY_S = 1.0
+GROUP_REFUSED_EVERY_S = 60.0
 
 
 class LiveConsumer:
@@ -41,8 +44,11 @@ class LiveConsumer:
     the first poll, so it may be made while the broker is down, and before a fork.
     """
 
-    def __init__(self, bootstrap: str, *, group_id: str = "", security: Mapping[str, Any] | None = None) -> None:
-        self.bootstrap, self._group_id, self._security = bootstrap, group_id, dict(security or {})
+    def __init__(self, kafka: KafkaConnection | str, *, group_id: str = "") -> None:
+        self.connection, self._group_id = KafkaConnection.of(kafka), group_id
+        self.bootstrap = self.connection.bootstrap
+        secured = self.connection.tls or self.connection.sasl
+        self._connect_s = SECURED_CONNECT_S if secured else CONNECT_S
         self._positions: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
         self._ends: dict[Partition, int] = {}
@@ -53,6 +59,7 @@ class LiveConsumer:
         self._cluster: Any = None
         self._committer: KafkaConsumer | None = None
         self._to_commit: dict[Partition, int] = {}
+        self._committing: dict[Partition, int] = {}  # what self._commit is about
         self._commit: Any = None
         self._commit_at = 0.0
         self.group_commit_error = ""
@@ -117,7 +124,7 @@ class LiveConsumer:
             raise self._out_of_range(error) from error
         except kafka_errors.KafkaError as error:
             topics = ", ".join(sorted({topic for topic, _ in self._positions}))
-            raise explained(error, self.bootstrap, topics) from error
+            raise explained(error, self.connection, topics) from error
         self._check_topics()
         blocks: dict[Partition, Block] = {}
         for at, reached in positions(consumer).items():
@@ -167,7 +174,8 @@ class LiveConsumer:
     def commit_group_offsets(self, offsets: Mapping[Partition, int]) -> None:
         """Leave next offsets under `group_id`, at most once a second, without waiting; failure is no error.
 
-        Nothing reads them back: the position of record is in Postgres. `group_commit_error` tells of the last failure.
+        Nothing reads them back: the position of record is in Postgres. A failure that does not pass by itself is logged once and
+        tried again once a minute, so that an ACL that is added is seen; `group_commit_error` tells of the last one.
         """
         self._to_commit.update(offsets)
         now = time.monotonic()
@@ -178,16 +186,18 @@ class LiveConsumer:
         try:
             self._commit = self._group_committer().commit_async(self._due_group_offsets(), self._group_committed)
         except (LogError, kafka_errors.KafkaError) as error:
-            self.group_commit_error = str(error)
+            self._group_committed(None, error)
 
     def close(self) -> None:
-        """Let go of the connections, after a last try to leave the group offsets that are due (up to a second)."""
+        """Let go of the connections, after a last try to leave the group offsets that are due (a second; 5 with TLS or SASL)."""
         if self._committer is not None:
             try:
+                if self._commit is not None and not self._commit.succeeded():  # may still be under way: said twice is said once
+                    self._to_commit = {**self._committing, **self._to_commit}
                 if self._to_commit and not self.broker_down:
-                    self._committer.commit(self._due_group_offsets(), timeout_ms=round(CONNECT_S * 1000))
+                    self._committer.commit(self._due_group_offsets(), timeout_ms=round(self._connect_s * 1000))
             except kafka_errors.KafkaError as error:
-                self.group_commit_error = str(error)
+                self._group_committed(None, error)
             self._committer.close(autocommit=False, timeout_ms=round(CONNECT_S * 1000))
             self._committer = None
         self._disconnect()
@@ -197,21 +207,34 @@ class LiveConsumer:
         if self._committer is None:
             self._committer, _ = open_client(
                 KafkaConsumer,
-                self.bootstrap,
-                timeout_s=CONNECT_S,
+                self.connection,
+                timeout_s=self._connect_s,
                 group_id=self._group_id,
                 request_timeout_ms=REQUEST_TIMEOUT_MS,
-                **{**CONSUMER_CONFIG, **self._security},
+                **CONSUMER_CONFIG,
             )
         return self._committer
 
     def _due_group_offsets(self) -> dict[TopicPartition, OffsetAndMetadata]:
         due = {TopicPartition(*at): OffsetAndMetadata(offset, "", -1) for at, offset in self._to_commit.items()}
-        self._to_commit.clear()
+        self._committing, self._to_commit = self._to_commit, {}
         return due
 
     def _group_committed(self, offsets: Any, answer: Any) -> None:
-        self.group_commit_error = str(answer) if isinstance(answer, Exception) else ""
+        """Note what became of a commit; on the I/O thread, or on the caller's when there was no connection."""
+        refused = isinstance(answer, kafka_errors.AuthorizationError | AccessDenied)
+        if not isinstance(answer, Exception):
+            self.group_commit_error = ""
+        elif not refused:
+            self.group_commit_error = str(answer)
+        else:
+            if isinstance(answer, kafka_errors.GroupAuthorizationFailedError):
+                answer = type(answer)(self._group_id)
+            said = str(explained(answer, self.connection, ", ".join(sorted({topic for topic, _ in self._positions}))))
+            if said != self.group_commit_error:
+                log.warning("group offsets are not left for lag tools; all else goes on", why=said)
+            self.group_commit_error = said
+            self._commit_at = time.monotonic() + GROUP_REFUSED_EVERY_S
 
     # -- the connection -------------------------------------------------------------------------------------------
 
@@ -223,13 +246,13 @@ class LiveConsumer:
         if self._consumer is None:
             consumer, client = open_client(
                 KafkaConsumer,
-                self.bootstrap,
+                self.connection,
                 topics=sorted({topic for topic, _ in self._positions}),
-                timeout_s=CONNECT_S,
+                timeout_s=self._connect_s,
                 fetch_max_wait_ms=FETCH_WAIT_MS,
                 metadata_max_age_ms=METADATA_MAX_AGE_MS,
                 request_timeout_ms=REQUEST_TIMEOUT_MS,
-                **{**CONSUMER_CONFIG, **self._security},
+                **CONSUMER_CONFIG,
             )
             if slow := fit(consumer):
                 log.warning("reading record by record", reason=slow)
@@ -281,7 +304,7 @@ class LiveConsumer:
     def _out_of_range(self, error: Exception) -> LogError:
         named = error.divergent_offsets if isinstance(error, kafka_errors.LogTruncationError) else error.args[0]
         at = next(iter(named))
-        log = KafkaLog(self.bootstrap, security=self._security)
+        log = KafkaLog(self.connection)
         try:
             return log.out_of_range(at.topic, at.partition, self._positions[at])
         finally:
@@ -291,15 +314,14 @@ class LiveConsumer:
         """Raise when a topic was made anew, or has been missing for a while though its brokers answer."""
         now = time.monotonic()
         for topic in {topic for topic, _ in self._positions} if self._cluster is not None else ():
+            if topic in self._cluster.unauthorized_topics:
+                raise explained(kafka_errors.TopicAuthorizationFailedError({topic}), self.connection, topic)
             if self._cluster.partitions_for_topic(topic) is None and not self.broker_down:
                 if now - self._missing_since.setdefault(topic, now) > MISSING_AFTER_S:
                     error = kafka_errors.UnknownTopicOrPartitionError(topic)
-                    raise MissingTopic(str(explained(error, self.bootstrap, topic)))
+                    raise MissingTopic(str(explained(error, self.connection, topic)))
                 continue
             self._missing_since.pop(topic, None)
             found = str(self._cluster.topic_id(topic) or "")
-            if found and self._topic_ids.setdefault(topic, found) != found:
-                raise TopicRecreated(
-                    f"topic {topic!r} was deleted and made anew (its id was {self._topic_ids[topic]}, is {found}): "
-                    f"`watershed init --rebuild --accept-loss` starts over from the new topic"
-                )
+            if found:
+                refuse_recreated(topic, found, self._topic_ids.setdefault(topic, found))

@@ -17,6 +17,7 @@ from pipeline import layout
 from pipeline.dedupe import IdentitySnapshot
 from pipeline.errors import LakeError
 from pipeline.handover import Claim, Clock, CrashPoints, Generation, NoCrash, SnapshotStore
+from pipeline.identity_files import read_identities, write_identities
 from pipeline.lake import Lake
 from speed_layer.executors import Executor
 
@@ -44,7 +45,7 @@ class Snapshots:
             if recorded.position <= above:
                 break
             try:
-                found = layout.read_identities(self.lake, recorded.path, self.inputs(claim, recorded.position))
+                found = read_identities(self.lake, recorded.path, self.inputs(claim, recorded.position))
             except (LakeError, pa.ArrowInvalid) as error:
                 log.warning("snapshot passed over", topic=claim.topic, partition=claim.partition, path=recorded.path, why=str(error))
                 continue
@@ -63,7 +64,7 @@ class Snapshots:
         if not self.store.record_snapshot(claim, path):
             return False
         crash.reach("snapshot.recorded")
-        layout.write_identities(self.lake, path, self.inputs(claim, claim.position), memory.in_order())
+        write_identities(self.lake, path, self.inputs(claim, claim.position), memory.in_order())
         crash.reach("snapshot.written")
         for old in self.store.superseded(claim, path):
             self.lake.delete(f"{old}.json")

@@ -12,24 +12,23 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from pipeline import layout
 from pipeline.dedupe import IdentitySnapshot, Moment
 from pipeline.errors import Refused
-from pipeline.fingerprints import source_fingerprint
 from pipeline.fold import columns_of, fold
+from pipeline.generation import refuse_other_log
 from pipeline.handover import (
     Claim,
     Commit,
     Committed,
     Counts,
-    Cut,
     Outcome,
     Split,
     ViewCounts,
     Witness,
 )
+from pipeline.identity_files import IdentitiesMissing, identities_at
 from pipeline.ingest import Ingest
-from pipeline.log import Block, TopicRecreated, refuse_regrown
+from pipeline.log import Block, refuse_regrown
 from pipeline.stages import stage
 from speed_layer.collaborators import ActiveSource, Collaborators
 from speed_layer.fetch_ahead import At
@@ -168,12 +167,13 @@ class PartitionWork:
         start = cut.offsets[partition]
         snapshots = parts.snapshots(self.source.generation)
         snapshot = snapshots.newest(claim, start) if snapshots is not None else None
-        if snapshot is None and cut.number:
-            snapshot = self._batch_identities(cut)
-            if snapshot is None and parts.store.snapshot_below(claim) != cut:
-                return None  # a night published and purged while we looked: read the row again
-            if snapshot is None:
-                raise self._identities_missing(cut)
+        if snapshot is None:
+            try:
+                snapshot = identities_at(parts.lake, self.source.source, self.source.generation, cut.number, partition, start)
+            except IdentitiesMissing:
+                if parts.store.snapshot_below(claim) != cut:
+                    return None  # a night published and purged while we looked: read the row again
+                raise
         start = snapshot.position if snapshot is not None else start
         ingest = Ingest(self.source.source, partition, snapshot, columns_of(self.source.views))
         if start < claim.position:
@@ -183,36 +183,9 @@ class PartitionWork:
                 ingest.feed(block)
         return ingest, start
 
-    def _batch_identities(self, cut: Cut) -> IdentitySnapshot | None:
-        """The identities that the batch published with its cut; None when the lake does not have them."""
-        partition = self.claim.partition
-        inputs = layout.identity_inputs(self.source.generation.topic_id, partition, cut.offsets[partition])
-        return layout.read_identities(self.collaborators.lake, self._identities_path(cut), inputs)
-
-    def _identities_path(self, cut: Cut) -> str:
-        return layout.identities(cut.topic, source_fingerprint(self.source.source), cut.number, self.claim.partition)
-
-    def _identities_missing(self, cut: Cut) -> Refused:
-        root, path = self.collaborators.lake.root.split("?")[0], self._identities_path(cut)
-        return Refused(
-            f"topic {cut.topic}, partition {self.claim.partition}: the identities at cut {cut.number} ({path}.json) are missing from the"
-            f" lake {root} or belong to another cut; check the setting `lake`, or run `watershed init --rebuild`"
-        )
-
     def _check_topic(self, claim: Claim) -> None:
         """A topic made anew may well have a record at this position; it is another one."""
-        log, mine = self.collaborators.log, self.source.generation
-        found = log.topic_id(claim.topic)
-        if found != mine.topic_id:
-            raise TopicRecreated(
-                f"topic {claim.topic} was deleted and made anew (id {found!r}, was {mine.topic_id!r}): its offsets mean other records"
-                f" now; `watershed init --rebuild --accept-loss` starts over from the new topic"
-            )
-        if (partitions := log.partitions(claim.topic)) != mine.partitions:
-            raise Refused(
-                f"topic {claim.topic} has {partitions} partitions, and {mine.partitions} when it was set up: a key may now be in two"
-                f" partitions; `watershed init --rebuild` takes the new ones in"
-            )
+        refuse_other_log(self.source.generation, self.collaborators.log.describe(claim.topic))
 
     def _check_witness(self, claim: Claim) -> None:
         if claim.witness is not None:

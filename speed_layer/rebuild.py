@@ -10,24 +10,24 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from pipeline import layout
 from pipeline.crash import crash_points
 from pipeline.dedupe import IdentitySnapshot
 from pipeline.definition import Source, View
 from pipeline.errors import DefinitionError, Refused, did_you_mean
-from pipeline.fingerprints import source_fingerprint
 from pipeline.fold import columns_of, combine, fold
-from pipeline.handover import Generation, ViewCounts
+from pipeline.handover import Generation, NightStore, ViewCounts
+from pipeline.identity_files import identities_at
 from pipeline.ingest import Ingest
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.log import Log
 from pipeline.recompute import whole_log
+from pipeline.replacement import RefoldStore, Segment, Standing
 from pipeline.settings import Settings, by_source
-from serving.connection import engine
-from serving.night_store import PostgresNightStore
-from serving.segments import PostgresSegmentStore, Segment, Standing
-from serving.setup import require
+from serving.generations.create import require
+from serving.postgres.connection import engine
+from serving.stores.night import PostgresNightStore
+from serving.stores.refold import PostgresRefoldStore
 
 NEAR = 20_000  # offsets that may be left to fold while nobody else can commit
 PASSES = 20  # while workers go on; then the lease is taken, however much is left
@@ -84,31 +84,35 @@ class Refold:
         return self.segments
 
 
-class Rebuild:
-    """The rebuild of one source. `worker` is the name that holds the lease for a moment."""
+class SourceRefold:
+    """The refold of one source. Everything it touches is an argument.
+
+    `worker` is the name that holds the lease for a moment, taken when at most `near` offsets are left to fold. Two at once fence each
+    other: each tries again, and what lands is whole.
+    """
 
     def __init__(
-        self, source: Source, views: Sequence[View], generation: Generation, store: PostgresSegmentStore, nights: PostgresNightStore,
-        log: Log, lake: Lake, *, from_start: bool = False, worker: str = "watershed rebuild",
+        self, source: Source, views: Sequence[View], generation: Generation, store: RefoldStore, nights: NightStore,
+        log: Log, lake: Lake, *, from_start: bool = False, worker: str = "watershed rebuild", near: int = NEAR,
     ) -> None:  # fmt: skip
         self.source, self.views, self.generation, self.store, self.nights = source, views, generation, store, nights
-        self.log, self.lake, self.from_start, self.worker = log, lake, from_start, worker
+        self.log, self.lake, self.from_start, self.worker, self.near = log, lake, from_start, worker, near
 
     def partition(self, partition: int) -> tuple[Standing, list[Segment]]:
         """Refold one partition and put the result in place; how it stood then, and the new segments."""
         topic = self.source.topic
         for _ in range(TRIES):
-            standing = self.store.standing(self.generation, partition)
-            refold = Refold(self.source, self.views, partition, standing.cut, None)
-            refold.ingest = self._knowing(standing, partition)
+            standing = began = self.store.standing(self.generation, partition)
+            refold = Refold(self.source, self.views, partition, began.cut, None)
+            refold.ingest = self._knowing(began, partition)
             for _ in range(PASSES):
                 refold.upto(self.log, topic, partition, standing)
                 standing = self.store.standing(self.generation, partition)
-                if standing.position - refold.end <= NEAR:
+                if standing.position - refold.end <= self.near:
                     break
             claim = self.store.seize(self.generation, partition, self.worker, LEASE_S)
             last = self.store.standing(self.generation, partition)
-            if last.visible == standing.visible and refold.end <= claim.position == last.position:
+            if last.visible == began.visible and refold.end <= claim.position == last.position:
                 refold.upto(self.log, topic, partition, last)
                 new = refold.finished()
                 if self.store.replace(self.generation, claim, last.visible.number, new):
@@ -126,16 +130,8 @@ class Rebuild:
             for block in whole_log(self.log, self.lake, self.generation, ledger, partition, standing.cut, MAX_RECORDS):
                 ingest.feed(block)
             return ingest
-        if standing.visible.number == 0:
-            return Ingest(self.source, partition, columns=columns_of(self.views))
-        path = layout.identities(self.source.topic, source_fingerprint(self.source), standing.visible.number, partition)
-        known = layout.read_identities(self.lake, path, layout.identity_inputs(self.generation.topic_id, partition, standing.cut))
-        if known is None:
-            raise Refused(
-                f"topic {self.source.topic}, partition {partition}: the identities at cut {standing.visible.number} ({path}.json) are"
-                f" missing or belong to another cut; `watershed rebuild --from-start` does without them, `watershed init --rebuild`"
-                f" makes them again"
-            )
+        repair = "`watershed rebuild --from-start` does without them, `watershed init --rebuild` makes them again"
+        known = identities_at(self.lake, self.source, self.generation, standing.visible.number, partition, standing.cut, repair)
         return Ingest(self.source, partition, known, columns_of(self.views))
 
 
@@ -148,13 +144,13 @@ def rebuild(names: tuple[str, ...], from_start: bool, say: Say) -> None:
         if name not in known:
             raise DefinitionError(f"there is no view {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}")
     database = engine(settings.postgres_url(), application_name="watershed rebuild")
-    log, lake = KafkaLog(settings.kafka_servers()), Lake(settings.lake)
+    log, lake = KafkaLog(settings.kafka_connection()), Lake(settings.lake)
     for topic, mine in by_source(views).items():
         if names and not any(v.name in names for v in mine):
             continue
         generation = require(database, mine[0].source, mine)
-        stores = PostgresSegmentStore(database, mine, crash=crash_points()), PostgresNightStore(database, mine)
-        work = Rebuild(mine[0].source, mine, generation, *stores, log, lake, from_start=from_start)
+        stores = PostgresRefoldStore(database, mine, crash=crash_points()), PostgresNightStore(database, mine)
+        work = SourceRefold(mine[0].source, mine, generation, *stores, log, lake, from_start=from_start)
         say(f"{topic}: refolding the real-time views {', '.join(v.name for v in mine)}, which share their segments")
         for partition in range(generation.partitions):
             standing, new = work.partition(partition)

@@ -16,15 +16,16 @@ from pipeline.allocation import reuse_memory
 from pipeline.crash import crash_points
 from pipeline.definition import View
 from pipeline.errors import LakeError
+from pipeline.generation import refuse_other_log
 from pipeline.handover import Generation
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
 from pipeline.log import Unreachable
 from pipeline.patience import wait_out
 from pipeline.settings import Settings, by_source
-from serving.connection import Engine, StoreUnavailable, engine
-from serving.setup import refuse_other_log, require
-from serving.speed_store import PostgresSpeedStore
+from serving.generations.create import require
+from serving.postgres.connection import Engine, StoreUnavailable, engine
+from serving.stores.speed import PostgresSpeedStore
 from speed_layer.collaborators import ActiveSource, Collaborators
 from speed_layer.consumer import LiveConsumer
 from speed_layer.display import Display
@@ -49,7 +50,8 @@ def main(until_caught_up: bool, stop: threading.Event) -> None:
     settings = Settings.load()
     views = settings.load_views()
     database = engine(settings.postgres_url(), application_name="watershed speed")
-    log, crash = KafkaLog(settings.kafka_servers()), crash_points()
+    kafka = settings.kafka_connection()
+    log, crash = KafkaLog(kafka), crash_points()
     store = PostgresSpeedStore(database, views, crash)
 
     def begin() -> tuple[list[ActiveSource], Callable[[], bool] | None]:
@@ -66,7 +68,7 @@ def main(until_caught_up: bool, stop: threading.Event) -> None:
         collaborators = Collaborators(
             store=store,
             log=log,
-            reader=LiveConsumer(settings.kafka_servers(), group_id=GROUP),
+            reader=LiveConsumer(kafka, group_id=GROUP),
             lake=Lake(settings.lake, crash),
             snapshot_store=store,
             transient=PASSING,
@@ -103,8 +105,7 @@ def _caught_up(log: KafkaLog, store: PostgresSpeedStore, generations: list[Gener
     Refused for a topic that is another one: its positions may well be beyond the end, with nothing left to take over.
     """
     for g in generations:
-        found = log.describe(g.topic)
-        refuse_other_log(g, found.topic_id, found.partitions)
+        refuse_other_log(g, log.describe(g.topic))
     ends = {g.topic: log.end_offsets(g.topic) for g in generations}
     return lambda: all(row.position >= ends[g.topic][row.partition] for g in generations for row in store.leases(g))
 

@@ -12,9 +12,10 @@ thrown away; after one that was refused because of a cut, undo() leaves the comm
 import numpy as np
 import pyarrow as pa
 
+from pipeline.arrays import Ints
 from pipeline.definition import View
 from pipeline.fold import combine, group_hashes
-from pipeline.groups import Hashes, HashTable, Ints
+from pipeline.groups import Hashes, HashTable
 from pipeline.states import state_schema
 
 GARBAGE = 65_536  # superseded rows that are tolerated before memory is compacted

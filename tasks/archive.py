@@ -4,16 +4,17 @@
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
 
-from pipeline import layout
 from pipeline.lake import ROW_GROUP, File, Known, Manifest
-from pipeline.log import RAW_SCHEMA, LogTruncated, record_hash
-from tasks.beside import OnTheSide, ahead
-from tasks.cleaning import Cleaning
-from tasks.night import Night, Range, Report, silent
+from pipeline.log import RAW_SCHEMA, Block, LogTruncated, record_hash
+from pipeline.targets import MasterRange
+from tasks.cleaning import Cleaning, may_clean
+from tasks.executors import BestEffortCalls
+from tasks.night import Night, Report, silent
 
 RAW = Known(distinct=("value",), near=("offset", "timestamp_ms"))
 LOST = "lost"  # a fact of a master manifest: an operator accepted that the log no longer has this range as it was
@@ -22,41 +23,57 @@ LOST = "lost"  # a fact of a master manifest: an operator accepted that the log 
 def archive(night: Night, number: int, partition: int, report: Report = silent) -> Manifest:
     """Copy log_p[start, end) into the master dataset, one Parquet file as received; done when the position reached the end.
 
-    What is received is cleaned from memory too, when all that cleaning needs is there. The archive does not depend on it: where that
+    If the range below is clean, this one is cleaned meanwhile, from the same blocks. The archive does not depend on it: where that
     fails, the range is left to its own task, which reads it back.
     """
-    r = night.range(number, partition)
-    path = layout.master(night.source.topic, partition, r.start, r.end)
+    r = night.targets(number).master(partition)
     night.crash.reach("archive.start")
     if r.end == r.start:
-        return _commit(night, r, path, ())
+        return r.commit(night.lake, ())
     night.check_topic()
     check_not_regrown(night, number, r)
-    with Cleaning(night, number, partition) as cleaning, OnTheSide() as side:
-        side.call(partial(_begin, night, number, partition, cleaning, side))
-        rows = night.lake.write_table(f"{path}.parquet", RAW_SCHEMA, _raw(night, r, report, cleaning, side), RAW)
-        night.check_topic()  # made anew while it was read, it would have given records of both
-        manifest = _commit(night, r, path, (File(f"{path}.parquet", rows),))
-        side.call(cleaning.commit)
+    cleaning = _CleanedMeanwhile(night, number, partition)
+    try:
+        with night.executor.best_effort_calls() as calls:
+            calls.call(cleaning.begin)
+            rows = night.lake.write_table(r.data, RAW_SCHEMA, _raw(night, r, report, cleaning, calls), RAW)
+            night.check_topic()  # made anew while it was read, it would have given records of both
+            manifest = r.commit(night.lake, (File(r.data, rows),))
+            calls.call(cleaning.commit)
+    finally:
+        cleaning.cancel()
     return manifest
 
 
-def _begin(night: Night, number: int, partition: int, cleaning: Cleaning, side: OnTheSide) -> None:
-    if night.may_clean(number, partition):
-        cleaning.open()
-    else:
-        side.give_up()
+@dataclass
+class _CleanedMeanwhile:
+    """The cleaning of a range that is being archived: none before it was begun, or where the range must be left to its own task."""
+
+    night: Night
+    number: int
+    partition: int
+    cleaning: Cleaning | None = None
+
+    def begin(self) -> None:
+        if may_clean(self.night, self.number, self.partition):
+            self.cleaning = Cleaning(self.night, self.number, self.partition)
+
+    def feed(self, block: Block) -> None:
+        if self.cleaning is not None:
+            self.cleaning.feed(block)
+
+    def commit(self) -> None:
+        if self.cleaning is not None:
+            self.cleaning.commit()
+
+    def cancel(self) -> None:
+        if self.cleaning is not None:
+            self.cleaning.cancel()
 
 
-def _commit(night: Night, r: Range, path: str, files: tuple[File, ...]) -> Manifest:
-    manifest = Manifest("master", night.archive_inputs(r), files)
-    night.lake.commit(f"{path}.json", manifest)
-    return manifest
-
-
-def check_not_regrown(night: Night, number: int, r: Range) -> None:
+def check_not_regrown(night: Night, number: int, r: MasterRange) -> None:
     """Compare the last archived record below the range with the log: a truncated and regrown log holds another there."""
-    below = (night.archived(night.range(n, r.partition)) for n in range(number - 1, 0, -1) if night.has(n))
+    below = (t.master(r.partition).manifest(night.lake) for t in reversed(night.targets_between(0, number - 1)))
     kept = next((m for m in below if m and ((m.files and m.files[-1].rows) or LOST in m.facts)), None)
     if kept is None or LOST in kept.facts:
         return  # what the log was below an accepted loss is no witness of what it is above
@@ -69,8 +86,10 @@ def check_not_regrown(night: Night, number: int, r: Range) -> None:
         )
 
 
-def _raw(night: Night, r: Range, report: Report, cleaning: Cleaning, side: OnTheSide) -> Iterator[pa.RecordBatch]:
-    for block in ahead(night.log.read(night.source.topic, r.partition, r.start, r.end, max_records=ROW_GROUP)):
+def _raw(
+    night: Night, r: MasterRange, report: Report, cleaning: _CleanedMeanwhile, calls: BestEffortCalls
+) -> Iterator[pa.RecordBatch]:
+    for block in night.executor.read_ahead(night.log.read(r.topic, r.partition, r.start, r.end, max_records=ROW_GROUP)):
         report(f"archived up to offset {block.end} of {r.end}", (block.end - r.start) / (r.end - r.start))
-        side.call(partial(cleaning.feed, block))
+        calls.call(partial(cleaning.feed, block))
         yield block.batch

@@ -4,6 +4,7 @@ Invariant: context() in a process never returns what another process opened.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -14,11 +15,11 @@ from pipeline.fingerprints import view_fingerprint
 from pipeline.handover import CrashPoints, Generation, NoCrash
 from pipeline.kafka_log import KafkaLog
 from pipeline.lake import Lake
+from pipeline.replacement import GenerationStore
 from pipeline.settings import Settings, by_source
-from serving.connection import Engine, engine, transaction
-from serving.generations import building_generation
-from serving.night_store import PostgresNightStore
-from serving.setup import require
+from serving.generations.replace import PostgresGenerationStore
+from serving.postgres.connection import Engine, engine
+from serving.stores.night import PostgresNightStore
 from tasks.night import Night
 
 
@@ -32,6 +33,7 @@ class Context:
     log: KafkaLog
     engine: Engine
     store: PostgresNightStore
+    generations: GenerationStore
     crash: CrashPoints = field(default_factory=NoCrash)
     _nights: dict[tuple[str, int], Night] = field(default_factory=dict)
 
@@ -51,22 +53,24 @@ class Context:
             if topic not in self.topics:
                 raise DefinitionError(f"no view reads topic {topic!r}; there are {', '.join(self.topics)}")
             views = by_source(self.views)[topic]
-            found = self._generation(topic, generation, views)
+            found = generation_for(self.generations, topic, generation, views)
             self._nights[topic, generation] = Night(views[0].source, views, found, self.store, self.log, self.lake, self.crash)
         return self._nights[topic, generation]
 
 
-    def _generation(self, topic: str, number: int, views: tuple[View, ...]) -> Generation:
-        """The active generation, or the one being built; Refused when the definition is another than the one recorded."""
-        with transaction(self.engine) as connection:
-            building = building_generation(connection, topic)
-        wanted = {v.name: view_fingerprint(v) for v in views}
-        if building is not None and building.number == number and dict(building.views) == wanted:
-            return building
-        active = require(self.engine, views[0].source, views)
-        if number not in (0, active.number):
-            raise Refused(f"generation {number} of topic {topic} is retired; generation {active.number} is in force: run the night again")
-        return active
+def generation_for(store: GenerationStore, topic: str, number: int, views: Sequence[View]) -> Generation:
+    """The generation that a night of these definitions works on: the active one, or the one of that number while it is being made.
+
+    0 is the active one. Refused when the definitions are not those on record, or the generation is retired.
+    """
+    building = store.building(topic)
+    wanted = {v.name: view_fingerprint(v) for v in views}
+    if building is not None and building.number == number and dict(building.views) == wanted:
+        return building
+    active = store.require(views[0].source, views)
+    if number not in (0, active.number):
+        raise Refused(f"generation {number} of topic {topic} is retired; generation {active.number} is in force: run the night again")
+    return active
 
 
 @lru_cache(maxsize=1)
@@ -75,9 +79,10 @@ def _open(pid: int) -> Context:
     views = settings.load_views()
     crash = crash_points()
     lake = Lake(settings.lake, crash)
-    log = KafkaLog(settings.kafka_servers())
+    log = KafkaLog(settings.kafka_connection())
     database = engine(settings.postgres_url(), application_name="watershed night")
-    return Context(settings, views, lake, log, database, PostgresNightStore(database, views, crash=crash), crash)
+    generations = PostgresGenerationStore(database, crash)
+    return Context(settings, views, lake, log, database, PostgresNightStore(database, views, crash=crash), generations, crash)
 
 
 def context() -> Context:

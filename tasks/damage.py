@@ -12,10 +12,8 @@ from pipeline import layout
 from pipeline.handover import Cut, Witness
 from pipeline.lake import ROW_GROUP, File, Manifest
 from pipeline.log import RAW_SCHEMA, holds_another, record_hash
-from serving.reading import counted_from, witnesses
-from serving.setup import Plan
+from pipeline.replacement import GenerationStore, Plan
 from tasks.archive import LOST, RAW
-from tasks.context import Context
 from tasks.night import Night
 
 
@@ -59,14 +57,14 @@ class Damage:
         return self.recreated or bool(self.gaps)
 
 
-def survey(parts: Context, night: Night, plan: Plan) -> Damage:
+def survey(store: GenerationStore, night: Night, plan: Plan) -> Damage:
     """Compare a topic as found with the generation in force."""
     active = night.generation
     ledger = night.store.ledger(active)
     keep, archived = _archived(night, ledger)
-    served = sum(counted_from(parts.engine, active, p, offset) for p, offset in enumerate(keep.offsets))
+    served = sum(store.counted_from(active, p, offset) for p, offset in enumerate(keep.offsets))
     recreated = plan.topic_id != active.topic_id or len(plan.starts) < active.partitions
-    gaps = () if recreated else tuple(_gaps(parts, night, plan, keep))
+    gaps = () if recreated else tuple(_gaps(store, night, plan, keep))
     added = 0 if recreated else len(plan.starts) - active.partitions
     return Damage(recreated, added, gaps, archived, served, keep.number, keep.offsets)
 
@@ -75,24 +73,25 @@ def _archived(night: Night, ledger: list[Cut]) -> tuple[Cut, int]:
     """The last cut up to which every range of every partition is in the master dataset, and the records there."""
     last, records = ledger[0], 0
     for cut in ledger[1:]:
-        found = [night.archived(night.range(cut.number, p)) for p in range(night.generation.partitions)]
+        targets = night.targets(cut.number)
+        found = [targets.master(p).manifest(night.lake) for p in range(night.generation.partitions)]
         if None in found:
             break
         last, records = cut, records + sum(f.rows for m in found if m for f in m.files)
     return last, records
 
 
-def _gaps(parts: Context, night: Night, plan: Plan, keep: Cut) -> list[Gap]:
+def _gaps(store: GenerationStore, night: Night, plan: Plan, keep: Cut) -> list[Gap]:
     topic, active = night.source.topic, night.generation
-    ends = parts.log.end_offsets(topic)
+    ends = night.log.end_offsets(topic)
     found = []
-    for p, (position, witness) in enumerate(witnesses(parts.engine, active)):
+    for p, (position, witness) in enumerate(store.progress(active)):
         start = keep.offsets[p]
         other = ends[p] < max(position, start) or _other_record(night, p, witness)
         regrown = other or _other_archive(night, p, keep)
         end = max(start, plan.starts[p])
         if regrown or end > start:
-            found.append(Gap(p, start, end, counted_from(parts.engine, active, p, start), regrown))
+            found.append(Gap(p, start, end, store.counted_from(active, p, start), regrown))
     return found
 
 
@@ -102,8 +101,8 @@ def _other_record(night: Night, partition: int, witness: Witness | None) -> bool
 
 def _other_archive(night: Night, partition: int, keep: Cut) -> bool:
     """Whether the log holds another record where the master dataset ends; what lies below an accepted loss is not compared."""
-    for cut in sorted((c for c in night.store.ledger(night.generation) if 0 < c.number <= keep.number), key=lambda c: -c.number):
-        manifest = night.archived(night.range(cut.number, partition))
+    for targets in reversed(night.targets_between(0, keep.number)):
+        manifest = targets.master(partition).manifest(night.lake)
         if manifest is None or LOST in manifest.facts:
             return False
         if manifest.files and manifest.files[-1].rows:
@@ -117,15 +116,14 @@ def set_aside(night: Night) -> int:
     """Move the archive of a topic that was made anew out of the new one's way; how many records it holds. Safe to run again."""
     lake, generation, records = night.lake, night.generation, 0
     for cut in night.store.ledger(generation)[1:]:
-        for r in (night.range(cut.number, p) for p in range(generation.partitions)):
-            old = layout.master(generation.topic, r.partition, r.start, r.end)
+        for r in (night.targets(cut.number).master(p) for p in range(generation.partitions)):
             new = layout.master_set_aside(generation.topic, generation.topic_id, r.partition, r.start, r.end)
-            manifest = night.archived(r)
+            manifest = r.manifest(lake)
             if manifest is not None and r.end > r.start:
                 batches = (batch for file in manifest.files for batch in lake.read_batches(file, ROW_GROUP))
                 files = (File(f"{new}.parquet", lake.write_table(f"{new}.parquet", RAW_SCHEMA, batches, RAW)),)
                 lake.commit(f"{new}.json", Manifest("master", manifest.inputs, files, manifest.facts))
-                for path in (*(f.path for f in manifest.files), f"{old}.json"):
+                for path in (*(f.path for f in manifest.files), r.path):
                     lake.delete(path)
             moved = lake.manifest(f"{new}.json")
             records += sum(f.rows for f in moved.files) if moved is not None else 0

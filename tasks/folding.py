@@ -10,13 +10,10 @@ written when no later file can reach it: memory holds a round and the dates that
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import date
+from functools import partial
 from typing import Any
 
-import dask.config
 import pyarrow as pa
-from dask.base import compute
-from dask.delayed import delayed
 
 from pipeline import layout
 from pipeline.definition import View
@@ -25,14 +22,15 @@ from pipeline.handover import ViewCounts
 from pipeline.ingest import OFFSET, PARTITION, REJECTED_SCHEMA, TIMESTAMP
 from pipeline.lake import File, Lake, Manifest
 from pipeline.states import WINDOW_START, present, state_schema
+from pipeline.targets import ViewAtCut
 from tasks.cleaning import DATE, by_day
-from tasks.night import Night, Report, numbers_between, silent, view_counts_of
+from tasks.executors import Call
+from tasks.night import Night, Report, silent, view_counts_of
 
 WINDOW_DATE = "date"
 CHUNK_ROWS = 250_000  # clean rows that one Dask task folds
 ROUND_CHUNKS = max(16, 2 * (os.cpu_count() or 1))
 BATCH_ROWS = 100_000
-DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -54,14 +52,15 @@ def file_schema(view: View) -> pa.Schema:
 
 def fold_view(night: Night, view: View, number: int, full: bool = False, report: Report = silent) -> Manifest:
     """Make the view at cut `number`; `full` refolds everything from the clean data set."""
+    target = night.targets(number).view(view.name)
     base = 0 if full else night.base(number).number
-    below = night.folded(view, base) if base else None
+    below = night.targets(base).view(view.name).manifest(night.lake, night.is_kept) if base else None
     if below is None:
         base = 0
     chunks = _chunks(_clean_files(night, base, number))
     report(f"folding {sum(f.rows for _, files in chunks for f in files):,} records above cut {base}", 0.1)
     carried = {f.partition[WINDOW_DATE]: f for f in below.files} if below else {}
-    sweep = Sweep(night, view, number, carried)
+    sweep = Sweep(night, view, target, carried)
     for n in range(0, len(chunks), size := ROUND_CHUNKS):
         after = chunks[n + size][1][0].partition[DATE] if n + size < len(chunks) else None
         sweep.fold(chunks[n : n + size], after)
@@ -72,28 +71,22 @@ def fold_view(night: Night, view: View, number: int, full: bool = False, report:
         "base": base,
         "touched": sorted(f.partition[WINDOW_DATE] for f in written),
         "view_counts": _total_counts(night, below, sweep.counts),
-        "rejected": _write_rejects(night, view, number, sweep.rejected),
+        "rejected": _write_rejects(night.lake, target, sweep.rejected),
     }
-    manifest = Manifest("view", night.fold_inputs(view, night.cut(number)), tuple(files[d] for d in sorted(files)), facts)
     night.crash.reach("fold.before_manifest")
-    if not full and (made := night.folded(view, number)) is not None:
+    if not full and (made := target.manifest(night.lake, night.is_kept)) is not None:
         return made  # another process was faster, perhaps on a newer base: its files are named, and ours may be purged
-    night.lake.commit(night.fold_path(view, number), manifest)
+    manifest = target.commit(night.lake, [files[d] for d in sorted(files)], facts)
     report(f"{len(written)} dates written, {len(files) - len(written)} carried over", 1.0)
     return manifest
-
-
-def _compute(graph: Sequence[Any]) -> list[Any]:
-    return list(compute(*graph, scheduler=dask.config.get("scheduler", "threads"))) if graph else []
 
 
 def _clean_files(night: Night, base: int, number: int) -> list[tuple[int, File]]:
     """(partition, file) of the clean ranges of (base, number], the dates rising."""
     found = []
-    for n in numbers_between(night.store.ledger(night.generation), base, number):
+    for targets in night.targets_between(base, number):
         for partition in range(night.generation.partitions):
-            manifest = night.need(night.cleaned_records(n, partition), f"the clean range of cut {n}, partition {partition},")
-            found += [(partition, file) for file in manifest.files]
+            found += [(partition, file) for file in targets.clean(partition).require(night.lake).files]
     return sorted(found, key=lambda of: of[1].partition[DATE])
 
 
@@ -117,13 +110,13 @@ class Sweep:
 
     night: Night
     view: View
-    number: int
+    target: ViewAtCut
     carried: Mapping[str, File]
     counts: list[ViewCounts] = field(init=False)
     rejected: list[pa.Table] = field(default_factory=list)
     _open: dict[str, pa.Table] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
-    _closed: list[Any] = field(default_factory=list)  # tasks that write a date, for the next round
+    _closed: list[Call[File]] = field(default_factory=list)  # calls that write a date, for the next round
     _written: list[File] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -131,8 +124,8 @@ class Sweep:
 
     def fold(self, chunks: Sequence[tuple[int, list[File]]], after: str | None) -> None:
         """The next chunks; those that follow begin at the date `after`, None when none does."""
-        folds = [delayed(fold_files, pure=False)(self.view, self.night.lake, p, files) for p, files in chunks]
-        done = _compute([*folds, *self._closed])
+        folds: list[Call[Any]] = [partial(fold_files, self.view, self.night.lake, p, files) for p, files in chunks]
+        done = self.night.executor.compute([*folds, *self._closed])
         parts: list[Part] = done[: len(folds)]
         self._written += done[len(folds) :]
         self._closed = []
@@ -141,29 +134,20 @@ class Sweep:
             self.rejected += [part.rejected] if part.rejected.num_rows else []
         for day, states in by_day(combine(self.view, [part.states for part in parts]), WINDOW_START):
             self._open[day] = combine(self.view, [self._open[day], states]) if day in self._open else states
-        self._close([day for day in self._open if after is None or last_date(self.view, day) < after])
+        self._close([day for day in self._open if after is None or self.view.window.last_date(day) < after])
 
     def _close(self, days: Sequence[str]) -> None:
         for day in sorted(days):
             assert day not in self._ended, f"{day} was written before all that reaches it was folded"
             self._ended.add(day)
-            write = delayed(write_date, pure=False)
-            self._closed.append(write(self.night, self.view, self.number, day, self._open.pop(day), self.carried.get(day)))
+            states, base = self._open.pop(day), self.carried.get(day)
+            self._closed.append(partial(write_date, self.night.lake, self.view, self.target, day, states, base))
 
     def finish(self) -> list[File]:
         """Every date's file; nothing is left open."""
         self._close(list(self._open))
-        self._written += _compute(self._closed)
+        self._written += self.night.executor.compute(self._closed)
         return self._written
-
-
-def last_date(view: View, day: str) -> str:
-    """The last date of an event in a window that begins on `day`, at most."""
-    size_us = view.window.size_us
-    if DAY_US % size_us == 0:
-        return day
-    more = size_us // DAY_US - 1 if size_us % DAY_US == 0 else size_us // DAY_US + 1
-    return str(date.fromordinal(min(date.fromisoformat(day).toordinal() + more, date.max.toordinal())))
 
 
 def fold_files(view: View, lake: Lake, partition: int, files: Sequence[File], whole: bool = False) -> Part:
@@ -195,16 +179,16 @@ def _rejects(view: View, rows: pa.RecordBatch, reasons: list[str]) -> pa.Table:
     return pa.Table.from_arrays([*columns, names, pa.array(reasons, pa.string()), nothing, nothing], schema=REJECTED_SCHEMA)
 
 
-def write_date(night: Night, view: View, number: int, day: str, states: pa.Table, base: File | None) -> File:
+def write_date(lake: Lake, view: View, target: ViewAtCut, day: str, states: pa.Table, base: File | None) -> File:
     """Merge one window date with the base's file and write it."""
     if base is not None:
-        states = combine(view, [read_states(night.lake, view, base), states])
+        states = combine(view, [read_states(lake, view, base), states])
     states = sort_states(view, states)
     values = present(view, states)
     keys = len(view.key) + 1
     table = pa.Table.from_arrays([*values.columns, *states.columns[keys:]], schema=file_schema(view))
-    path = f"{layout.view(view.name, night.view_fingerprints[view.name], number)}/date={day}/states.parquet"
-    return File(path, night.lake.write_table(path, table.schema, [table]), {WINDOW_DATE: day})
+    path = f"{target.folder}/date={day}/states.parquet"
+    return File(path, lake.write_table(path, table.schema, [table]), {WINDOW_DATE: day})
 
 
 def _total_counts(night: Night, below: Manifest | None, counts: Sequence[ViewCounts]) -> list[dict[str, int]]:
@@ -212,11 +196,11 @@ def _total_counts(night: Night, below: Manifest | None, counts: Sequence[ViewCou
     return [asdict(total + more) for total, more in zip(totals, counts, strict=True)]
 
 
-def _write_rejects(night: Night, view: View, number: int, tables: Sequence[pa.Table]) -> list[str]:
+def _write_rejects(lake: Lake, target: ViewAtCut, tables: Sequence[pa.Table]) -> list[str]:
     if not tables:
         return []
-    path = layout.rejected(night.source.topic, night.view_fingerprints[view.name], f"view={view.name}/cut={number}")
-    night.lake.write_table(path, REJECTED_SCHEMA, tables)
+    path = layout.rejected(target.topic, target.view_fingerprint, f"view={target.view}/cut={target.number}")
+    lake.write_table(path, REJECTED_SCHEMA, tables)
     return [path]
 
 

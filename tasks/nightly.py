@@ -17,7 +17,7 @@ from pipeline import layout
 from pipeline.allocation import reuse_memory
 from pipeline.errors import DefinitionError, WatershedError
 from pipeline.handover import Cut
-from tasks.beside import side_by_side
+from pipeline.targets import ViewAtCut
 from tasks.context import context
 from tasks.night import Night, Report
 
@@ -66,8 +66,8 @@ class OfPartition(OfCut):
         """Whether the step is done for a partition."""
         raise NotImplementedError
 
-    def may(self, partition: int) -> bool:
-        """Whether what the partition's own task requires is there."""
+    def is_ready(self, partition: int) -> bool:
+        """Whether the requirements of this partition's task are complete."""
         return True
 
     def complete(self) -> bool:
@@ -88,21 +88,21 @@ class OfPartition(OfCut):
             step(self.night, self.number, partition, report)
 
         at_once = context().at_once
-        others = (p for p in range(self.night.generation.partitions) if p != self.partition and not self.done(p) and self.may(p))
-        side_by_side(self.partition, others, at_once, work)
+        others = (p for p in range(self.night.generation.partitions) if p != self.partition and not self.done(p) and self.is_ready(p))
+        self.night.executor.run_partitions(self.partition, others, at_once, work)
 
 
 class Archive(OfPartition):
     """Copy one partition's range into the master dataset, and clean it meanwhile where that may be."""
 
     def done(self, partition: int) -> bool:
-        return self.night.archived(self.night.range(self.number, partition)) is not None
+        return self.night.targets(self.number).master(partition).manifest(self.night.lake) is not None
 
     def run(self) -> None:
         from tasks.archive import archive
 
         self.with_others(archive)
-        files = self.night.need(self.night.archived(self.night.range(self.number, self.partition)), "what was archived").files
+        files = self.night.targets(self.number).master(self.partition).require(self.night.lake).files
         self.made(files[0].path if files else "master")
 
 
@@ -111,22 +111,24 @@ class Clean(OfPartition):
 
     def requires(self) -> Iterator[luigi.Task]:
         yield Archive(self.topic, self.generation, self.number, self.partition)
-        before = self.night.before(self.number).number
+        before = self.night.targets(self.number).before
         if before:
             yield Clean(self.topic, self.generation, before, self.partition)
 
     def done(self, partition: int) -> bool:
-        return self.night.cleaned(self.number, partition) is not None
+        return self.night.targets(self.number).clean(partition).with_identities(self.night.lake) is not None
 
-    def may(self, partition: int) -> bool:
-        archived = self.night.archived(self.night.range(self.number, partition)) is not None
-        return archived and self.night.may_clean(self.number, partition)
+    def is_ready(self, partition: int) -> bool:
+        from tasks.cleaning import may_clean
+
+        archived = self.night.targets(self.number).master(partition).manifest(self.night.lake) is not None
+        return archived and may_clean(self.night, self.number, partition)
 
     def run(self) -> None:
         from tasks.cleaning import clean
 
         self.with_others(clean)
-        self.made(self.night.clean_path(self.night.range(self.number, self.partition)))
+        self.made(self.night.targets(self.number).clean(self.partition).path)
 
 
 class FoldView(OfCut):
@@ -140,14 +142,17 @@ class FoldView(OfCut):
             yield Clean(self.topic, self.generation, self.number, partition)
 
     def complete(self) -> bool:
-        return self.night.folded(self._view(), self.number) is not None
+        return self._target().manifest(self.night.lake, self.night.is_kept) is not None
 
     def run(self) -> None:
         from tasks.folding import fold_view
 
         reuse_memory()
         fold_view(self.night, self._view(), self.number, self.full, self.report)
-        self.made(self.night.fold_path(self._view(), self.number))
+        self.made(self._target().path)
+
+    def _target(self) -> ViewAtCut:
+        return self.night.targets(self.number).view(self._view().name)
 
     def _view(self) -> Any:
         for view in self.night.views:
@@ -172,7 +177,7 @@ class Stage(OfCut):
         from tasks.staging import stage
 
         stage(self.night, self.number, self.report)
-        self.made(self.night.fold_path(self.night.views[0], self.number))
+        self.made(self.night.targets(self.number).view(self.night.views[0].name).path)
 
 
 class Publish(OfCut):
@@ -189,7 +194,7 @@ class Publish(OfCut):
 
     def run(self) -> None:
         _say(self.set_status_message, f"{self.topic}, cut {self.number}: {self.night.publish(self.number)}")
-        self.made(self.night.fold_path(self.night.views[0], self.number))
+        self.made(self.night.targets(self.number).view(self.night.views[0].name).path)
 
 
 class ChooseCut(Step):

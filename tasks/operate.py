@@ -6,8 +6,8 @@ Invariant: a command that changed nothing says so, and one that is refused has c
 from collections.abc import Callable
 
 from pipeline.errors import Refused, WatershedError, did_you_mean
-from serving.operator_store import PostgresOperatorStore
-from serving.reading import status
+from serving.answers import status
+from serving.stores.operator import PostgresOperatorStore
 from tasks import purging
 from tasks.context import Context, context
 

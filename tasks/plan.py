@@ -47,13 +47,14 @@ def _undone(night: Night, cut: Cut) -> Iterator[str]:
     """The incomplete targets of one cut, in the order they would be made."""
     if cut.status not in ("chosen", "published") or night.covered(cut.number):
         return
+    targets = night.targets(cut.number)
     for partition in range(night.generation.partitions):
-        if night.archived(night.range(cut.number, partition)) is None:
+        if targets.master(partition).manifest(night.lake) is None:
             yield f"Archive partition {partition}"
-        if night.cleaned(cut.number, partition) is None:
+        if targets.clean(partition).with_identities(night.lake) is None:
             yield f"Clean partition {partition}"
     for view in night.views:
-        if night.folded(view, cut.number) is None:
+        if targets.view(view.name).manifest(night.lake, night.is_kept) is None:
             yield f"FoldView {view.name}"
     if not night.staged(cut.number):
         yield "Stage"

@@ -9,13 +9,11 @@ master/, clean/ and rejected/ are never touched. No directory is listed: files a
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline import layout
 from pipeline.definition import View
-from pipeline.handover import Cut
+from pipeline.handover import Cut, OperatorStore
 from pipeline.lake import Lake
-from serving.connection import transaction
-from serving.generations import building_generation
-from serving.operator_store import PostgresOperatorStore
+from pipeline.replacement import GenerationStore
+from serving.stores.operator import PostgresOperatorStore
 from tasks.context import Context
 from tasks.night import Night
 
@@ -37,18 +35,21 @@ class Purged:
 
 
 def purge(parts: Context, topic: str, keep: int = KEEP) -> Purged:
-    """Purge one topic's active generation, Postgres first; what it did. Safe to kill and to run again."""
-    night = parts.night(topic)
-    store = PostgresOperatorStore(parts.engine, parts.views, crash=parts.crash)
+    """Purge one topic's active generation; what it did."""
+    return purge_source(parts.night(topic), PostgresOperatorStore(parts.engine, parts.views, crash=parts.crash), parts.generations, keep)
+
+
+def purge_source(night: Night, store: OperatorStore, generations: GenerationStore, keep: int = KEEP) -> Purged:
+    """Purge the generation of a night, the store first; what it did. Safe to kill and to run again."""
+    topic = night.source.topic
     marked = store.mark_purge(night.generation, keep)
-    parts.crash.reach("purge.marked")
+    night.crash.reach("purge.marked")
     if marked is not None:
         store.purge(night.generation, marked)
     ledger = night.store.ledger(night.generation)
     # What the mark kept, whatever was published since: a rollback may still return to it.
     oldest = min(c.number for c in ledger if c.status == "published")
-    with transaction(parts.engine) as connection:
-        rebuilding = building_generation(connection, topic) is not None
+    rebuilding = generations.building(topic) is not None
     files = 0 if rebuilding else purge_lake(night, ledger, oldest)  # a rebuild may read what this generation needs no more
     return Purged(topic, marked.batches if marked else (), files, oldest)
 
@@ -64,11 +65,11 @@ def purge_lake(night: Night, ledger: list[Cut], oldest: int) -> int:
     for number in sorted(stale):  # the oldest first, and its last identities last: _still_there rests on this order
         for view in night.views:
             gone = [file for file in _files(night, view, number) if file not in kept]
-            manifest = night.fold_path(view, number)
+            manifest = night.targets(number).view(view.name).path
             deleted += sum(_delete(night.lake, path) for path in (*gone, manifest))
         for partition in range(night.generation.partitions):
-            path = layout.identities(night.source.topic, night.source_fingerprint, number, partition)
-            deleted += sum(_delete(night.lake, f"{path}.{ending}") for ending in ("parquet", "json"))
+            identities = night.targets(number).clean(partition).identities
+            deleted += sum(_delete(night.lake, path) for path in (identities.data, identities.path))
     return deleted
 
 
@@ -76,15 +77,15 @@ def _still_there(night: Night, numbers: list[int]) -> Iterator[int]:
     """Those that a purge has not finished yet, downwards: below a finished one all are."""
     last = night.generation.partitions - 1
     for number in sorted(numbers, reverse=True):
-        identities = layout.identities(night.source.topic, night.source_fingerprint, number, last)
-        manifests = [f"{identities}.json", *(night.fold_path(view, number) for view in night.views)]
+        targets = night.targets(number)
+        manifests = [targets.clean(last).identities.path, *(targets.view(view.name).path for view in night.views)]
         if not any(map(night.lake.exists, manifests)):
             return
         yield number
 
 
 def _files(night: Night, view: View, number: int) -> list[str]:
-    manifest = night.lake.manifest(night.fold_path(view, number))
+    manifest = night.lake.manifest(night.targets(number).view(view.name).path)  # whatever it was made from: its files are ours
     return [file.path for file in manifest.files] if manifest is not None else []
 
 

@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from pipeline.definition import View
 from pipeline.errors import LakeError
-from pipeline.handover import Staged
+from pipeline.handover import Counts, Staged
 from pipeline.lake import Manifest
+from pipeline.targets import CleanRange
 from tasks.folding import WINDOW_DATE, read_states
 from tasks.night import Night, Report, counts_of, view_counts_of
 
@@ -18,14 +19,12 @@ from tasks.night import Night, Report, counts_of, view_counts_of
 def stage(night: Night, number: int, report: Report) -> None:
     """Stage batch `number` from its views' manifests."""
     base = night.base(number).number
-    manifests = {v.name: night.need(night.folded(v, number), f"view {v.name} at cut {number}") for v in night.views}
+    targets = night.targets(number)
+    manifests = {v.name: targets.view(v.name).require(night.lake, night.is_kept) for v in night.views}
     digest = night.staging_digest(number)
     if digest is None:  # a later night was published, and purged them while we looked
         raise LakeError(f"the views at cut {number} of {night.source.topic} are not there any more; run the night again: it may be covered")
-    counts = [
-        counts_of(night.need(night.cleaned(number, p), f"the clean range of cut {number}, partition {p},").facts["total"])
-        for p in range(night.generation.partitions)
-    ]
+    counts = [_total(night, targets.clean(p)) for p in range(night.generation.partitions)]
     staged = Staged(
         counts=counts,
         view_counts={name: view_counts_of(m.facts["view_counts"]) for name, m in manifests.items()},
@@ -35,6 +34,12 @@ def stage(night: Night, number: int, report: Report) -> None:
     night.crash.reach("night.before_stage")
     night.store.stage(night.generation, number, staged)
     night.crash.reach("night.after_stage")
+
+
+def _total(night: Night, clean: CleanRange) -> Counts:
+    """The counts of the log below the cut; a batch without identities must not be staged, since no worker could start from it."""
+    clean.identities.require(night.lake)
+    return counts_of(clean.require(night.lake).facts["total"])
 
 
 def _rows(night: Night, view: View, manifest: Manifest, base: int, report: Report) -> Iterator[pa.Table]:

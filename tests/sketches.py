@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline import Scale
 from pipeline.aggregates.base import Aggregate, Rows, State
 from pipeline.kernels.sketches import MAX_RANK, REGISTERS, lift_registers, rows_by_group
-from pipeline.laws import column_type
+from pipeline.laws import column_types
 from pipeline.types import INT_MAX, INT_MIN, TIME_MAX, TIME_MIN
 
 SIGMA = 1.04 / sqrt(REGISTERS)
@@ -32,12 +32,11 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
 
 
 def lifted(aggregate: Aggregate, of: Any, given_values: Any, group: Sequence[int] | None = None, groups: int = 1) -> State:
-    type = column_type(of)
-    assert type is not None
-    column = given_values if isinstance(given_values, pa.Array) else pa.array(given_values, type.arrow)
+    measure = aggregate.over(*column_types(of))
+    column = given_values if isinstance(given_values, pa.Array) else pa.array(given_values, measure.type.arrow)
     place = np.arange(len(column), dtype=np.int64)
     number = np.zeros(len(column), np.int64) if group is None else np.asarray(group, np.int64)
-    return aggregate.lift(type, Rows(column, place, place, place), number, groups)
+    return measure.lift(Rows((column,), place, place, place), number, groups)
 
 
 def registers_of(chosen: Any, ranks: Any) -> bytes:

@@ -40,8 +40,9 @@ from pipeline.constraints import (
     Scale,
     keeps,
 )
-from pipeline.definition import Derived, Source, View, tumbling
+from pipeline.definition import Derived, Source, View
 from pipeline.types import ColumnType
+from pipeline.window import tumbling
 from tests.strategies_values import VALUES, pool
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from kafka import KafkaProducer
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from serving.connection import engine
+from serving.postgres.connection import engine
 
 ROOT = Path(__file__).resolve().parent.parent
 VIEWS = """

@@ -10,8 +10,7 @@ from sandbox.simulation.play import quiet
 from sandbox.simulation.world import Sizes, World
 from tasks import cleaning
 from tasks.archive import archive
-from tasks.beside import in_one_thread
-from tasks.cleaning import Cleaning, clean, master_blocks
+from tasks.cleaning import Cleaning, clean
 from tests.simulated import VIEWS
 
 SIZES = Sizes(partitions=1, records=60)
@@ -26,7 +25,7 @@ def test_files_of_one_name_have_the_same_rows_however_a_range_is_cut(seed: int, 
     night = world.night
     for part in world.log.parts:
         part.append(len(part.stops))
-    with quiet(), in_one_thread():
+    with quiet():
         number = night.choose(date(2013, 1, 2)).number
         archive(night, number, 0)
         manifests = [clean(night, number, 0)]
@@ -34,8 +33,7 @@ def test_files_of_one_name_have_the_same_rows_however_a_range_is_cut(seed: int, 
         shared = 0
         for rows in (1, 2, 3, 7, 50):
             with Cleaning(night, number, 0) as one:
-                one.open()
-                for block in master_blocks(night, night.range(number, 0), rows):
+                for block in night.targets(number).master(0).blocks(night.lake, rows):
                     one.feed(block)
                 manifests.append(one.commit())
             for path in named(manifests[-1]):

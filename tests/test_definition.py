@@ -112,8 +112,10 @@ WRONG_CONSTRAINTS: list[tuple[str, Callable[[], object], list[str]]] = [
     ("length", lambda: Length(3, 2), ["Length(3, 2) allows nothing", "0 <= min <= max"]),
     ("length of text", lambda: Length("1"), ["Length('1', None)", "whole numbers"]),  # type: ignore[arg-type]
     ("no options", lambda: OneOf(), ["OneOf() without options"]),
-    ("no window", lambda: tumbling(), ["tumbling(0:00:00)", "1 second to 366 days"]),
-    ("long window", lambda: tumbling(days=367), ["tumbling(367 days", "366 days"]),
+    ("no window", lambda: tumbling(), ["tumbling()", "1 second to 366 days"]),
+    ("long window", lambda: tumbling(days=367), ["tumbling(days=367)", "366 days"]),
+    ("window of text", lambda: tumbling(hours="1"), ["tumbling(hours='1')", "allowed are whole numbers"]),  # type: ignore[arg-type]
+    ("endless window", lambda: tumbling(seconds=float("inf")), ["tumbling(seconds=inf)", "366 days"]),  # type: ignore[arg-type]
     ("part of a second", lambda: tumbling(seconds=1.5), ["whole seconds"]),  # type: ignore[arg-type]
 ]
 
@@ -121,6 +123,9 @@ CELSIUS = pc.field("celsius")
 WRONG_VIEWS: list[tuple[str, Callable[[], object], list[str]]] = [
     ("name", lambda: view(name="Hourly"), ["View is named 'Hourly'", "lower-case"]),
     ("injection", lambda: view(name="x; drop table y"), ["View is named"]),
+    ("serving's own", lambda: view(name="freshness"), ["View is named 'freshness'", "serving.freshness is Watershed's own"]),
+    ("derive type", lambda: view(derive=["x"]), ["derive=['x']", "allowed is a mapping of names"]),
+    ("aggregates type", lambda: view(aggregates=None), ["aggregates=None", "allowed is a mapping of names"]),
     ("source", lambda: view(source="readings"), ["View(hourly)", "'readings' is no Source"]),
     ("window", lambda: view(window=timedelta(hours=1)), ["View(hourly)", "window=", "tumbling(hours=1)"]),
     ("key type", lambda: view(key="station"), ["key='station'", "a tuple of column names"]),
@@ -132,14 +137,14 @@ WRONG_VIEWS: list[tuple[str, Callable[[], object], list[str]]] = [
     (
         "reserved key",
         lambda: view(derive={"partition": Derived(pc.field("count") + 1, int)}, key=("partition",)),
-        ["'partition' has a name that the views use themselves"],
+        ["View(hourly): key column 'partition' has a name that the views use themselves", "segment", "give it another"],
     ),
     ("no aggregates", lambda: view(aggregates={}), ["View(hourly) has no aggregates", '{"events": Count()}']),
     ("no aggregate", lambda: view(aggregates={"n": "count"}), ["aggregates['n'] is 'count'", "Count()"]),
     ("aggregate class", lambda: view(aggregates={"n": Count}), ["aggregates['n']", "allowed is Count()"]),
     ("aggregate name", lambda: view(aggregates={"a__b": Count()}), ["'a__b'"]),
-    ("aggregate is key", lambda: view(aggregates={"station": Count()}), ["'station' has the name of a key column"]),
-    ("window_start", lambda: view(aggregates={"window_start": Count()}), ["'window_start' has the name"]),
+    ("aggregate is key", lambda: view(aggregates={"station": Count()}), ["aggregate 'station' has the name of a key column"]),
+    ("window_start", lambda: view(aggregates={"window_start": Count()}), ["'window_start' has a name that the views use"]),
     ("column", lambda: view(aggregates={"m": Max("celsuis")}), ["m=Max('celsuis')", "'celsuis'", "Reading does not have", "'celsius'?"]),
     ("no column", lambda: view(aggregates={"m": Sum()}), ["m=Sum() names no column"]),
     ("count of column", lambda: view(aggregates={"n": Count("note")}), ["use CountNonNull('note')"]),  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ from sandbox.processes import Child, ServerError, pid_runs
 from sandbox.services import Given, free_night, lake_of_its_own, night_tasks, refuse_used_lake, run
 from sandbox.summary import AuditFound, Findings, summary
 from sandbox.weather import STATIONS, Event, Kind, readings, spread
-from serving.reading import Freshness, Parts
+from serving.answers import Freshness, Parts
 from tests.system import ROOT, wait_for
 
 NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")

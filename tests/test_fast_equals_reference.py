@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from pipeline.aggregates import CountNonNull, First, Last, Max, Mean, Min, StdDev, Sum, Variance
 from pipeline.constraints import Between, Clip, Default, Length, Nullable, OneOf, Pattern, Scale
-from pipeline.definition import Derived, Source, View, tumbling
+from pipeline.definition import Derived, Source, View
 from pipeline.evaluate import derive, enter
 from pipeline.expressions import Field, Node, fields, kind_of, parse
 from pipeline.fold import combine, fold
@@ -39,6 +39,7 @@ from pipeline.reference.validation import record_of
 from pipeline.reference.values import decimal_of
 from pipeline.states import WINDOW_START, present, state_schema
 from pipeline.types import ColumnType
+from pipeline.window import tumbling
 from tests.strategies import Log, Record, block, blocks_of, expressions, hints, logs, pool, view_sets
 from tests.strategies_values import EPOCH, NOON, VALUES, texts
 from tests.strategies_views import PATTERNS

@@ -1,39 +1,12 @@
 """Folding in rounds: a window's date is written when nothing that follows can reach it, and memory holds a round."""
 
-from datetime import UTC, datetime, timedelta
-
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from pipeline import Count, View, tumbling
 from pipeline.lake import File
 from tasks import folding
 from tasks.cleaning import DATE
-from tasks.folding import _chunks, last_date
-from tests.simulated import sales
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-DAY_S = 86_400
-SECONDS = st.sampled_from((1, 60, 3600, 7 * 3600, DAY_S - 1, DAY_S, DAY_S + 1, 36 * 3600, 7 * DAY_S)) | st.integers(1, 366 * DAY_S)
-
-
-@settings(max_examples=1000, deadline=None, database=None)
-@given(size_s=SECONDS, second=st.integers(0, 4_000_000_000))
-def test_no_event_of_a_window_is_behind_the_last_date_of_the_windows_date(size_s: int, second: int) -> None:
-    view = View(name="v", source=sales, key=("shop",), window=tumbling(seconds=size_s), aggregates={"n": Count()})
-    starts = (EPOCH + timedelta(seconds=second - second % size_s)).date()
-    assert str((EPOCH + timedelta(seconds=second)).date()) <= last_date(view, str(starts))
-
-
-def test_the_last_date_there_is_has_none_behind_it() -> None:
-    view = View(name="v", source=sales, key=("shop",), window=tumbling(days=7), aggregates={"n": Count()})
-    assert last_date(view, "9999-12-30") == "9999-12-31"
-
-
-def test_windows_that_fit_a_day_are_written_with_their_day() -> None:
-    for hours in (1, 2, 6, 24):
-        view = View(name="v", source=sales, key=("shop",), window=tumbling(hours=hours), aggregates={"n": Count()})
-        assert last_date(view, "2013-01-01") == "2013-01-01"
+from tasks.folding import _chunks
 
 
 @settings(max_examples=300, deadline=None, database=None)

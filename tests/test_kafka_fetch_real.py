@@ -19,6 +19,7 @@ from kafka import KafkaProducer
 
 from pipeline import kafka_fetch
 from pipeline.errors import LogError
+from pipeline.kafka_connection import KafkaConnection
 from pipeline.kafka_log import KafkaLog
 from pipeline.log import Block
 from pipeline.record_batches import DamagedLog
@@ -210,9 +211,10 @@ def test_what_is_read_with_tls_is_what_is_read_without(tmp_path: Path) -> None:
     subprocess.run(made, check=True, capture_output=True)
     both.write_text(key.read_text() + certificate.read_text())
     assert not kafka_fetch.misfit()
-    with RealKafka(tmp_path / "kafka", tls=both) as kafka:
-        security = {"security_protocol": "SSL", "ssl_cafile": str(certificate)}
-        with closing(KafkaLog(kafka.bootstrap)) as plain, closing(KafkaLog(kafka.tls_bootstrap, security=security)) as tls:
+    keys = {"listener.name.tls.ssl.keystore.type": "PEM", "listener.name.tls.ssl.keystore.location": str(both)}
+    with RealKafka(tmp_path / "kafka", listeners={"TLS": "SSL"}, settings=keys) as kafka:
+        secured = KafkaConnection(kafka.address("TLS"), security_protocol="SSL", ssl_cafile=str(certificate))
+        with closing(KafkaLog(kafka.bootstrap)) as plain, closing(KafkaLog(secured)) as tls:
             topic = new_topic(plain, max_message_bytes=str(2 * BIG))
             fill(plain, topic, None)
             (end,) = plain.end_offsets(topic)
@@ -220,7 +222,7 @@ def test_what_is_read_with_tls_is_what_is_read_without(tmp_path: Path) -> None:
             wanted = pa.Table.from_batches([block.batch for block in plain.read(topic, 0, 0, end)])
             assert wanted.num_rows > 300 and wanted.nbytes > BIG
             assert pa.Table.from_batches([block.batch for block in tls.read(topic, 0, 0, end)]).equals(wanted)
-        with closing(LiveConsumer(kafka.tls_bootstrap, security=security)) as live:
+        with closing(LiveConsumer(secured)) as live:
             live.assign({(topic, 0): 0})
             found: list[Block] = []
             wait_for(lambda: found.extend(live.poll(100).values()) or (found and found[-1].end >= end), "all of the log", 30)

@@ -17,8 +17,10 @@ from conftest import need_real_kafka
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from pydantic import SecretStr
 
 from pipeline.errors import LogError, Refused
+from pipeline.kafka_connection import KafkaConnection
 from pipeline.kafka_log import KafkaLog
 from pipeline.log import (
     RAW_SCHEMA,
@@ -32,7 +34,6 @@ from pipeline.log import (
     record_hash,
 )
 from sandbox.kafka import RealKafka
-from sandbox.processes import Child, free_ports
 from tests.system import wait_for
 
 BIG = 5 * 1024 * 1024
@@ -357,43 +358,31 @@ def test_nobody_listening_and_somebody_else_listening_are_told_apart() -> None:
         KafkaLog("nonsense:port", timeout_s=1).partitions("t")
 
 
-class SecuredKafka(RealKafka):
-    """A Kafka with a second listener that wants SASL/PLAIN: user reader, password right."""
-
-    def _java(self, java: str, classpath: str, heap: str, arguments: list[str]) -> Child:
-        if arguments[0] == "kafka.Kafka":
-            (self.secured_port,) = free_ports(1)
-            file = self.folder / "server.properties"
-            extra = f",SECURED://127.0.0.1:{self.secured_port}\n"
-            lines = file.read_text().splitlines(keepends=True)
-            lines = [line.rstrip() + extra if "listeners=PLAINTEXT:" in line else line for line in lines]
-            file.write_text("".join(lines))
-        return super()._java(java, classpath, heap, arguments)
-
-
 @pytest.mark.slow
 def test_a_wrong_password_and_a_forbidden_topic_are_refused_at_once_and_told_apart(crash_folder: Path) -> None:
     need_real_kafka()
     module = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     settings = {
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURED:SASL_PLAINTEXT",
         "sasl.enabled.mechanisms": "PLAIN",
         "listener.name.secured.plain.sasl.jaas.config": f'{module} user_reader="right";',
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS",
     }
-    plain = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_plain_username": "reader"}
-    with SecuredKafka(crash_folder, settings=settings) as kafka:
+    with RealKafka(crash_folder, settings=settings, listeners={"SECURED": "SASL_PLAINTEXT"}) as kafka:
         admin_log = KafkaLog(kafka.bootstrap)
         topic = new_topic(admin_log)
-        secured = f"127.0.0.1:{kafka.secured_port}"
+        secured = kafka.address("SECURED")
+
+        def known_as(password: str) -> KafkaConnection:
+            return KafkaConnection(secured, "SASL_PLAINTEXT", "PLAIN", username="reader", password=SecretStr(password))
+
         started = time.monotonic()
-        with pytest.raises(AccessDenied, match="refuses the credentials: correct the user, the password") as refused:
-            KafkaLog(secured, security={**plain, "sasl_plain_password": "wrong"}).partitions(topic)
-        assert "wrong" not in str(refused.value)
-        with pytest.raises(AccessDenied, match=f"does not allow topic '{topic}' to this user"):
-            KafkaLog(secured, security={**plain, "sasl_plain_password": "right"}).partitions(topic)
+        with pytest.raises(AccessDenied, match=r"refuses the credentials of user 'reader'.*correct kafka_username and") as refused:
+            KafkaLog(known_as("wrong-word")).partitions(topic)
+        assert "wrong-word" not in str(refused.value)
+        with pytest.raises(AccessDenied, match=rf"does not allow User:reader the operation Describe on topic '{topic}'"):
+            KafkaLog(known_as("right")).partitions(topic)
         assert time.monotonic() - started < 5
-        with pytest.raises(Unreachable, match=r"does not answer as a Kafka broker .*SASL"):
+        with pytest.raises(AccessDenied, match=r"wants SASL \(PLAIN\).*set it to SASL_PLAINTEXT"):
             KafkaLog(secured, timeout_s=2).partitions(topic)
         admin_log.close()

@@ -14,6 +14,7 @@ from moto.server import ThreadedMotoServer
 from pipeline import layout
 from pipeline.dedupe import Identities
 from pipeline.errors import LakeError
+from pipeline.identity_files import read_identities, write_identities
 from pipeline.lake import File, Lake, Manifest
 
 TABLE = pa.table({"x": [1, 2, 3], "y": ["a", None, "c"]})
@@ -68,11 +69,11 @@ def test_identities_survive_the_lake(lake: Lake) -> None:
     known.mark(hashes, known.advance(np.arange(500)))
     snapshot = known.snapshot(500)
     inputs = layout.identity_inputs("topic", 0, 500)
-    layout.write_identities(lake, "identities/x", inputs, snapshot)
-    back = layout.read_identities(lake, "identities/x", inputs)
+    write_identities(lake, "identities/x", inputs, snapshot)
+    back = read_identities(lake, "identities/x", inputs)
     assert back is not None and back.watermark_ms == snapshot.watermark_ms and back.position == 500
     assert (back.hashes == snapshot.hashes).all() and (back.seen_ms == snapshot.seen_ms).all()
-    assert layout.read_identities(lake, "identities/x", layout.identity_inputs("topic", 0, 501)) is None
+    assert read_identities(lake, "identities/x", layout.identity_inputs("topic", 0, 501)) is None
     again = Identities(1000, back)
     assert again.mark(hashes, again.advance(np.full(500, 600))).all()
 

@@ -19,7 +19,7 @@ from hypothesis import example, given, settings
 from pipeline import Count, CountNonNull, DistinctCount, First, Last, Max, Mean, Min, Quantile, Scale, StdDev, Sum, Variance
 from pipeline.aggregates.base import Aggregate, Rows
 from pipeline.errors import DefinitionError
-from pipeline.laws import boundaries, check, column_type, hold
+from pipeline.laws import boundaries, check, column_types, hold
 
 SCALES = (0, 2, 6, 7, 12)
 DECIMALS = tuple(Scale(s) for s in SCALES)
@@ -50,18 +50,17 @@ def name(value: Any) -> str:
 
 def rows_of(of: Any, values: list[Any], times: list[int] | None = None) -> Rows:
     """One row per value, at offsets 0, 1, 2 ... of partition 0, all at one time unless told."""
-    type = column_type(of)
-    column = None if type is None else pa.array(values, type.arrow)
+    columns = tuple(pa.array(values, type.arrow) for type in column_types(of))
     count = len(values)
     at = np.zeros(count, np.int64) if times is None else np.array(times, np.int64)
-    return Rows(column, at, np.zeros(count, np.int64), np.arange(count, dtype=np.int64))
+    return Rows(columns, at, np.zeros(count, np.int64), np.arange(count, dtype=np.int64))
 
 
 def value_of(aggregate: Aggregate, of: Any, values: list[Any]) -> Any:
     """What the aggregate presents for one group of values."""
-    type = column_type(of)
-    state = aggregate.lift(type, rows_of(of, values), np.zeros(len(values), np.int64), 1)
-    return aggregate.present(type, state)[0].as_py()
+    measure = aggregate.over(*column_types(of))
+    state = measure.lift(rows_of(of, values), np.zeros(len(values), np.int64), 1)
+    return measure.present(state)[0].as_py()
 
 
 @pytest.mark.parametrize(("aggregate", "of"), PAIRS, ids=name)
@@ -204,7 +203,7 @@ def test_known_values(kind: type[Aggregate], of: Any, values: list[str | None], 
 )
 def test_a_mean_is_rounded_half_away_from_zero_and_not_half_even(total: int, count: int, want: str) -> None:
     state = (pa.array([count]), pa.array([Decimal(total)], pa.decimal128(38, 0)))
-    assert str(Mean("x").present(column_type(int), state)[0].as_py()) == want
+    assert str(Mean("x").over(*column_types(int)).present(state)[0].as_py()) == want
     if count == 2_000_000 and abs(total) == 1:
         assert Decimal("5E-7").quantize(Decimal("0.000001"), ROUND_HALF_EVEN) == 0
 
@@ -231,12 +230,11 @@ def test_text_is_ordered_by_code_point() -> None:
 
 
 def test_first_and_last_break_ties_by_time_then_partition_then_offset_and_skip_nulls() -> None:
-    text = column_type(str)
     column = pa.array(["a", "b", None, "d", "e"])
     order = [(5, 0, 9), (5, 1, 3), (1, 0, 0), (5, 0, 8), (5, 1, 4)]
     at, partition, offset = (np.array(c, np.int64) for c in zip(*order, strict=True))
-    rows, group = Rows(column, at, partition, offset), np.zeros(5, np.int64)
-    first, last = First("x"), Last("x")
-    assert first.present(text, first.lift(text, rows, group, 1))[0].as_py() == "d"
-    assert last.present(text, last.lift(text, rows, group, 1))[0].as_py() == "e"
-    assert [a[0].as_py() for a in last.lift(text, rows, group, 1)][1:] == [1, 4, "e"]
+    rows, group = Rows((column,), at, partition, offset), np.zeros(5, np.int64)
+    first, last = First("x").over(*column_types(str)), Last("x").over(*column_types(str))
+    assert first.present(first.lift(rows, group, 1))[0].as_py() == "d"
+    assert last.present(last.lift(rows, group, 1))[0].as_py() == "e"
+    assert [a[0].as_py() for a in last.lift(rows, group, 1)][1:] == [1, 4, "e"]

@@ -91,9 +91,13 @@ def test_a_view_whose_carried_files_were_purged_under_it_is_no_base_and_is_folde
     assert carried, "the second night wrote every date again"
     for file in carried:
         file["path"] = file["path"].replace("/cut=1/", "/cut=0/")
+    slept["facts"]["base"] = 0  # which is purged by now
     manifest.write_text(json.dumps(slept))
     send_days(system, 2)
     system.night("2013-01-04")
+    (made,) = (system.lake / "views/daily_weather").glob("fingerprint=*/cut=3/manifest.json")
+    found = json.loads(made.read_text())
+    assert found["facts"]["base"] == 0 and all((system.lake / file["path"]).exists() for file in found["files"])
     system.assert_exact()
     system.run("audit")
 

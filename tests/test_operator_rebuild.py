@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.errors import Refused
 from pipeline.handover import Counts, Fenced, ViewCounts
-from serving.connection import transaction
-from serving.segments import PostgresSegmentStore, Segment
+from pipeline.replacement import Segment
+from serving.postgres.connection import transaction
+from serving.stores.refold import PostgresRefoldStore
 from tests.contract.store_world import LOGS
 from tests.contract.world import VIEWS, commit_of, connected, states
 from tests.test_operator_store import Operated
@@ -22,7 +23,7 @@ class Rebuilt(Operated):
 
     def __init__(self, engine: Any) -> None:
         super().__init__(engine)
-        self.segments = PostgresSegmentStore(engine, VIEWS, lock_timeout_s=0.2, patience_s=20)
+        self.segments = PostgresRefoldStore(engine, VIEWS, lock_timeout_s=0.2, patience_s=20)
 
     def damage(self) -> None:
         with transaction(self.engine) as connection:
@@ -76,7 +77,7 @@ def test_segments_below_the_visible_cut_stay_for_a_rollback_and_chosen_cuts_spli
     claim = world.segments.seize(world.generation, 0, "rebuild", 10)
     standing = world.segments.standing(world.generation, 0)
     assert (standing.cut, standing.position, standing.chosen) == (8, 13, (10, 13))
-    with pytest.raises(Refused, match=r"segment \[8, 13\) straddles the chosen cut 10"):
+    with pytest.raises(Refused, match=r"segment \[8, 13\) straddles the cut 10"):
         world.segments.replace(world.generation, claim, 2, refolded(8, 13))
     assert world.segments.replace(world.generation, claim, 2, refolded(8, 10, 13))
     assert world.row(0) == (13, 13), "a position at a chosen cut opens the next segment"
@@ -87,7 +88,8 @@ def test_segments_below_the_visible_cut_stay_for_a_rollback_and_chosen_cuts_spli
 
 
 @pytest.mark.parametrize(
-    ("bounds", "said"), [((0, 3, 6), "refolded up to 6, not 7"), ((1, 7), "does not follow 0"), ((), "up to 0, not 7")]
+    ("bounds", "said"),
+    [((0, 3, 6), r"no segment covers \[6, 7\)"), ((1, 7), "a gap or overlap at 0"), ((), r"no segment covers \[0, 7\)")],
 )
 def test_segments_that_do_not_tile_are_refused_and_change_nothing(world: Rebuilt, bounds: tuple[int, ...], said: str) -> None:
     world.commit(world.take(0), 7)

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from pipeline.errors import Refused
 from pipeline.handover import Committed, Fenced, Purge, Split
-from serving.connection import transaction
-from serving.operator_store import PostgresOperatorStore
+from serving.postgres.connection import transaction
+from serving.stores.operator import PostgresOperatorStore
 from tests.contract.store_world import LOGS, World
 from tests.contract.world import VIEWS, commit_of, connected, staged_of
 

@@ -17,7 +17,7 @@ from pipeline.handover import Claim, Generation, Purge, Staged, Vector
 from pipeline.ingest import Ingest
 from sandbox.simulation.memory_night import MemoryNightStore, MemoryOperatorStore
 from sandbox.simulation.memory_speed import MemorySpeedStore
-from sandbox.simulation.memory_tables import Position
+from sandbox.simulation.memory_tables import GenerationTables, Position
 from sandbox.simulation.play import play
 from sandbox.simulation.world import Sizes, Stores
 from speed_layer.collaborators import ActiveSource
@@ -61,7 +61,7 @@ class SegmentKept(MemorySpeedStore):
 class EndsAlone(MemoryNightStore):
     """The cut is the end offsets that were read before the rows were locked, whatever came since."""
 
-    def _cut_offsets(self, ends: Vector) -> Vector:
+    def _cut_offsets(self, t: GenerationTables, ends: Vector) -> Vector:
         return ends
 
 
@@ -72,10 +72,11 @@ class PublishedInTwo(MemoryNightStore):
         self._later: Vector | None = None
         outcome = super().publish(generation, number)
         if (offsets := self._later) is not None:
-            self.tables.write("publish positions", lambda: MemoryNightStore._raise_positions(self, offsets))
+            t = self.tables.of(generation)
+            self.tables.write("publish positions", lambda: MemoryNightStore._raise_positions(self, t, offsets))
         return outcome
 
-    def _raise_positions(self, offsets: Vector) -> None:
+    def _raise_positions(self, t: GenerationTables, offsets: Vector) -> None:
         self._later = offsets
 
 
@@ -84,25 +85,26 @@ class StagedAgain(MemoryNightStore):
 
     def stage(self, generation: Generation, number: int, staged: Staged) -> None:
         rows = self._copied(generation, staged)
-        self.tables.write("stage begin", lambda: self._begin(number))
-        self.tables.write("stage end", lambda: self._end(number, staged, rows))
+        self.tables.write("stage begin", lambda: self._begin(self.tables.of(generation), number))
+        self.tables.write("stage end", lambda: self._end(generation, number, staged, rows))
 
-    def _begin(self, number: int) -> None:
-        for by_batch in self.tables.batch_rows.values():
+    def _begin(self, t: GenerationTables, number: int) -> None:
+        for by_batch in t.batch_rows.values():
             by_batch.pop(number, None)
-        self._set(number, complete=False)
+        t.cuts[number] = replace(t.cuts[number], complete=False)
 
-    def _end(self, number: int, staged: Staged, rows: Any) -> None:
-        status = self.tables.cut(number).status
-        self._set(number, status="chosen")
-        self._stage(number, staged, rows)
-        self._set(number, status=status)
+    def _end(self, generation: Generation, number: int, staged: Staged, rows: Any) -> None:
+        t = self.tables.of(generation)
+        status = t.cut(number).status
+        t.cuts[number] = replace(t.cuts[number], status="chosen")
+        self._stage(generation, number, staged, rows)
+        t.cuts[number] = replace(t.cuts[number], status=status)
 
 
 class PositionsStayRaised(MemoryOperatorStore):
     """A rollback leaves the positions where publish had raised them."""
 
-    def _lower(self, partition: int, end: int, segment: int) -> None:
+    def _lower(self, t: GenerationTables, partition: int, end: int, segment: int) -> None:
         """Nothing."""
 
 
@@ -113,8 +115,8 @@ class PurgesWhatIsCovered(MemoryOperatorStore):
         self._keep = keep
         return super().mark_purge(generation, keep)
 
-    def _purge(self, marked: Purge) -> None:
-        super()._purge(self._removable(self._keep)[1])
+    def _purge(self, generation: Generation, marked: Purge) -> None:
+        super()._purge(generation, self._removable(self.tables.of(generation), self._keep)[1])
 
 
 def without_identities_below(self: PartitionWork, claim: Claim, *more: Any) -> tuple[Ingest, int]:

@@ -244,7 +244,7 @@ def test_a_null_derived_key_rejects_what_where_lets_through() -> None:
     ],
 )
 def test_windows_are_aligned_to_1970(time: str, size: Any, start: str) -> None:
-    found = window_start(datetime.fromisoformat(time).replace(tzinfo=UTC), size.size_us)
+    found = window_start(datetime.fromisoformat(time).replace(tzinfo=UTC), size)
     assert found == datetime.fromisoformat(start).replace(tzinfo=UTC)
 
 

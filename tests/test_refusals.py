@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from kafka import TopicPartition
-from kafka.admin import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from pipeline.kafka_log import KafkaLog
 from sandbox.kafka import RealKafka
@@ -148,6 +148,27 @@ def test_added_partitions_are_refused_and_taken_in_without_loss(system: System) 
     send(system, 140, 170, partitions=3)
     system.catch_up()
     assert records(system.assert_exact()) == {170}
+
+
+def test_a_topic_that_is_compacted_is_refused_until_it_is_not(system: System) -> None:
+    system.run("init", "--partitions", "1")
+    send(system, 0, 20, partitions=1)
+    log = KafkaLog(system.kafka)
+
+    def clean_by(policy: str) -> None:
+        wanted = ConfigResource(ConfigResourceType.TOPIC, system.topic, {"cleanup.policy": policy})
+        with admin(system) as client:
+            client.alter_configs([wanted])
+        wait_for(lambda: log.describe(system.topic).compacted == (policy == "compact"), f"cleanup.policy={policy}")
+
+    clean_by("compact")
+    commands = (("speed", "--until-caught-up"), ("speed",), ("init",))
+    for done in (*(system.run(*words, check=False) for words in commands), system.night("2013-01-02", check=False)):
+        refused(done, "is compacted", "cleanup.policy=delete")
+    clean_by("delete")
+    system.catch_up()
+    assert records(system.assert_exact()) == {20}
+    log.close()
 
 
 def cut_back(kafka: RealKafka, topic: str, offset: int) -> None:

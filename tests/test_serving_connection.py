@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 
 from pipeline.errors import StoreError
 from sandbox.postgres import SystemPostgres
-from serving.connection import StoreBusy, StoreUnavailable, engine, parse_url, patiently, place, transaction
+from serving.postgres.connection import StoreBusy, StoreUnavailable, engine, parse_url, patiently, place, transaction
 from tests.contract.world import connected
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import Engine
 
 from pipeline.types import TIME_MAX
-from serving.arrow_copy import copy_in, copy_out, read_csv, to_csv
-from serving.connection import transaction
+from serving.postgres.connection import transaction
+from serving.postgres.copy import copy_in, copy_out, read_csv, to_csv
 from tests.contract.world import connected
 
 TYPES = {

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import StoreError
 from pipeline.handover import Claim, Commit, Committed, Counts, Fenced, Generation, Split, ViewCounts, Witness
-from serving.connection import transaction
+from serving.postgres.connection import transaction
 from tests.contract.store_world import D1, D2, D3, LOGS, World
 from tests.contract.world import (
     VIEWS,

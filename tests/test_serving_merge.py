@@ -12,14 +12,14 @@ from sqlalchemy.engine import Engine
 
 from pipeline import Count, View, tumbling
 from pipeline.handover import Generation
-from pipeline.states import group_columns, members, value_schema
+from pipeline.states import group_columns, value_schema
 from pipeline.types import TIME_MAX, TIME_MIN
-from serving.arrow_copy import copy_in, copy_out
-from serving.connection import transaction
-from serving.merge import merged_view, value_columns
-from serving.reading import parts
-from serving.setup import install
-from serving.tables import batch_table, speed_table
+from serving.answers import parts
+from serving.generations.create import install
+from serving.merged_view import merged_view, value_columns
+from serving.ops.tables import batch_table, speed_table
+from serving.postgres.connection import transaction
+from serving.postgres.copy import copy_in, copy_out
 from tests.contract.world import (
     Event,
     by_account,
@@ -128,7 +128,7 @@ def groups(events: list[Event]) -> set[tuple[Any, ...]]:
 def assert_same_text(engine: Engine, expected: list[dict[str, Any]]) -> None:
     """Numerics print the same: digits behind the point too. And through COPY they are the same Arrow values."""
     view = every_aggregate
-    numeric = [name for name, a, t in members(view) if a.value(t).postgres.startswith("numeric")]
+    numeric = [name for name, measure in view.measures.items() if measure.value.postgres.startswith("numeric")]
     columns = ", ".join(f'"{name}"::text' for name in numeric)
     group = ", ".join(f'"{name}"' for name in group_columns(view))
     with transaction(engine) as connection:

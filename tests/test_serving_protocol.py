@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.errors import Refused, StoreError
 from pipeline.handover import Committed, Fenced, Split
-from serving.connection import StoreBusy, transaction
-from serving.night_store import PostgresNightStore
+from serving.postgres.connection import StoreBusy, transaction
+from serving.stores.night import PostgresNightStore
 from tests.contract.store_world import D1, D2, D3, LOGS, World
 from tests.contract.world import (
     VIEWS,

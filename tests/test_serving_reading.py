@@ -12,12 +12,12 @@ from sqlalchemy.engine import Engine
 
 from pipeline.handover import Committed, Counts, ViewCounts
 from pipeline.states import present, value_schema
-from serving.connection import transaction
-from serving.night_store import PostgresNightStore
-from serving.reading import Freshness, snapshot, status
-from serving.rebuild import activate, begin_generation
-from serving.setup import install
-from serving.speed_store import PostgresSpeedStore
+from serving.answers import Freshness, snapshot, status
+from serving.generations.create import install
+from serving.generations.replace import PostgresGenerationStore
+from serving.postgres.connection import transaction
+from serving.stores.night import PostgresNightStore
+from serving.stores.speed import PostgresSpeedStore
 from tests.contract.world import VIEWS, commit_of, connected, event, merge, plan, staged_of, states, values
 
 LOGS = [[event(p, o, "ab\n,\""[o % 5], amount=Decimal(f"{o}.25"), hour=o % 4) for o in range(60)] for p in range(2)]
@@ -74,10 +74,10 @@ def test_snapshots_are_exact_while_workers_commit_nights_publish_and_a_rebuild_t
                 cut = night.choose(generation, date(2013, 1, number), (0, 0))
                 night.stage(generation, number, staged_of(LOGS, cut.offsets, None))
                 assert night.publish(generation, number) == "published"
-            new = begin_generation(engine, plan())
+            new = PostgresGenerationStore(engine).begin(plan())
             night.stage(new, 5, staged_of(LOGS, cut.offsets, None))
             night.publish(new, 5)
-            activate(engine, new, VIEWS)
+            PostgresGenerationStore(engine).activate(new, VIEWS)
         except BaseException as error:
             failures.append(error)
         finally:

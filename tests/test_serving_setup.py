@@ -13,11 +13,13 @@ from sqlalchemy.engine import Engine
 from pipeline import Between, Count, Max, Scale, Source, Sum, View, tumbling
 from pipeline.errors import Refused, StoreError
 from pipeline.handover import Committed, Fenced
-from serving.connection import transaction
-from serving.night_store import PostgresNightStore
-from serving.rebuild import activate, begin_generation
-from serving.setup import Plan, install, require
-from serving.speed_store import PostgresSpeedStore
+from pipeline.log import Repartitioned, TopicRecreated
+from pipeline.replacement import Plan
+from serving.generations.create import install, require
+from serving.generations.replace import PostgresGenerationStore
+from serving.postgres.connection import transaction
+from serving.stores.night import PostgresNightStore
+from serving.stores.speed import PostgresSpeedStore
 from tests.contract.world import (
     VIEWS,
     Payment,
@@ -186,12 +188,12 @@ def test_a_changed_source_is_named_once(engine: Engine) -> None:
 
 def test_another_topic_under_the_same_name_is_refused(engine: Engine) -> None:
     install(engine, [plan()])
-    with pytest.raises(Refused, match="topic payments was deleted and created again: its id is id-2, and was id-1"):
+    with pytest.raises(TopicRecreated, match=r"payments was deleted and made anew \(id 'id-2', was 'id-1'\): .*--accept-loss"):
         install(engine, [plan(topic_id="id-2")])
-    with pytest.raises(Refused, match="topic payments has 3 partitions, and was set up with 2"):
+    with pytest.raises(Repartitioned, match=r"topic payments has 3 partitions, and 2 when it was set up: .*init --rebuild"):
         install(engine, [plan((0, 0, 0))])
-    with pytest.raises(Refused, match="was deleted and created again"):
-        begin_generation(engine, plan(topic_id="id-2", views=CHANGED))
+    with pytest.raises(TopicRecreated, match="was deleted and made anew"):
+        PostgresGenerationStore(engine).begin(plan(topic_id="id-2", views=CHANGED))
 
 
 def test_names_of_views_are_unique_across_topics(engine: Engine) -> None:
@@ -232,11 +234,9 @@ def test_rebuild_folds_anew_while_the_old_generation_answers(engine: Engine) -> 
         ).first() else None
         connection.exec_driver_sql("GRANT SELECT ON serving.by_account TO analyst")
 
-    new = begin_generation(
-        engine, plan((2, 2), views=CHANGED)
-    )  # retention deleted the first records: the archive has them
+    new = PostgresGenerationStore(engine).begin(plan((2, 2), views=CHANGED))  # retention deleted the first records: the archive has them
     assert (new.number, new.starts) == (2, (0, 0))
-    assert begin_generation(engine, plan(views=CHANGED)) == new  # a rebuild that was killed goes on
+    assert PostgresGenerationStore(engine).begin(plan(views=CHANGED)) == new  # a rebuild that was killed goes on
     assert [(c.number, c.date, c.offsets, c.status, c.complete) for c in night.ledger(new)] == [
         (0, None, (0, 0), "published", True),
         (1, D1, (4, 5), "chosen", False),
@@ -247,15 +247,15 @@ def test_rebuild_folds_anew_while_the_old_generation_answers(engine: Engine) -> 
     night.choose(old, D2, (6, 5))  # goes into the new ledger when it takes over
 
     with pytest.raises(Refused, match="has no published batch yet"):
-        activate(engine, new, CHANGED)
+        PostgresGenerationStore(engine).activate(new, CHANGED)
     rebuilding = PostgresNightStore(engine, CHANGED)
     rebuilding.stage(new, 1, staged_of(LOGS, (4, 5), None, CHANGED))
     assert rebuilding.publish(new, 1) == "published"
     check(engine, VIEWS, 6, 5)
     with pytest.raises(Refused, match="begun for other definitions"):
-        activate(engine, new, VIEWS)
-    activate(engine, new, CHANGED)
-    activate(engine, new, CHANGED)  # nothing: it answers already
+        PostgresGenerationStore(engine).activate(new, VIEWS)
+    PostgresGenerationStore(engine).activate(new, CHANGED)
+    PostgresGenerationStore(engine).activate(new, CHANGED)  # nothing: it answers already
     check(engine, CHANGED, 4, 5)
     assert require(engine, payments, CHANGED) == new
     with transaction(engine) as connection:
@@ -297,12 +297,12 @@ def check(engine: Engine, views: tuple[View, ...], *positions: int) -> None:
 
 def test_a_rebuild_for_yet_other_definitions_replaces_the_one_begun(engine: Engine) -> None:
     install(engine, [plan()])
-    first = begin_generation(engine, plan(views=CHANGED))
-    second = begin_generation(engine, plan(views=(changed,)))
+    first = PostgresGenerationStore(engine).begin(plan(views=CHANGED))
+    second = PostgresGenerationStore(engine).begin(plan(views=(changed,)))
     assert (first.number, second.number) == (2, 3)
     with pytest.raises(Refused, match="is not being built"):
-        activate(engine, first, CHANGED)
-    activate(engine, second, (changed,))
+        PostgresGenerationStore(engine).activate(first, CHANGED)
+    PostgresGenerationStore(engine).activate(second, (changed,))
     with pytest.raises(StoreError, match="by_region"):
         served(engine, by_region)
     check(engine, (changed,), 0, 0)
@@ -312,13 +312,13 @@ def test_a_view_that_somebody_built_upon_is_not_dropped(engine: Engine) -> None:
     install(engine, [plan()])
     with transaction(engine) as connection:
         connection.exec_driver_sql("CREATE VIEW public.mine AS SELECT total FROM serving.by_account")
-    new = begin_generation(engine, plan(views=CHANGED))
+    new = PostgresGenerationStore(engine).begin(plan(views=CHANGED))
     with pytest.raises(Refused, match=r"view mine depends on view serving\.by_account: drop what depends on it"):
-        activate(engine, new, CHANGED)
+        PostgresGenerationStore(engine).activate(new, CHANGED)
     assert require(engine, payments, VIEWS).number == 1
     with transaction(engine) as connection:
         connection.exec_driver_sql("DROP VIEW public.mine")
-    activate(engine, new, CHANGED)
+    PostgresGenerationStore(engine).activate(new, CHANGED)
 
 
 def test_a_changed_constraint_is_a_changed_definition(engine: Engine) -> None:

@@ -25,10 +25,10 @@ from hypothesis.stateful import (
 from pipeline.errors import Refused
 from pipeline.handover import Claim, Commit, Committed, Fenced, Split, Staged, Vector
 from sandbox.postgres import SystemPostgres
-from serving.connection import transaction
-from serving.night_store import PostgresNightStore
-from serving.setup import install
-from serving.speed_store import PostgresSpeedStore
+from serving.generations.create import install
+from serving.postgres.connection import transaction
+from serving.stores.night import PostgresNightStore
+from serving.stores.speed import PostgresSpeedStore
 from tests.contract.world import VIEWS, commit_of, connected, event, merge, plan, served, staged_of, states, values
 
 PARTITIONS, WORKERS, NIGHTS = 2, 2, 3

@@ -25,7 +25,6 @@ from sandbox.simulation.texts import matching
 from sandbox.simulation.world import Sizes, Stores, World
 from sandbox.weather import encode, readings
 from speed_layer.partition import PartitionWork
-from tasks.beside import in_one_thread
 from tests.simulated import VIEWS, Sale, by_shop
 from tests.system import System
 from tests.test_planted_bugs import SegmentKept, without_identities_below
@@ -33,7 +32,7 @@ from tests.test_planted_bugs import SegmentKept, without_identities_below
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = Sizes(partitions=2, workers=2, nights=2, decisions=205)
 SCHEDULES = int(os.environ.get("WATERSHED_TEST_SCHEDULES", "1000"))
-OFTEN = ("takeover", "split", "publish", "rollback", "purge", "lost", "lost commit", "fenced", "delayed", "crash")
+OFTEN = ("takeover", "split", "publish", "rollback", "purge", "refold", "generation", "lost", "lost commit", "fenced", "delayed", "crash")
 
 
 @pytest.mark.slow
@@ -218,7 +217,7 @@ def test_what_a_fold_that_failed_left_behind_is_never_committed(call: int) -> No
             raise MemoryError("no room for the states")
         return fold(*arguments)
 
-    with quiet(), in_one_thread(), nights_of(world):
+    with quiet(), nights_of(world):
         with patch("speed_layer.partition.fold", failing), pytest.raises(MemoryError):
             for _ in range(100):
                 worker.step()

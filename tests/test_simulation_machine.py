@@ -26,7 +26,6 @@ from sandbox.simulation.play import draw, nights_of, perform, quiet
 from sandbox.simulation.schedule import Decision
 from sandbox.simulation.world import Broken, Sizes, Stores, World
 from speed_layer.partition import PartitionWork
-from tasks.beside import in_one_thread
 from tests.strategies import partitions, view_sets
 from tests.test_planted_bugs import SegmentKept, without_identities_below
 
@@ -59,7 +58,7 @@ class Schedules(RuleBasedStateMachine):
         logs = [data.draw(partitions(views[0].source, RECORDS), label=f"partition {n}") for n in range(2)]
         parts = [Partition(log, log[0][0] if log else 0) for log in logs]
         self.world = World(views, seed, Sizes(), self.stores, parts)
-        for manager in (quiet(), in_one_thread(), nights_of(self.world)):
+        for manager in (quiet(), nights_of(self.world)):
             self.around.enter_context(manager)
 
     def _perform(self, decision: Decision) -> None:

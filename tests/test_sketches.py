@@ -21,7 +21,7 @@ from pipeline.aggregates.base import Aggregate, Rows
 from pipeline.aggregates.sketches import ALPHA, _estimate
 from pipeline.errors import DefinitionError
 from pipeline.kernels.sketches import MAX_RANK, REGISTERS, SPARSE, buckets_of
-from pipeline.laws import boundaries, check, column_type, hold
+from pipeline.laws import boundaries, check, column_type, column_types, hold
 from pipeline.reference.groups import group_class, new_group
 from pipeline.reference.sketches import bucket, middle, sip_hash
 from pipeline.types import INT_MAX, INT_MIN
@@ -31,7 +31,7 @@ COUNTED = (int, Scale(2), str, bool, datetime, date)
 
 
 def value_of(aggregate: Aggregate, of: Any, given_values: Any) -> Any:
-    return aggregate.present(column_type(of), lifted(aggregate, of, given_values))[0].as_py()
+    return aggregate.over(*column_types(of)).present(lifted(aggregate, of, given_values))[0].as_py()
 
 
 def by_reference(aggregate: Aggregate, of: Any, given_values: Sequence[Any]) -> Any:
@@ -207,7 +207,7 @@ def test_the_laws_hold_on_both_sides_of_the_step_to_the_long_form(size: int) -> 
     column = pa.array(np.random.default_rng(size).integers(INT_MIN, INT_MAX, size))
     place = np.arange(size, dtype=np.int64)
     for aggregate in (DistinctCount("x"), Quantile("x")):
-        check(aggregate, int, Rows(column, place, place, place), splits=(size // 3, size // 2), groups=2)
+        check(aggregate, int, Rows((column,), place, place, place), splits=(size // 3, size // 2), groups=2)
 
 
 def test_the_shorter_form_of_the_registers_is_taken() -> None:

@@ -20,14 +20,14 @@ from sqlalchemy.engine import Engine
 from pipeline import Count, DistinctCount, Quantile, View, tumbling
 from pipeline.errors import StoreError
 from pipeline.kernels.sketches import MAX_RANK, REGISTERS
-from pipeline.laws import column_type
+from pipeline.laws import column_types
 from pipeline.reference.sketches import bucket, estimate, middle
 from pipeline.types import INT_MAX, INT_MIN
 from sandbox.weather import encode, readings
-from serving.arrow_copy import copy_in, copy_out, from_hex, to_hex
-from serving.connection import transaction
-from serving.setup import install
-from serving.tables import batch_table, speed_table
+from serving.generations.create import install
+from serving.ops.tables import batch_table, speed_table
+from serving.postgres.connection import transaction
+from serving.postgres.copy import copy_in, copy_out, from_hex, to_hex
 from tests.contract.world import COLUMNS, connected, event, merge, payments, plan, served, states, values
 from tests.sketches import QS, SIGMA, VALUES, decimals, lifted, registers_of, whole
 from tests.system import System
@@ -141,20 +141,20 @@ def test_any_registers_are_presented_in_sql_as_in_python(database: Engine) -> No
     shapes = [(0, 1, 1), (1, 1, 53), (1, 53, 53), (4096, 1, 1), (4096, 53, 53), (4095, 53, 53), (4096, 1, 53), (4095, 30, 40)]
     shapes += [(int(random.integers(0, REGISTERS + 1)), 1, int(random.integers(1, MAX_RANK + 1))) for _ in range(60)]
     states_of = [random_registers(random, *shape) for shape in shapes]
-    aggregate, text = DistinctCount("x"), column_type(str)
+    measure = DistinctCount("x").over(*column_types(str))
     pairs = [(g, state) for g in range(len(states_of)) for state in (states_of[g], states_of[g - g % 3])]  # some merged with others
     group = np.array([g for g, _ in pairs])
     given_states = pa.array([state for _, state in pairs], pa.binary())
-    merged = aggregate.merge(text, (given_states,), group, len(states_of))
+    merged = measure.merge((given_states,), group, len(states_of))
     with transaction(database) as connection:
         connection.exec_driver_sql("CREATE SCHEMA serving")
-        for statement in aggregate.sql_support() * 2:
+        for statement in measure.sql_support() * 2:
             connection.exec_driver_sql(statement)
         connection.exec_driver_sql("CREATE TABLE public.states (g bigint, state bytea)")
         copy_in(connection, "public.states", ["g", "state"], [pa.table({"g": pa.array(group), "state": given_states})])
-        query = f"SELECT {aggregate.sql(text, {'registers': 'state'})} FROM public.states GROUP BY g ORDER BY g"
+        query = f"SELECT {measure.sql({'registers': 'state'})} FROM public.states GROUP BY g ORDER BY g"
         found = [row[0] for row in connection.exec_driver_sql(query)]
-    assert found == aggregate.present(text, merged).to_pylist()
+    assert found == measure.present(merged).to_pylist()
     assert found == [estimate(ranks_of(state.as_py())) for state in merged[0]]
     assert found[0] == 0 and found[4] == INT_MAX and 0 < found[3] < REGISTERS * 2
 
@@ -163,18 +163,19 @@ def test_every_bucket_is_presented_in_sql_as_in_python(database: Engine) -> None
     """The least number of each of the 7425 buckets, a group each."""
     magnitudes = np.array([*range(128), *((s << k) for k in range(1, 56) for s in range(64, 128))], np.int64)
     numbers = np.concatenate([magnitudes, ~magnitudes + 1, [INT_MIN, INT_MAX]])
-    aggregate, type = Quantile("x", 0.5), column_type(int)
+    aggregate = Quantile("x", 0.5)
+    measure = aggregate.over(*column_types(int))
     (state,) = lifted(aggregate, int, pa.array(numbers), np.arange(len(numbers)).tolist(), len(numbers))
     with transaction(database) as connection:
         connection.exec_driver_sql("CREATE SCHEMA serving")
-        for statement in aggregate.sql_support() * 2:
+        for statement in measure.sql_support() * 2:
             connection.exec_driver_sql(statement)
         connection.exec_driver_sql("CREATE TABLE public.states (g bigint, state bytea)")
         table = pa.table({"g": pa.array(np.arange(len(numbers))), "state": state})
         copy_in(connection, "public.states", ["g", "state"], [table])
-        query = f"SELECT {aggregate.sql(type, {'buckets': 'state'})} FROM public.states GROUP BY g ORDER BY g"
+        query = f"SELECT {measure.sql({'buckets': 'state'})} FROM public.states GROUP BY g ORDER BY g"
         found = [row[0] for row in connection.exec_driver_sql(query)]
-    assert [str(v) for v in found] == [str(v) for v in aggregate.present(type, (state,)).to_pylist()]
+    assert [str(v) for v in found] == [str(v) for v in measure.present((state,)).to_pylist()]
     assert [Fraction(v) for v in found] == [middle(bucket(int(n))) for n in numbers]
 
 

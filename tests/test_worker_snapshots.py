@@ -23,9 +23,9 @@ from pipeline.lake import Lake
 from pipeline.log import Block, Unreachable
 from sandbox.simulation.world import Sizes, World
 from sandbox.weather import encode, readings
-from serving.connection import StoreUnavailable
-from serving.setup import require
-from serving.speed_store import PostgresSpeedStore
+from serving.generations.create import require
+from serving.postgres.connection import StoreUnavailable
+from serving.stores.speed import PostgresSpeedStore
 from speed_layer.collaborators import ActiveSource, Collaborators
 from speed_layer.consumer import LiveConsumer
 from speed_layer.executors import InCaller

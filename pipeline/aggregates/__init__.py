@@ -1,6 +1,6 @@
-"""The aggregates: each a commutative monoid with exact equality (pipeline.laws), in Arrow and in SQL."""
+"""The aggregates: each a commutative monoid with exact equality (pipeline.laws), in Arrow and in SQL, and the parts of one of your own."""
 
-from pipeline.aggregates.base import Aggregate
+from pipeline.aggregates.base import Aggregate, Measure, Rows, State, StateField
 from pipeline.aggregates.counts import Count, CountNonNull
 from pipeline.aggregates.extremes import First, Last, Max, Min
 from pipeline.aggregates.sketches import DistinctCount, Quantile
@@ -15,8 +15,12 @@ __all__ = [
     "Last",
     "Max",
     "Mean",
+    "Measure",
     "Min",
     "Quantile",
+    "Rows",
+    "State",
+    "StateField",
     "StdDev",
     "Sum",
     "Variance",

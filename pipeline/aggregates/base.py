@@ -3,8 +3,9 @@
     value(group) = present( lift(rows) )                     lift(a ++ b) = lift(a) ⊕ lift(b)
     (a ⊕ b) ⊕ c = a ⊕ (b ⊕ c)      a ⊕ b = b ⊕ a      a ⊕ zero = a            all to the bit
 
-pipeline.laws holds any aggregate to these. States are columns, one row per group: whatever merges in Arrow here is merged by the
-SQL of the same aggregate in Postgres, and both must present the same bits.
+An Aggregate is what a view declares; bound to the types of its columns it is a Measure, which computes. pipeline.laws
+holds any aggregate to these equations. States are columns, one row per group: whatever merges in Arrow here is merged
+by the SQL of the same measure in Postgres, and both must present the same bits.
 """
 
 import dataclasses
@@ -16,11 +17,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from pipeline.arrays import Ints
+from pipeline.declared import Declared
 from pipeline.errors import DefinitionError
 from pipeline.types import ColumnType
 
 State = tuple[pa.Array, ...]  # one array per field, all of the same length: row i is the state of group i
-Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -34,73 +36,158 @@ class StateField:
 
 @dataclass(frozen=True)
 class Rows:
-    """What is lifted: the aggregate's column (None for Count) and each row's place in the order (event time, partition, offset).
+    """The rows to lift: the aggregate's columns (none for Count), and their places in (event time, partition, offset).
 
-    All of one length. event_time_us, partition and offset are int64 and never null.
+    All arrays are of one length. event_time_us, partition and offset are int64 and never null.
     """
 
-    column: pa.Array | None
+    columns: tuple[pa.Array, ...]
     event_time_us: Ints
     partition: Ints
     offset: Ints
+
+    def __post_init__(self) -> None:
+        given: Any = self.columns
+        if not isinstance(given, tuple):
+            raise TypeError(f"Rows: columns is a {type(given).__name__}; needed is a tuple of arrays, () for Count")
+
+    @property
+    def column(self) -> pa.Array:
+        """The aggregate's only column, or its first."""
+        return self.columns[0]
 
     def __len__(self) -> int:
         return len(self.offset)
 
 
 @dataclass(frozen=True)
-class Aggregate(ABC):
-    """Subclass this for an aggregate of your own; hold it to pipeline.laws before you use it.
+class Measure(ABC):
+    """An aggregate bound to its columns' types: a subclass gives `fields`, `lift`, `merge` and `sql`, all else follows.
 
-    `type` is the type of the aggregate's column throughout (None for one without a column). `group` gives each row's group, in
-    [0, groups); a group without rows gets zero. The usual mistake: a state that depends on the order or on the batching of rows
-    (a float sum, a mean of means).
+    `group` gives each row's group, in [0, groups); a group without rows gets zero. `self.aggregate` has the parameters.
+    The usual mistake: a state that depends on the order or on the batching of rows (a float sum, a mean of means).
+    """
+
+    aggregate: "Aggregate"
+    types: tuple[ColumnType, ...]
+
+    @property
+    def type(self) -> ColumnType:
+        """The type of the aggregate's only column, or of its first."""
+        return self.types[0]
+
+    @property
+    @abstractmethod
+    def fields(self) -> tuple[StateField, ...]:
+        """The columns of the state. Read wherever a table of states is made or taken apart; a matter of types alone."""
+
+    @abstractmethod
+    def lift(self, rows: Rows, group: Ints, groups: int) -> State:
+        """The state of each group of rows; nulls count as SQL counts them.
+
+        Called by both layers, for each block of accepted records that has any for the view.
+        """
+
+    @abstractmethod
+    def merge(self, states: State, group: Ints, groups: int) -> State:
+        """The ⊕ of all states of each group; zero for a group without states.
+
+        Called wherever states meet: blocks of one commit, files of one date, a night's base and what came since.
+        """
+
+    @abstractmethod
+    def sql(self, fields: Mapping[str, str]) -> str:
+        """present(⊕ states) as one SQL aggregate expression; `fields` maps each field's name to its quoted column.
+
+        Called when `init` makes the merged view. May call functions that `sql_support` makes. Only IMMUTABLE functions:
+        the merged view must be one snapshot.
+        """
+
+    @property
+    def value(self) -> StateField:
+        """Name aside, the type of what a user sees, in Arrow and in Postgres; the last field unless you say."""
+        return self.fields[-1]
+
+    def present(self, state: State) -> pa.Array:
+        """The values that a user sees, one row per group; the last field unless you say.
+
+        Called when a night writes a date of the view, and by audits. The usual mistake: `value` given without it.
+        """
+        return state[-1]
+
+    def sql_support(self) -> tuple[str, ...]:
+        """CREATE OR REPLACE statements for schema serving that sql() relies on; safe to run again.
+
+        Called before the merged view is made.
+        """
+        return ()
+
+    def zero(self, groups: int) -> State:
+        """The identity of ⊕, once per group."""
+        nothing = tuple(pa.array([], f.arrow) for f in self.fields)
+        return self.merge(nothing, np.empty(0, np.int64), groups)
+
+    def __str__(self) -> str:
+        return " over ".join([str(self.aggregate), *([", ".join(map(str, self.types))] if self.types else [])])
+
+
+@dataclass(frozen=True)
+class Aggregate(metaclass=Declared):
+    """What a view declares: a frozen value that names its column and parameters, and its Measure, which computes.
+
+    Subclass this, as a frozen dataclass, for an aggregate of your own, with `measure` and mostly `kinds`; hold it to
+    pipeline.laws before you use it (docs/AGGREGATES.md). The usual mistake: lift or sql here, not in the Measure.
     """
 
     column: str | None = None
-    ordered: ClassVar[bool] = True  # whether lift looks at the rows' places; without it they may all be 0, and need not be read
-    canonical_name: ClassVar[str]  # stands in every view's fingerprint: never changed, wherever the class moves; not inherited
-    version: ClassVar[int] = 1  # raised when the aggregate gives other bits: views that use it are then folded anew
+    measure: ClassVar[type[Measure]]
+    kinds: ClassVar[tuple[str, ...]] = ("int", "decimal", "float", "str", "bool", "datetime", "date")  # of its columns
+    why: ClassVar[str] = "no other is computed"  # the reason for `kinds`, told to whoever gives it another column
+    ordered: ClassVar[bool] = True  # whether lift looks at the rows' places; else they may all be 0, and are not read
+    canonical_name: ClassVar[str]  # in every view's fingerprint: never changed, wherever the class moves; not inherited
+    version: ClassVar[int] = 1  # raised when the aggregate gives other bits: its views are then folded anew
 
-    @abstractmethod
-    def check(self, type: ColumnType | None, what: str) -> None:
-        """Raise DefinitionError (beginning with `what`) when the column's type does not fit."""
+    def __init_subclass__(cls) -> None:
+        """Refuse members that would never be called: until 0.1.0 an aggregate computed by itself."""
+        computing = getattr(cls, "measure", Measure)
+        for name, member in vars(cls).items():
+            computes = callable(member) or isinstance(member, property)
+            if computes and hasattr(computing, name) and not hasattr(Aggregate, name):
+                own = f"{cls.__name__}Measure"
+                raise DefinitionError(
+                    f"aggregate {cls.__name__} defines {name}, which is a member of its Measure and would not be called"
+                    f" here: move it to a `class {own}({computing.__name__})`, without the parameter `type` (there it is"
+                    f" self.type), and say `measure = {own}` in {cls.__name__}; docs/AGGREGATES.md shows one"
+                )
 
-    @abstractmethod
-    def fields(self, type: ColumnType | None) -> tuple[StateField, ...]:
-        """The columns of the state."""
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns that it reads, for each block; to be given by an aggregate of more than one."""
+        return () if self.column is None else (self.column,)
 
-    @abstractmethod
-    def value(self, type: ColumnType | None) -> StateField:
-        """Name aside, the type of what a user sees, in Arrow and in Postgres."""
+    def check(self, types: tuple[ColumnType, ...], what: str) -> None:
+        """Raise DefinitionError (beginning with `what`) when the columns' types do not fit; else nothing.
 
-    @abstractmethod
-    def lift(self, type: ColumnType | None, rows: Rows, group: Ints, groups: int) -> State:
-        """The state of each group of rows; nulls count as SQL counts them."""
-
-    @abstractmethod
-    def merge(self, type: ColumnType | None, states: State, group: Ints, groups: int) -> State:
-        """The ⊕ of all states of each group; zero for a group without states."""
-
-    @abstractmethod
-    def present(self, type: ColumnType | None, state: State) -> pa.Array:
-        """What a user sees, one row per group."""
-
-    @abstractmethod
-    def sql(self, type: ColumnType | None, fields: Mapping[str, str]) -> str:
-        """present(⊕ states) as one SQL aggregate expression; `fields` maps each field to its quoted column.
-
-        May call functions that `sql_support` makes. Only IMMUTABLE functions: the merged view must be one snapshot.
+        Called when a view is constructed, before `over`.
         """
+        if not types:
+            raise DefinitionError(f"{what} names no column; give one")
+        for type in types:
+            if type.kind not in self.kinds:
+                allowed = ", ".join(self.kinds)
+                raise DefinitionError(f"{what}: the column is of type {type}; allowed are {allowed} ({self.why})")
 
-    def sql_support(self) -> tuple[str, ...]:
-        """CREATE OR REPLACE statements for schema serving that sql() relies on; safe to run again."""
-        return ()
+    def over(self, *types: ColumnType) -> Measure:
+        """The aggregate bound to the types of its `columns`, in their order, which `check` has passed.
 
-    def zero(self, type: ColumnType | None, groups: int) -> State:
-        """The identity of ⊕, once per group."""
-        nothing = tuple(pa.array([], f.arrow) for f in self.fields(type))
-        return self.merge(type, nothing, np.empty(0, np.int64), groups)
+        Called when a view is constructed and when its measures are first used. DefinitionError without a whole Measure.
+        """
+        kind: type[Measure] | None = getattr(self, "measure", None)
+        if kind is None or kind.__abstractmethods__:
+            missing = ", ".join(sorted(kind.__abstractmethods__)) if kind else ""
+            lacks = f"its Measure lacks {missing}" if kind else "it names no Measure"
+            raise DefinitionError(f"{self}: {lacks}; docs/AGGREGATES.md shows a whole one")
+        return kind(self, types)
 
     def canonical(self) -> str:
         """What goes into the fingerprint of a view: name, version and parameters, those that a subclass adds too.
@@ -115,12 +202,3 @@ class Aggregate(ABC):
 
     def __str__(self) -> str:
         return f"{type(self).__name__}({self.column!r})" if self.column else f"{type(self).__name__}()"
-
-
-def need_column(type: ColumnType | None, what: str, kinds: tuple[str, ...], why: str) -> ColumnType:
-    """The column's type if it is of one of `kinds`; DefinitionError otherwise."""
-    if type is None:
-        raise DefinitionError(f"{what} names no column; give one")
-    if type.kind not in kinds:
-        raise DefinitionError(f"{what}: the column is of type {type}; allowed are {', '.join(kinds)} ({why})")
-    return type

@@ -7,14 +7,13 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from pipeline.aggregates.base import Aggregate, Ints, Rows, State, StateField
-from pipeline.arrays import codes, valid
+from pipeline.aggregates.base import Aggregate, Measure, Rows, State, StateField
+from pipeline.arrays import Ints, codes, valid
 from pipeline.errors import DefinitionError
 from pipeline.kernels.reduce import count_by_group, sum_ints_by_group
-from pipeline.types import ColumnType
+from pipeline.types import INT, ColumnType
 
 N = StateField("n", pa.int64(), "bigint")
-INT = ColumnType("int")
 
 
 def add_counts(counts: pa.Array, group: Ints, groups: int) -> pa.Array:
@@ -23,35 +22,33 @@ def add_counts(counts: pa.Array, group: Ints, groups: int) -> pa.Array:
     return pa.array(wide[:, 0].view(np.int64))
 
 
+class CountMeasure(Measure):
+    """n = the rows whose column is not null, or all rows where there is no column."""
+
+    fields = (N,)
+
+    def lift(self, rows: Rows, group: Ints, groups: int) -> State:
+        mask = valid(rows.column) if rows.columns else np.ones(len(rows), np.bool_)
+        return (pa.array(count_by_group(mask, group, groups)),)
+
+    def merge(self, states: State, group: Ints, groups: int) -> State:
+        return (add_counts(states[0], group, groups),)
+
+    def sql(self, fields: Mapping[str, str]) -> str:
+        return f"sum({fields['n']})::bigint"
+
+
 @dataclass(frozen=True)
 class CountNonNull(Aggregate):
     """How many records have a value in the column: SQL's count(column), never null."""
 
+    measure = CountMeasure
     canonical_name: ClassVar[str] = "pipeline.aggregates.counts.CountNonNull"
     ordered: ClassVar[bool] = False
 
-    def check(self, type: ColumnType | None, what: str) -> None:
-        if type is None:
+    def check(self, types: tuple[ColumnType, ...], what: str) -> None:
+        if not types:
             raise DefinitionError(f"{what} names no column; give one, or use Count()")
-
-    def fields(self, type: ColumnType | None) -> tuple[StateField, ...]:
-        return (N,)
-
-    def value(self, type: ColumnType | None) -> StateField:
-        return N
-
-    def lift(self, type: ColumnType | None, rows: Rows, group: Ints, groups: int) -> State:
-        mask = np.ones(len(rows), np.bool_) if rows.column is None else valid(rows.column)
-        return (pa.array(count_by_group(mask, group, groups)),)
-
-    def merge(self, type: ColumnType | None, states: State, group: Ints, groups: int) -> State:
-        return (add_counts(states[0], group, groups),)
-
-    def present(self, type: ColumnType | None, state: State) -> pa.Array:
-        return state[0]
-
-    def sql(self, type: ColumnType | None, fields: Mapping[str, str]) -> str:
-        return f"sum({fields['n']})::bigint"
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,6 @@ class Count(CountNonNull):
     canonical_name: ClassVar[str] = "pipeline.aggregates.counts.Count"
     column: None = None
 
-    def check(self, type: ColumnType | None, what: str) -> None:
+    def check(self, types: tuple[ColumnType, ...], what: str) -> None:
         if self.column is not None:
             raise DefinitionError(f"{what}: Count() takes no column; use CountNonNull({self.column!r})")

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from pipeline.aggregates.base import Aggregate, Ints, Rows, State, StateField, need_column
+from pipeline.aggregates.base import Aggregate, Measure, Rows, State, StateField
 from pipeline.aggregates.sums import EXACT, MORE_DIGITS, ROUND_DIV, at_scale, round_div, unit
-from pipeline.arrays import codes, text_buffers, valid
+from pipeline.arrays import Ints, codes, text_buffers, valid
 from pipeline.errors import DefinitionError, WatershedError
 from pipeline.groups import hash_rows
 from pipeline.kernels.sketches import (
@@ -32,7 +32,7 @@ from pipeline.kernels.sketches import (
     merge_registers,
     rows_by_group,
 )
-from pipeline.types import INT_MAX, ColumnType
+from pipeline.types import INT_MAX
 
 REGISTERS_FIELD = StateField("registers", pa.binary(), "bytea")
 BUCKETS_FIELD = StateField("buckets", pa.binary(), "bytea")
@@ -95,6 +95,32 @@ def _binary(offsets: Ints, data: Any) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(), len(offsets) - 1, [None, pa.py_buffer(ends), pa.py_buffer(data)])
 
 
+class DistinctCountMeasure(Measure):
+    """4096 registers, in the shorter of two forms."""
+
+    fields = (REGISTERS_FIELD,)
+
+    @property
+    def value(self) -> StateField:
+        return StateField("value", pa.int64(), "bigint")
+
+    def lift(self, rows: Rows, group: Ints, groups: int) -> State:
+        hashes = hash_rows([(rows.column, self.type)])
+        return (_binary(*lift_registers(hashes, valid(rows.column), *rows_by_group(group, groups))),)
+
+    def merge(self, states: State, group: Ints, groups: int) -> State:
+        return (_binary(*merge_registers(*text_buffers(states[0]), *rows_by_group(group, groups))),)
+
+    def present(self, state: State) -> pa.Array:
+        return pa.array([_estimate(ranks) for ranks in count_ranks(*text_buffers(state[0])).tolist()], pa.int64())
+
+    def sql(self, fields: Mapping[str, str]) -> str:
+        return f"serving.distinct_count(array_agg({fields['registers']}))"
+
+    def sql_support(self) -> tuple[str, ...]:
+        return (ROUND_DIV, DISTINCT_COUNT)
+
+
 @dataclass(frozen=True)
 class DistinctCount(Aggregate):
     """About how many different values the column has: a whole number, never null; standard error 1.04 / sqrt(4096) = 1.6 %.
@@ -109,34 +135,11 @@ class DistinctCount(Aggregate):
     The key of the hash is public: whoever chooses the values can skew the estimate if they want to.
     """
 
+    measure = DistinctCountMeasure
+    kinds = ("int", "decimal", "str", "bool", "datetime", "date")
+    why = "declare a float with Scale to count its values"
     canonical_name: ClassVar[str] = "pipeline.aggregates.sketches.DistinctCount"
     ordered: ClassVar[bool] = False
-
-    def check(self, type: ColumnType | None, what: str) -> None:
-        need_column(type, what, ("int", "decimal", "str", "bool", "datetime", "date"), "declare a float with Scale to count its values")
-
-    def fields(self, type: ColumnType | None) -> tuple[StateField, ...]:
-        return (REGISTERS_FIELD,)
-
-    def value(self, type: ColumnType | None) -> StateField:
-        return StateField("value", pa.int64(), "bigint")
-
-    def lift(self, type: ColumnType | None, rows: Rows, group: Ints, groups: int) -> State:
-        assert type is not None and rows.column is not None
-        hashes = hash_rows([(rows.column, type)])
-        return (_binary(*lift_registers(hashes, valid(rows.column), *rows_by_group(group, groups))),)
-
-    def merge(self, type: ColumnType | None, states: State, group: Ints, groups: int) -> State:
-        return (_binary(*merge_registers(*text_buffers(states[0]), *rows_by_group(group, groups))),)
-
-    def present(self, type: ColumnType | None, state: State) -> pa.Array:
-        return pa.array([_estimate(ranks) for ranks in count_ranks(*text_buffers(state[0])).tolist()], pa.int64())
-
-    def sql(self, type: ColumnType | None, fields: Mapping[str, str]) -> str:
-        return f"serving.distinct_count(array_agg({fields['registers']}))"
-
-    def sql_support(self) -> tuple[str, ...]:
-        return (ROUND_DIV, DISTINCT_COUNT)
 
     def canonical(self) -> str:
         return f"{super().canonical()} precision={REGISTER_BITS}"
@@ -156,6 +159,41 @@ def _estimate(ranks: list[int]) -> int:
     return min(round_div(ALPHA * REGISTERS**2, z * REGISTERS + harmonic), INT_MAX)
 
 
+class QuantileMeasure(Measure):
+    """The numbers of values in buckets, those that are not empty."""
+
+    aggregate: "Quantile"
+    fields = (BUCKETS_FIELD,)
+
+    @property
+    def value(self) -> StateField:
+        return StateField("value", pa.decimal128(38, self.type.scale + MORE_DIGITS), "numeric")
+
+    def lift(self, rows: Rows, group: Ints, groups: int) -> State:
+        buckets = buckets_of(codes(rows.column, self.type))
+        return (_binary(*lift_buckets(buckets, valid(rows.column), *rows_by_group(group, groups))),)
+
+    def merge(self, states: State, group: Ints, groups: int) -> State:
+        return (_binary(*merge_buckets(*text_buffers(states[0]), *rows_by_group(group, groups))),)
+
+    def present(self, state: State) -> pa.Array:
+        offsets, data = text_buffers(state[0])
+        up, down = Decimal(self.aggregate.q).as_integer_ratio()
+        totals = count_buckets(offsets, data).tolist()
+        ranks = [max(0, up * (n - 1) // down) for n in totals]
+        found = bucket_at_rank(offsets, data, np.array(ranks, np.int64)).tolist()
+        scale = self.type.scale + MORE_DIGITS
+        values = [at_scale(_middle(b) * (10**MORE_DIGITS // 2), scale) if n else None for b, n in zip(found, totals, strict=True)]
+        return pa.array(values, self.value.arrow)
+
+    def sql(self, fields: Mapping[str, str]) -> str:
+        scale = unit(self.type.scale + MORE_DIGITS)
+        return f"serving.quantile(array_agg({fields['buckets']}), {self.aggregate.q:f}) * {scale}"
+
+    def sql_support(self) -> tuple[str, ...]:
+        return (QUANTILE,)
+
+
 @dataclass(frozen=True)
 class Quantile(Aggregate):
     """A value within 1 % of the q-quantile of an int or Decimal column, at the column's scale + 6; null when the group has no value.
@@ -169,6 +207,9 @@ class Quantile(Aggregate):
     there are at most 7425.
     """
 
+    measure = QuantileMeasure
+    kinds = ("int", "decimal")
+    why = "buckets are of whole numbers: declare Annotated[Decimal, Scale(n)], or derive with Scale"
     canonical_name: ClassVar[str] = "pipeline.aggregates.sketches.Quantile"
     ordered: ClassVar[bool] = False
 
@@ -176,43 +217,6 @@ class Quantile(Aggregate):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "q", _checked(self.q, f"Quantile({self.column!r}, {self.q!r})"))
-
-    def check(self, type: ColumnType | None, what: str) -> None:
-        why = "buckets are of whole numbers: declare Annotated[Decimal, Scale(n)], or derive with Scale"
-        need_column(type, what, ("int", "decimal"), why)
-
-    def fields(self, type: ColumnType | None) -> tuple[StateField, ...]:
-        return (BUCKETS_FIELD,)
-
-    def value(self, type: ColumnType | None) -> StateField:
-        assert type is not None
-        return StateField("value", pa.decimal128(38, type.scale + MORE_DIGITS), "numeric")
-
-    def lift(self, type: ColumnType | None, rows: Rows, group: Ints, groups: int) -> State:
-        assert type is not None and rows.column is not None
-        buckets = buckets_of(codes(rows.column, type))
-        return (_binary(*lift_buckets(buckets, valid(rows.column), *rows_by_group(group, groups))),)
-
-    def merge(self, type: ColumnType | None, states: State, group: Ints, groups: int) -> State:
-        return (_binary(*merge_buckets(*text_buffers(states[0]), *rows_by_group(group, groups))),)
-
-    def present(self, type: ColumnType | None, state: State) -> pa.Array:
-        assert type is not None
-        offsets, data = text_buffers(state[0])
-        up, down = Decimal(self.q).as_integer_ratio()
-        totals = count_buckets(offsets, data).tolist()
-        ranks = [max(0, up * (n - 1) // down) for n in totals]
-        found = bucket_at_rank(offsets, data, np.array(ranks, np.int64)).tolist()
-        scale = type.scale + MORE_DIGITS
-        values = [at_scale(_middle(b) * (10**MORE_DIGITS // 2), scale) if n else None for b, n in zip(found, totals, strict=True)]
-        return pa.array(values, pa.decimal128(38, scale))
-
-    def sql(self, type: ColumnType | None, fields: Mapping[str, str]) -> str:
-        assert type is not None
-        return f"serving.quantile(array_agg({fields['buckets']}), {self.q:f}) * {unit(type.scale + MORE_DIGITS)}"
-
-    def sql_support(self) -> tuple[str, ...]:
-        return (QUANTILE,)
 
     def canonical(self) -> str:
         return f"{super().canonical()} buckets=64"

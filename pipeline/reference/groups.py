@@ -46,7 +46,7 @@ class Group(ABC):
 
     @abstractmethod
     def add(self, place: Place, value: Any) -> None:
-        """One more row; value None is null, and always for an aggregate without a column."""
+        """One more row, with the `value_of` it; None is null, and always for an aggregate without a column."""
 
     @abstractmethod
     def value(self) -> Any:
@@ -246,6 +246,12 @@ def group_class(aggregate: Aggregate, what: str) -> type[Group]:
         f" give it a method reference(self, values: list[tuple[event_time, partition, offset, value]]) -> value,"
         f" or audit without --reference"
     )
+
+
+def value_of(aggregate: Aggregate, row: dict[str, Any]) -> Any:
+    """What a group is given of a row: the value of the aggregate's column, None without one, the tuple of them with several."""
+    values = tuple(row[column] for column in aggregate.columns)
+    return values if len(values) > 1 else next(iter(values), None)
 
 
 def new_group(kind: type[Group], aggregate: Aggregate, type: ColumnType | None) -> Group:

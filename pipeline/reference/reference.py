@@ -16,11 +16,12 @@ from pipeline.definition import Source, View
 from pipeline.errors import DefinitionError, LogError
 from pipeline.expressions import kind_of
 from pipeline.reference.expression import Evaluate, Failed, compile_node, derived, enters
-from pipeline.reference.groups import Group, group_class, new_group
+from pipeline.reference.groups import Group, group_class, new_group, value_of
 from pipeline.reference.json_text import Invalid
 from pipeline.reference.validation import record_of
 from pipeline.reference.values import EPOCH, epoch_us
 from pipeline.types import KEY_BYTES, ColumnType
+from pipeline.window import Tumbling, Window
 
 Record = tuple[int, int, bytes | None, bytes | None]  # offset, timestamp_ms (-1: none), key, value (None: tombstone)
 Key = tuple[Any, ...]
@@ -136,7 +137,7 @@ class _View:
         every = kinds | {name: _kind(d.column_type) for name, d in view.derive.items()}
         self._where = compile_node(view.where_tree, every) if view.where_tree is not None else None
         self._aggregates = [
-            (name, a, view.types[a.column] if a.column else None, group_class(a, f"View({view.name}): {name}"))
+            (name, a, view.types[a.columns[0]] if a.columns else None, group_class(a, f"View({view.name}): {name}"))
             for name, a in view.aggregates.items()
         ]
 
@@ -177,12 +178,11 @@ class _View:
 
     def _add(self, row: dict[str, Any], partition: int, offset: int) -> None:
         time: datetime = row[self.view.source.event_time]
-        key = (*(row[name] for name in self.view.key), window_start(time, self.view.window.size_us))
+        key = (*(row[name] for name in self.view.key), window_start(time, self.view.window))
         if key not in self._groups:
             self._groups[key] = {name: new_group(group, a, type) for name, a, type, group in self._aggregates}
         for name, aggregate, _, _ in self._aggregates:
-            value = row[aggregate.column] if aggregate.column else None
-            self._groups[key][name].add((time, partition, offset), value)
+            self._groups[key][name].add((time, partition, offset), value_of(aggregate, row))
 
 
 def _kind(type: ColumnType) -> str:
@@ -190,9 +190,12 @@ def _kind(type: ColumnType) -> str:
     return "float" if type.kind == "decimal" else type.kind
 
 
-def window_start(time: datetime, size_us: int) -> datetime:
-    """The start of the window that `time` is in."""
-    return EPOCH + timedelta(microseconds=epoch_us(time) // size_us * size_us)
+def window_start(time: datetime, window: Window) -> datetime:
+    """The start of the window that `time` is in: spelled out here again, on purpose, since it judges the window's own arithmetic."""
+    match window:
+        case Tumbling(size_us=size_us):
+            return EPOCH + timedelta(microseconds=epoch_us(time) // size_us * size_us)
+    raise TypeError(f"the reference has no rule for {window}: give it one here, without calling the window's methods")
 
 
 def records_of(batch: pa.RecordBatch) -> Iterator[Record]:

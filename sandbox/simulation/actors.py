@@ -1,4 +1,4 @@
-"""The shipped code as actors: workers that step, the thread that renews their leases, nights that run Luigi's tasks, an operator.
+"""The shipped code as actors: workers that step, the threads that renew their leases, nights and rebuilds that run Luigi's tasks.
 
 Nothing of the protocol is here: a worker's turn is speed_layer.worker.Worker.step, its leases are renewed by the loop that ships,
 speed_layer.ownership.Ownership.renew_until, and a night is tasks.nightly.Nightly with the tasks it requires, in the order that Luigi
@@ -17,13 +17,16 @@ from pipeline.errors import LakeError
 from pipeline.handover import CrashPoints, Generation
 from pipeline.lake import Lake
 from pipeline.log import Block
+from pipeline.replacement import GenerationStore
 from sandbox.simulation.memory_log import MemoryLog
-from serving.connection import StoreUnavailable
+from serving.postgres.connection import StoreUnavailable
 from speed_layer.collaborators import ActiveSource, Collaborators
 from speed_layer.executors import InCaller, answer
 from speed_layer.fetch_ahead import At
 from speed_layer.worker import Worker
-from tasks.night import Night
+from tasks import executors
+from tasks.context import generation_for
+from tasks.night import Night, Store
 
 T = TypeVar("T")
 SNAPSHOT_EVERY_S = 0.5
@@ -161,20 +164,28 @@ def caught_up(worker: Worker, log: MemoryLog) -> bool:
 
 @dataclass
 class NightContext:
-    """The parts that a night works with, as tasks.nightly asks tasks.context for them."""
+    """A process's tasks.context.Context: the definitions that it was started with, and the arbiter, log and lake in memory."""
 
-    of: Night
+    views: Sequence[View]
+    generations: GenerationStore
+    store: Store
+    log: MemoryLog
     lake: Lake
     crash: CrashPoints
-    topics: list[str] = field(init=False)
     at_once: int = 1
+    _nights: dict[int, Night] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.topics = [self.of.source.topic]
+    @property
+    def topics(self) -> list[str]:
+        return [self.views[0].source.topic]
 
     def night(self, topic: str, generation: int = 0) -> Night:
-        """The one there is."""
-        return self.of
+        """The night of a generation; 0 is the one that was active when it was first asked for."""
+        if generation not in self._nights:
+            found = generation_for(self.generations, topic, generation, self.views)
+            parts = (self.store, self.log, self.lake, self.crash, executors.Inline())
+            self._nights[generation] = Night(self.views[0].source, self.views, found, *parts)
+        return self._nights[generation]
 
 
 def run_task(task: Any) -> None:

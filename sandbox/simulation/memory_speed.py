@@ -1,4 +1,4 @@
-"""The in-memory arbiter as a worker sees it: serving.speed_store and serving.leases, rule by rule.
+"""The in-memory arbiter as a worker sees it: serving.stores.speed and serving.ops.leases, rule by rule.
 
     commit lands  <=>  the row still has my epoch, owner, start and segment, and no chosen cut is strictly in [start, end)
 """
@@ -25,6 +25,12 @@ from pipeline.handover import (
 from sandbox.simulation.memory_tables import Position, Segment, Tables
 
 
+def claim_of(generation: Generation, partition: int, row: Position) -> Claim:
+    """The row as its owner knows it."""
+    assert row.owner is not None
+    return Claim(generation.topic, generation.number, partition, row.owner, row.epoch, row.position, row.segment, row.witness)
+
+
 class MemorySpeedStore:
     """pipeline.handover.SpeedStore and SnapshotStore on Tables. Time is `tables.now_s`."""
 
@@ -32,8 +38,11 @@ class MemorySpeedStore:
         self.tables = tables
 
     def active(self, topic: str) -> Generation | None:
-        generation = self.tables.generation
-        found: Generation | None = self.tables.read("active", lambda: generation if generation.topic == topic else None)
+        def body() -> Generation | None:
+            active = self.tables.newest("active")
+            return active.generation if active is not None and topic == self.tables.topic else None
+
+        found: Generation | None = self.tables.read("active", body)
         return found
 
     def heartbeat(self, topic: str, worker: str, ttl_s: float) -> list[str]:
@@ -49,7 +58,7 @@ class MemorySpeedStore:
 
     def leases(self, generation: Generation) -> list[LeaseRow]:
         def body() -> list[LeaseRow]:
-            rows = enumerate(self.tables.positions)
+            rows = enumerate(self.tables.in_force(generation).positions)
             return [LeaseRow(p, r.position, r.worker, r.owner, self._held(r)) for p, r in rows]
 
         found: list[LeaseRow] = self.tables.read("leases", body)
@@ -60,29 +69,21 @@ class MemorySpeedStore:
 
     def take(self, generation: Generation, partition: int, worker: str, lease_s: float) -> Claim | None:
         def body() -> Claim | None:
-            row = self.tables.positions[partition]
+            row = self.tables.in_force(generation).positions[partition]
             if self._held(row):
                 return None
-            self.tables.owners += 1
-            row.owner, row.worker, row.epoch = UUID(int=self.tables.owners), worker, row.epoch + 1
+            row.owner, row.worker, row.epoch = self.tables.take_owner(), worker, row.epoch + 1
             row.lease_until_s = self.tables.now_s + lease_s
-            return self._claim(generation, partition, row)
+            return claim_of(generation, partition, row)
 
         claim: Claim | None = self.tables.write("take", body)
         return claim
-
-    @staticmethod
-    def _claim(generation: Generation, partition: int, row: Position) -> Claim:
-        assert row.owner is not None
-        return Claim(
-            generation.topic, generation.number, partition, row.owner, row.epoch, row.position, row.segment, row.witness
-        )
 
     def renew(self, claims: Sequence[Claim], lease_s: float) -> set[UUID]:
         def body() -> set[UUID]:
             held = set()
             for claim in claims:
-                row = self.tables.positions[claim.partition]
+                row = self.tables.of(claim).positions[claim.partition]
                 if row.owner == claim.owner:
                     row.lease_until_s = self.tables.now_s + lease_s
                     held.add(claim.owner)
@@ -93,7 +94,7 @@ class MemorySpeedStore:
 
     def release(self, claim: Claim) -> None:
         def body() -> None:
-            row = self.tables.positions[claim.partition]
+            row = self.tables.of(claim).positions[claim.partition]
             if (row.owner, row.epoch) == (claim.owner, claim.epoch):
                 row.owner = row.worker = None
 
@@ -101,20 +102,20 @@ class MemorySpeedStore:
 
     def reload(self, claim: Claim) -> Claim | None:
         def body() -> Claim | None:
-            row = self.tables.positions[claim.partition]
+            row = self.tables.of(claim).positions[claim.partition]
             if (row.owner, row.epoch) != (claim.owner, claim.epoch):
                 return None
-            return self._claim(self.tables.generation, claim.partition, row)
+            return claim_of(self.tables.of(claim).generation, claim.partition, row)
 
         found: Claim | None = self.tables.read("reload", body)
         return found
 
     def load_states(self, claim: Claim, view: str) -> pa.Table:
-        self.tables.view(view)
+        t = self.tables.of(claim)
+        t.view(view)
 
         def body() -> pa.Table:
-            rows = self.tables.speed_rows[view].get((claim.partition, claim.segment), {})
-            return self.tables.table_of(view, list(rows.values()))
+            return t.table_of(view, list(t.speed_rows[view].get((claim.partition, claim.segment), {}).values()))
 
         found: pa.Table = self.tables.read("load_states", body)
         return found
@@ -122,7 +123,7 @@ class MemorySpeedStore:
     def snapshot_below(self, claim: Claim) -> Cut | None:
         def body() -> Cut | None:
             p = claim.partition
-            below = [c for c in self.tables.cuts if c.status == "published" and c.offsets[p] <= claim.position]
+            below = [c for c in self.tables.of(claim).cuts if c.status == "published" and c.offsets[p] <= claim.position]
             return max(below, key=lambda c: (c.offsets[p], c.number), default=None)
 
         found: Cut | None = self.tables.read("snapshot_below", body)
@@ -131,17 +132,18 @@ class MemorySpeedStore:
     # ---- the workers' own snapshots
     def record_snapshot(self, claim: Claim, path: str) -> bool:
         def body() -> bool:
-            row = self.tables.positions[claim.partition]
+            row = self.tables.of(claim).positions[claim.partition]
             mine = (row.owner, row.epoch) == (claim.owner, claim.epoch)
             if mine:
-                self.tables.snapshots[claim.partition, path] = (claim.position, claim.epoch)
+                self.tables.snapshots[claim.generation, claim.partition, path] = (claim.position, claim.epoch)
             return mine
 
         return bool(self.tables.write("record_snapshot", body))
 
     def snapshots(self, claim: Claim) -> list[WorkerSnapshot]:
         def body() -> list[WorkerSnapshot]:
-            rows = [(*of, path) for (p, path), of in self.tables.snapshots.items() if p == claim.partition and of[0] <= claim.position]
+            here, noted = (claim.generation, claim.partition), self.tables.snapshots.items()
+            rows = [(*of, path) for (g, p, path), of in noted if (g, p) == here and of[0] <= claim.position]
             return [WorkerSnapshot(position, path) for position, _, path in sorted(rows, key=lambda r: r[:2], reverse=True)]
 
         found: list[WorkerSnapshot] = self.tables.read("snapshots", body)
@@ -149,27 +151,32 @@ class MemorySpeedStore:
 
     def superseded(self, claim: Claim, path: str) -> list[str]:
         def body() -> list[str]:
-            rows = self.tables.snapshots.items()
-            return [other for (p, other), (_, epoch) in rows if p == claim.partition and other != path and epoch <= claim.epoch]
+            rows, mine = self.tables.snapshots.items(), (claim.generation, claim.epoch)
+            return [other for (g, p, other), (_, epoch) in rows if p == claim.partition and other != path and (g, epoch) <= mine]
 
         found: list[str] = self.tables.read("superseded", body)
         return found
 
     def forget_snapshot(self, claim: Claim, path: str) -> None:
-        self.tables.write("forget_snapshot", lambda: self.tables.snapshots.pop((claim.partition, path), None))
+        def body() -> None:
+            for key in [k for k in self.tables.snapshots if k[1:] == (claim.partition, path)]:
+                del self.tables.snapshots[key]
+
+        self.tables.write("forget_snapshot", body)
 
     # ---- the commit
     def commit(self, work: Commit) -> Outcome:
         claim = work.claim
         if work.end <= claim.position:
             raise ValueError(f"a commit of [{claim.position}, {work.end}) moves nothing")
-        rows = {view: self.tables.rows_of(view, table) for view, table in work.states.items()}
+        rows = {view: self.tables.of(claim).rows_of(view, table) for view, table in work.states.items()}
         outcome: Outcome = self.tables.write("commit", lambda: self._commit(work, rows))
         return outcome
 
     def _commit(self, work: Commit, rows: dict[str, dict[tuple[object, ...], tuple[object, ...]]]) -> Outcome:
         claim = work.claim
-        row = self.tables.positions[claim.partition]
+        t = self.tables.of(claim)
+        row = t.positions[claim.partition]
         if not self._still_as_claimed(row, claim):
             return Fenced()
         cuts = self._cuts_within(claim, work.end)
@@ -181,22 +188,22 @@ class MemorySpeedStore:
         row.witness = work.witness or row.witness
         if cuts:
             self._open_segment(row)
-        segment = self.tables.segments[claim.partition].setdefault(claim.segment, Segment(work.end))
+        segment = t.segments[claim.partition].setdefault(claim.segment, Segment(work.end))
         segment.end = work.end
         segment.counts += work.counts
         for view, counts in work.view_counts.items():
             segment.views[view] = segment.views.get(view, ViewCounts()) + counts
         for view, changed in rows.items():
-            self.tables.speed_rows[view].setdefault((claim.partition, claim.segment), {}).update(changed)
+            t.speed_rows[view].setdefault((claim.partition, claim.segment), {}).update(changed)
         return Committed(replace(claim, position=row.position, segment=row.segment, witness=work.witness or claim.witness))
 
     def _still_as_claimed(self, row: Position, claim: Claim) -> bool:
         mine = (claim.owner, claim.epoch, claim.position, claim.segment)
-        return (row.owner, row.epoch, row.position, row.segment) == mine
+        return (row.owner, row.epoch, row.position, row.segment) == mine and self.tables.of(claim).status != "retired"
 
     def _cuts_within(self, claim: Claim, end: int) -> list[int]:
         """Chosen cuts in (start, end]."""
-        return sorted(c for c in self.tables.chosen_cuts(claim.partition) if claim.position < c <= end)
+        return sorted(c for c in self.tables.of(claim).chosen_cuts(claim.partition) if claim.position < c <= end)
 
     def _open_segment(self, row: Position) -> None:
         row.segment = row.position

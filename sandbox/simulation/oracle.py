@@ -2,7 +2,9 @@
 
     answer(v, vector) = fold, row by row, of the accepted rows of log_p[0, vector_p)        memory: one list of rows per group
 
-Decoding, validation and deduplication of each record happen once, in log order; only the fold is repeated, for groups that changed.
+An oracle shares nothing of the protocol with what it judges, on purpose: no cut, no segment, no batch, no store. It knows the log and
+the definitions of one generation, and that is all. Decoding, validation and deduplication of each record happen once, in log order;
+only the fold is repeated, for groups that changed.
 """
 
 from bisect import bisect_left
@@ -12,7 +14,7 @@ from typing import Any
 from pipeline.definition import View
 from pipeline.handover import Counts, Vector, ViewCounts
 from pipeline.reference import Reference
-from pipeline.reference.groups import new_group
+from pipeline.reference.groups import new_group, value_of
 from pipeline.reference.reference import _View as ReferenceView
 from pipeline.reference.reference import window_start
 from sandbox.simulation.memory_log import Partition
@@ -29,8 +31,8 @@ class _Folded(ReferenceView):
         self.partitions = 0
 
     def _add(self, row: dict[str, Any], partition: int, offset: int) -> None:
-        time = row[self.view.source.event_time]
-        group = (*(row[name] for name in self.view.key), window_start(time, self.view.window.size_us))
+        time = row[self.view.source.event_time]  # its window by the reference's own spelling, never by Window: an oracle shares nothing
+        group = (*(row[name] for name in self.view.key), window_start(time, self.view.window))
         by_partition = self.kept.setdefault(group, [[] for _ in range(self.partitions)])
         by_partition[partition].append((offset, (time, partition, offset), row))
 
@@ -82,7 +84,7 @@ class Oracle:
                 made[name] = new_group(kind, aggregate, type)
                 for partition, count in zip(rows, counts, strict=True):
                     for _, place, row in partition[:count]:
-                        made[name].add(place, row[aggregate.column] if aggregate.column else None)
+                        made[name].add(place, value_of(aggregate, row))
             self._values[at] = {name: one.value() for name, one in made.items()}
         return self._values[at]
 

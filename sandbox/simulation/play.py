@@ -18,9 +18,10 @@ from sandbox.simulation.memory_log import Partition
 from sandbox.simulation.schedule import Actor, Decision
 from sandbox.simulation.world import Broken, Sizes, Stores, World
 from tasks import folding, nightly
-from tasks.beside import in_one_thread
 
 LEASE_S = 3
+REPLACING = ("refold", "init")  # `watershed rebuild`, `watershed init --rebuild`; two of each at once
+REPLACING_SHARE = 0.35  # of the schedules have each
 
 
 @dataclass
@@ -72,7 +73,7 @@ def play(
     """One schedule from its seed; with `decisions` or `parts` (the log, none of it written yet), these instead of the seed's own."""
     world = World(views, seed, sizes, stores or Stores(), parts)
     made: list[Decision] = []
-    with quiet(), in_one_thread(), nights_of(world):
+    with quiet(), nights_of(world):
         source = draw(world, random.Random(f"{seed} decisions")) if decisions is None else iter(decisions)
         try:
             for decision in source:
@@ -99,6 +100,7 @@ def draw(world: World, rng: random.Random) -> Iterator[Decision]:
     calm = rng.choice([0.0, 0.5, 0.9])  # how rarely things go wrong
     shares: dict[str, float] = {"log": rng.choice([2, 4]), "worker": rng.choice([4, 8]), "night": rng.choice([3, 6])}
     shares |= {"renewer": 1.2, "operator": 1.2, "clock": 0.7, "network": 0.5}
+    shares |= {kind: 1.5 for kind in REPLACING if rng.random() < REPLACING_SHARE}
     for _ in range(sizes.decisions):
         kind = rng.choices(list(shares), list(shares.values()))[0]
         if kind == "log":
@@ -112,9 +114,9 @@ def draw(world: World, rng: random.Random) -> Iterator[Decision]:
         elif kind == "network":
             yield Decision("network", 1, rng.choice(["land", "land", "drop"]))
         else:
-            worker = rng.choice(workers)
-            name = {"worker": worker, "renewer": f"renewer{worker[6:]}", "night": rng.choice(nights), "operator": "operator"}[kind]
-            most = {"worker": 24, "renewer": 9, "night": 120, "operator": 12}[kind]
+            slots = {"worker": workers, "renewer": [f"renewer{n}" for n in range(sizes.workers)], "night": nights, "operator": ["operator"]}
+            name = rng.choice(slots.get(kind) or [f"{kind}0", f"{kind}1"])
+            most = {"worker": 24, "renewer": 9, "night": 120, "operator": 12, "refold": 60, "init": 160}[kind]
             fate = "run" if rng.random() < calm else rng.choices(["run", "crash", "lose", "refuse", "delay"], [10, 1, 2, 0.7, 1.3])[0]
             yield Decision(name, min(most, 1 + int(rng.expovariate(3 / most))), fate)
 

@@ -39,6 +39,8 @@ SHOWN = {
     "covered": "batches covered by a later one",
     "rollback": "rollbacks",
     "purge": "purges",
+    "refold": "partitions refolded",
+    "generation": "generations that took over",
     "lost": "replies lost of what had landed",  # of commits, cuts, batches, rollbacks and purges, not of leases
     "delayed": "transactions that landed late",
     "crash": "crashes",
@@ -183,8 +185,8 @@ def prove(
         said = f"events: the newest {len(taken):,} records of topic {topic}, from {len(taken.partitions)} partitions"
         console.print(said, soft_wrap=True)
     console.print(
-        f"{', '.join(v.name for v in chosen)}: {sizes.workers} workers, {sizes.nights} nights and an operator on {sizes.partitions}"
-        f" partitions, in memory; every transaction is followed by a reading that must equal a recompute of the log"
+        f"{', '.join(v.name for v in chosen)}: {sizes.workers} workers, {sizes.nights} nights, an operator, refolds and rebuilds on"
+        f" {sizes.partitions} partitions, in memory; every transaction is followed by a reading that must equal a recompute of the log"
     )
     with _progress(console, schedules) as progress:
         task = progress.add_task("schedules", total=schedules or None)

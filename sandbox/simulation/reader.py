@@ -1,15 +1,19 @@
 """A reader: what the merged view would answer now, and what is wrong with it.
 
     newest batch row of each group at or below the visible number  ⊕  Σ its live speed rows  =  the oracle's answer at position
+    a generation before the one that answers stays as it was when it was replaced
+
+The rows are those of the generation that answers, and so are the definitions that the oracle recomputes by.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.definition import View
 from pipeline.fold import combine
 from pipeline.handover import ViewCounts
 from pipeline.states import group_columns, present
-from sandbox.simulation.memory_tables import Group, Row, Rows, Tables
+from sandbox.simulation.memory_tables import GenerationTables, Group, Row, Rows, Tables
 from sandbox.simulation.oracle import Oracle
 
 SHOWN = 3  # differing groups that a message lists
@@ -18,13 +22,24 @@ SHOWN = 3  # differing groups that a message lists
 class Reader:
     """Answers groups from a cache as long as the rows they are made of stay the same."""
 
-    def __init__(self, tables: Tables, oracle: Oracle) -> None:
-        self.tables, self.oracle = tables, oracle
-        self._seen: dict[str, dict[Group, tuple[tuple[Row, ...], dict[str, Any]]]] = {v: {} for v in tables.views}
+    def __init__(self, tables: Tables, oracle: Callable[[GenerationTables], Oracle]) -> None:
+        self.tables, self._oracle_of = tables, oracle
+        self._seen: dict[tuple[int, str], dict[Group, tuple[tuple[Row, ...], dict[str, Any]]]] = {}
+        self._replaced: dict[int, Any] = {}
+
+    @property
+    def answering(self) -> GenerationTables:
+        """The rows that the merged views read."""
+        return self.tables.of(self.tables.answering)
+
+    @property
+    def oracle(self) -> Oracle:
+        """Recomputes by the definitions of the generation that answers."""
+        return self._oracle_of(self.answering)
 
     def rows(self, view: str) -> dict[Group, list[Row]]:
         """The rows that the merged view would take together, by group."""
-        t = self.tables
+        t = self.answering
         newest: Rows = {}
         for number in sorted(n for n in t.batch_rows[view] if n <= t.visible):
             newest |= t.batch_rows[view][number]
@@ -38,10 +53,10 @@ class Reader:
 
     def answer(self, view: View) -> dict[Group, dict[str, Any]]:
         """(key columns..., window_start) -> aggregate -> value, as a user sees them now."""
-        seen, now = self._seen[view.name], self.rows(view.name)
+        seen, now = self._seen.setdefault((self.tables.answering, view.name), {}), self.rows(view.name)
         stale = {g: tuple(rows) for g, rows in now.items() if g not in seen or seen[g][0] != tuple(rows)}
         if stale:
-            states = self.tables.table_of(view.name, [row for rows in stale.values() for row in rows])
+            states = self.answering.table_of(view.name, [row for rows in stale.values() for row in rows])
             keys = len(group_columns(view))
             for values in present(view, combine(view, [states])).to_pylist():
                 group = tuple(values.values())[:keys]
@@ -50,11 +65,21 @@ class Reader:
 
     def wrong(self) -> str | None:
         """The first difference between the answer and the recompute; None when there is none."""
-        visible = self.tables.visible
-        if visible not in self.tables.batches or not self.tables.cuts[visible].complete:
-            return f"batch {visible} is visible, and is half staged or purged"
-        positions = tuple(r.position for r in self.tables.positions)
-        return self._wrong_counts() or next(filter(None, (self._differs(v, positions) for v in self.tables.views.values())), None)
+        t = self.answering
+        if t.visible not in t.batches or not t.cuts[t.visible].complete:
+            return f"batch {t.visible} is visible, and is half staged or purged"
+        positions = tuple(r.position for r in t.positions)
+        differing = (self._differs(v, positions) for v in t.views.values())
+        return self._moved() or self._wrong_counts() or next(filter(None, differing), None)
+
+    def _moved(self) -> str | None:
+        """A generation before the one that answers, on which somebody goes on working."""
+        for number, t in self.tables.generations.items():
+            if number < self.tables.answering:
+                now = [(r.position, r.segment) for r in t.positions], t.visible, len(t.cuts)
+                if self._replaced.setdefault(number, now) != now:
+                    return f"generation {number} was replaced, and moved on from {self._replaced[number]} to {now}"
+        return None
 
     def _differs(self, view: View, positions: tuple[int, ...]) -> str | None:
         got, wanted = self.answer(view), self.oracle.answer(view.name, positions)
@@ -66,7 +91,7 @@ class Reader:
         return f"view {view.name} at positions {list(positions)} differs from the recompute in {'; '.join(lines)}{more}"
 
     def _wrong_counts(self) -> str | None:
-        t = self.tables
+        t = self.answering
         for p, row in enumerate(t.positions):
             live = t.live(p)
             records = sum((s.counts for _, s in live), t.batches[t.visible].counts[p])

@@ -19,9 +19,10 @@ class Crashed(BaseException):
 class Decision:
     """One step of a schedule: let `actor` run for `points` points, after `fate` befalls it.
 
-    Fates of a worker, its renewer (the thread that renews its leases), night or operator: run, crash (of the whole process), lose (its
-    next transaction lands, the reply does not), refuse (it does not land), delay (it lands at some later decision, or never). The log's
-    actors append; `clock` lets `points` seconds pass; `network` delivers the oldest delayed transaction, or drops it.
+    Fates of a worker, its renewer (the thread that renews its leases), night, operator, refold or init (a rebuild): run, crash (of the
+    whole process), lose (its next transaction lands, the reply does not), refuse (it does not land), delay (it lands at some later
+    decision, or never). The log's actors append; `clock` lets `points` seconds pass; `network` delivers the oldest delayed transaction,
+    or drops it.
     """
 
     actor: str
@@ -42,7 +43,9 @@ class Actor:
         self.dead = False
         self.done = False
         self.error: BaseException | None = None
-        self._mine, self._back = threading.Semaphore(0), threading.Semaphore(0)
+        self._mine, self._back = threading.Lock(), threading.Lock()  # held while it is the other's turn
+        self._mine.acquire()
+        self._back.acquire()
         self._thread: threading.Thread | None = None
 
     def run(self, points: int) -> None:

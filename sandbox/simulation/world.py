@@ -17,29 +17,36 @@ from typing import Any
 
 from pipeline.definition import View
 from pipeline.errors import LakeError, Refused, WatershedError
-from pipeline.handover import Committed, Fenced, Purge, Split
+from pipeline.handover import Committed, Fenced, Split
 from pipeline.log import LogTruncated
+from sandbox.simulation import replacing
 from sandbox.simulation.actors import HURRY_S, LOOKS_S, NightContext, caught_up, run_task, simulated_worker
+from sandbox.simulation.definitions import Definition, variants
 from sandbox.simulation.events import events
 from sandbox.simulation.memory_lake import MemoryLake
 from sandbox.simulation.memory_log import MemoryLog, Partition
 from sandbox.simulation.memory_night import MemoryNightStore, MemoryOperatorStore, Untiled
+from sandbox.simulation.memory_replacement import MemoryGenerationStore, MemoryRefoldStore
 from sandbox.simulation.memory_speed import MemorySpeedStore
-from sandbox.simulation.memory_tables import Tables
+from sandbox.simulation.memory_tables import GenerationTables, Tables
 from sandbox.simulation.oracle import Oracle
 from sandbox.simulation.reader import Reader
 from sandbox.simulation.schedule import Actor
-from serving.connection import StoreUnavailable
+from serving.postgres.connection import StoreUnavailable
 from speed_layer.worker import Worker
 from tasks import nightly
 from tasks.night import Night
-from tasks.purging import purge_lake
+from tasks.purging import purge_source
 
 FIRST_NIGHT = date(2013, 1, 1)
-UNSEEN = {"heartbeat", "farewell", "take", "renew", "release", "record_snapshot", "forget_snapshot"}  # change nothing that is read
+# These change nothing that is read; those in TOLD stand in a trace all the same.
+UNSEEN = {"heartbeat", "farewell", "take", "renew", "release", "record_snapshot", "forget_snapshot", "seize", "begin"}
+REPLACED = {"replace": "refold", "activate": "generation"}  # transaction -> what it is counted as, when it replaced something
+TOLD = {"take", "seize", "begin"}
 CATCH_UP_TURNS = 400
 
 
+AGAIN = ("is not staged", "is retired", "are not those on record")  # what covered it was rolled back just now; or it was replaced
 OVER = ("withdrawn", "below everything", "is published", "is purged")  # why a night of that date has nothing left to do
 
 
@@ -53,11 +60,13 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Stores:
-    """The three faces of the arbiter; a test plants a bug by giving another."""
+    """The faces of the arbiter; a test plants a bug by giving another."""
 
     speed: type[MemorySpeedStore] = MemorySpeedStore
     night: type[MemoryNightStore] = MemoryNightStore
     operator: type[MemoryOperatorStore] = MemoryOperatorStore
+    refold: type[MemoryRefoldStore] = MemoryRefoldStore
+    generation: type[MemoryGenerationStore] = MemoryGenerationStore
 
 
 @dataclass
@@ -93,16 +102,17 @@ class World:
         if parts is None:
             parts = events(source, random.Random(f"{seed} events"), sizes.partitions, sizes.records)
         self.log = MemoryLog(source.topic, parts, self.point)
-        self.oracle = Oracle(self.views, parts)
+        self.variants = variants(self.views)
+        self.oracles: dict[Any, Oracle] = {}
         self.tables = Tables(source, self.views, f"id-of-{source.topic}", tuple(p.start for p in parts))
         self.tables.read, self.tables.write = self._read, self._write
         self.speed, self.night_store = stores.speed(self.tables), stores.night(self.tables)
-        self.operator = stores.operator(self.tables)
-        crash = Reach(self.point)
-        self.lake = MemoryLake(crash, self.point)
-        self.crash = crash
-        self.night = Night(source, self.views, self.tables.generation, self.night_store, self.log, self.lake, crash)
+        self.operator, self.refolds = stores.operator(self.tables), stores.refold(self.tables)
+        self.generations = stores.generation(self.tables)
+        self.crash = Reach(self.point)
+        self.lake = MemoryLake(self.crash, self.point)
         self.reader = Reader(self.tables, self.oracle)
+        self.contexts: dict[str, NightContext] = {}
         self.current: Actor | None = None
         self.actors: dict[str, Actor] = {}
         self.flights: deque[tuple[str, str, Callable[[], Any]]] = deque()
@@ -145,7 +155,7 @@ class World:
         raise StoreUnavailable("Postgres in memory broke off: try again")
 
     def _apply(self, what: str, body: Callable[[], Any], who: str, note: str = "") -> Any:
-        before = [(r.owner, r.worker) for r in self.tables.positions] if what == "take" else []
+        held = self._held() if what == "take" else set()
         try:
             found = body()
         except WatershedError as error:
@@ -153,8 +163,8 @@ class World:
             if isinstance(error, Untiled):
                 self._break(f"STUCK: {error}")
             raise
-        self._count(what, found, before)
-        if what not in UNSEEN or what == "take":
+        self._count(what, found, held)
+        if what not in UNSEEN or what in TOLD:
             self.say(f"{who}: {what} {_told(found)}{note}")
         if what not in UNSEEN:
             self.seen["readings"] += 1
@@ -163,9 +173,15 @@ class World:
                 self._break(wrong)
         return found
 
-    def _count(self, what: str, found: Any, before: Sequence[Any]) -> None:
-        if what == "take" and found is not None and before[found.partition][0] is not None:
+    def _held(self) -> set[tuple[int, int]]:
+        """(generation, partition) of the rows that somebody owns, alive or not."""
+        return {(n, p) for n, t in self.tables.generations.items() for p, row in enumerate(t.positions) if row.owner is not None}
+
+    def _count(self, what: str, found: Any, held: set[tuple[int, int]]) -> None:
+        if what == "take" and found is not None and (found.generation, found.partition) in held:
             self.seen["takeover"] += 1
+        elif what in REPLACED and found:
+            self.seen[REPLACED[what]] += 1
         elif isinstance(found, Split):
             self.seen["split"] += 1
         elif isinstance(found, Fenced):
@@ -193,17 +209,22 @@ class World:
         found = self.actors.get(slot)
         if kind == "renewer":
             process = self.born(slot.replace("renewer", "worker")).name
-            if found is None or found.name != f"{process}.leases":
-                found = self.actors[slot] = Actor(f"{process}.leases", lambda: self._renewer(process))
+            thread = f"{process}.leases" if process in self.workers else f"{process} starts"
+            if found is None or found.name != thread:
+                found = self.actors[slot] = Actor(thread, lambda: self._renewer(process))
         elif found is None or found.done:
             self.kill(slot)
             self.births[slot] += 1
             name = f"{slot}.{self.births[slot]}"
             rng = random.Random(f"{self.seed} {name}")
-            body = {"worker": self._worker, "night": self._night, "operator": self._operator}[kind]
-            if kind == "worker":
-                self.workers[name] = self.worker(name, rng)
-            found = self.actors[slot] = Actor(name, lambda: body(slot, name, rng))
+            bodies: dict[str, Callable[[], None]] = {
+                "worker": lambda: self._worker(name, rng),
+                "night": lambda: self._night(slot, name, rng),
+                "operator": lambda: self._operator(rng),
+                "refold": lambda: replacing.refold(self, name, rng),
+                "init": lambda: replacing.init(self, name, rng),
+            }
+            found = self.actors[slot] = Actor(name, bodies[kind])
         return found
 
     def kill(self, slot: str) -> None:
@@ -214,26 +235,56 @@ class World:
             self.current.kill()
         self.current = before
 
+    @property
+    def in_force(self) -> Definition:
+        """The definitions that are on record, as a process is started with now."""
+        return tuple(self.reader.answering.views.values())
+
+    def oracle(self, t: GenerationTables) -> Oracle:
+        """What recomputes by the definitions of a generation."""
+        key = t.generation.source_fingerprint, *sorted(t.generation.views.items())
+        if key not in self.oracles:
+            self.oracles[key] = Oracle(list(t.views.values()), self.log.parts)
+        return self.oracles[key]
+
+    @property
+    def night(self) -> Night:
+        """The night of the active generation, in the process that runs."""
+        return self.context().night(self.tables.topic)
+
+    def context(self) -> NightContext:
+        """What tasks.nightly works with in the process that runs: the definitions it was started with."""
+        name = self.current.name if self.current is not None else "peace"
+        if name not in self.contexts:
+            self.contexts[name] = self.started_with(self.in_force)
+        return self.contexts[name]
+
+    def started_with(self, views: Definition) -> NightContext:
+        """The context of a process that is started with these definitions."""
+        return NightContext(views, self.generations, self.night_store, self.log, self.lake, self.crash)
+
     def worker(self, name: str, rng: random.Random, looks_s: Sequence[float] = LOOKS_S) -> Worker:
         """A new worker process."""
-        return simulated_worker(
-            name, self.speed, self.log, self.lake, self.crash, self.views, self.tables.generation, rng, looks_s
-        )
+        views = self.in_force
+        generation = self.generations.require(views[0].source, views)
+        return simulated_worker(name, self.speed, self.log, self.lake, self.crash, views, generation, rng, looks_s)
 
-    def _worker(self, slot: str, name: str, rng: random.Random) -> None:
+    def _worker(self, name: str, rng: random.Random) -> None:
         try:
+            worker = self.workers[name] = self.worker(name, rng)
             while True:
-                self.workers[name].step()
+                worker.step()
                 self.point("turn")
         except LogTruncated:
             raise
-        except (Refused, LakeError) as error:  # a purge came in between: it ends, as the shipped one does, and is started again
+        except (Refused, LakeError) as error:  # a purge or a rebuild came in between: it is started again
             self.seen["worker ended"] += 1
             self.say(f"{name}: ends: {error}")
 
     def _renewer(self, process: str) -> None:
         """The thread that renews the leases of a worker, for as long as the process lives."""
-        self.workers[process].ownership.renew_until(threading.Event())
+        if process in self.workers:  # it has read which generation it works for
+            self.workers[process].ownership.renew_until(threading.Event())
 
     def _night(self, slot: str, name: str, rng: random.Random) -> None:
         others = sorted(day for other, day in self.running.items() if other != slot and day in self.unfinished)
@@ -266,31 +317,34 @@ class World:
         except (Untiled, LogTruncated):
             raise
         except Refused as refused:
-            if "is not staged" in str(refused) and self.current is not None:
-                raise RunAgain from refused  # what covered it was rolled back just now
+            if self.current is not None and any(why in str(refused) for why in AGAIN):
+                raise RunAgain from refused
             if not any(why in str(refused) for why in OVER):
                 raise
             self.say(f"the night {day} is refused: {refused}")
         self.unfinished.discard(day)
 
     def purge(self, keep: int) -> None:
-        """What tasks.purging.purge does, on the arbiter in memory: the store first, then the lake below what is still published."""
-        generation = self.tables.generation
-        marked: Purge | None = self.operator.mark_purge(generation, keep)
-        if marked is not None:
-            self.operator.purge(generation, marked)
-        ledger = self.night_store.ledger(generation)
-        purge_lake(self.night, ledger, min(c.number for c in ledger if c.status == "published"))
+        """The shipped purge, on the arbiter in memory."""
+        purge_source(self.night, self.operator, self.generations, keep)
 
-    def _operator(self, slot: str, name: str, rng: random.Random) -> None:
-        with suppress(StoreUnavailable, LakeError):
+    def _operator(self, rng: random.Random) -> None:
+        with suppress(StoreUnavailable, LakeError, Refused):
             if rng.random() < 0.5:
-                with suppress(Refused):
-                    self.operator.rollback(self.tables.generation)
+                self.operator.rollback(self.night.generation)
             else:
                 self.purge(rng.choice([1, 1, 2]))
 
     # ---- peace
+    def _finish_rebuild(self) -> None:
+        """A rebuild that died is run again, or left as it is: what answers goes on either way."""
+        begun = self.tables.newest("building")
+        if begun is not None and random.Random(f"{self.seed} peace").random() < 0.7:
+            views = tuple(begun.views.values())
+            self.contexts["peace"] = self.started_with(views)
+            replacing.rebuild(self, "peace", views)
+        self.contexts.pop("peace", None)
+
     def settle(self) -> None:
         """Everybody dies, then one worker and one night are left in peace: all of the log is published and served."""
         for slot in list(self.actors):
@@ -300,6 +354,7 @@ class World:
         self.tables.now_s += 1000
         for part in self.log.parts:
             part.append(len(part.stops))
+        self._finish_rebuild()
         for day in sorted(self.unfinished):
             self.run_night(day)
         worker = self.worker("peace", random.Random(self.seed), HURRY_S)
@@ -312,16 +367,13 @@ class World:
                 self._break("a worker that is left in peace does not catch up with the log")
         self.run_night(self.new_day())
         ends = tuple(p.end for p in self.log.parts)
-        cut = self.tables.cuts[self.tables.visible]
-        if cut.offsets != ends or any(r.position != end for r, end in zip(self.tables.positions, ends, strict=True)):
+        t = self.reader.answering
+        cut = t.cuts[t.visible]
+        if cut.offsets != ends or any(r.position != end for r, end in zip(t.positions, ends, strict=True)):
             self._break(f"at the end of the log {list(ends)} the visible cut is {list(cut.offsets)}")
         wrong = self.reader.wrong()
         if wrong:
             self._break(wrong)
-
-    def context(self) -> NightContext:
-        """What tasks.nightly works with while this world runs."""
-        return NightContext(self.night, self.lake, self.crash)
 
 
 def night_of(task: Any, *parameters: Any) -> Any:

@@ -35,11 +35,11 @@ class MemoryWorld(Operated):
         self.days = 0
 
     def row(self, partition: int) -> tuple[int, int]:
-        found = self.tables.positions[partition]
+        found = self.tables.of(self.generation).positions[partition]
         return found.position, found.segment
 
     def now(self) -> tuple[int, ...]:
-        return tuple(row.position for row in self.tables.positions)
+        return tuple(row.position for row in self.tables.of(self.generation).positions)
 
     def check(self, *positions: int) -> None:
         for view in VIEWS:
@@ -48,7 +48,7 @@ class MemoryWorld(Operated):
 
     def served(self, view: View) -> list[dict[str, Any]]:
         """What serving.<view> would show."""
-        t = self.tables
+        t = self.tables.of(self.generation)
         newest: dict[Any, Any] = {}
         for number in sorted(n for n in t.batch_rows[view.name] if n <= t.visible):
             newest |= t.batch_rows[view.name][number]
@@ -59,7 +59,7 @@ class MemoryWorld(Operated):
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         """The few questions that the shared tests ask in SQL."""
-        t = self.tables
+        t = self.tables.of(self.generation)
         starts = [(p, s) for p, found in enumerate(t.segments) for s in found]
         answers: dict[str, Sequence[tuple[object, ...]]] = {
             "SELECT previous FROM ops.visible": [(t.previous,)],

@@ -7,10 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from pipeline.handover import Claim, Committed
-from serving.connection import transaction
-from serving.night_store import PostgresNightStore
-from serving.setup import install
-from serving.speed_store import PostgresSpeedStore
+from serving.generations.create import install
+from serving.postgres.connection import transaction
+from serving.stores.night import PostgresNightStore
+from serving.stores.speed import PostgresSpeedStore
 from tests.contract.world import VIEWS, commit_of, event, merge, plan, served, staged_of, states, values
 
 D1, D2, D3 = date(2013, 1, 1), date(2013, 1, 2), date(2013, 1, 3)

@@ -14,11 +14,12 @@ import sqlalchemy as sa
 
 from pipeline.errors import WatershedError
 from pipeline.handover import Generation, NoCrash, Purge
-from serving import night_store, speed_store
-from serving.connection import transaction
-from serving.ledger import key_of
-from serving.night_store import PostgresNightStore
-from serving.operator_store import PostgresOperatorStore
+from serving.ops.cuts import key_of
+from serving.postgres.connection import transaction
+from serving.stores import night as night_store
+from serving.stores import speed as speed_store
+from serving.stores.night import PostgresNightStore
+from serving.stores.operator import PostgresOperatorStore
 from tests import test_operator_store as operating
 from tests import test_serving_leases as leasing
 from tests import test_serving_protocol as protocol

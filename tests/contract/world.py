@@ -1,4 +1,4 @@
-"""Events without Kafka: a log per partition as a Python list, and f on it, by Aggregate.lift and Aggregate.merge alone.
+"""Events without Kafka: a log per partition as a Python list, and f on it, by Measure.lift and Measure.merge alone.
 
 expected(log, positions) = present( ⊕ over p of lift(log_p[0, positions_p)) )
 """
@@ -34,10 +34,11 @@ from pipeline import (
 from pipeline.aggregates.base import Rows
 from pipeline.arrays import chunk
 from pipeline.handover import Claim, Commit, Counts, Staged, Vector, ViewCounts
-from pipeline.states import group_columns, members, present, state_of, state_schema
-from serving.connection import engine, transaction
-from serving.setup import Plan
-from serving.tables import SCHEMAS
+from pipeline.replacement import Plan
+from pipeline.states import group_columns, present, state_of, state_schema
+from pipeline.window import Tumbling
+from serving.ops.tables import SCHEMAS
+from serving.postgres.connection import engine, transaction
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -126,6 +127,7 @@ def event(partition: int, offset: int, account: str = "a", *, hour: int = 0, **m
 def group_of(view: View, one: Event) -> tuple[Any, ...]:
     """(key…, window_start) of an event."""
     us = (one.values["paid_at"] - EPOCH) // timedelta(microseconds=1)
+    assert isinstance(view.window, Tumbling)  # spelled out here: the contract holds stores to an answer of its own
     start = EPOCH + timedelta(microseconds=us - us % view.window.size_us)
     return (*(one.values[name] for name in view.key), start)
 
@@ -142,13 +144,12 @@ def states(view: View, events: Sequence[Event]) -> pa.Table:
     )
     if not groups:
         return schema.empty_table()
-    for _, aggregate, type in members(view):
-        column = (
-            pa.array([one.values[aggregate.column] for one in events], type.arrow)
-            if type and aggregate.column
-            else None
+    for measure in view.measures.values():
+        cells = tuple(
+            pa.array([one.values[name] for one in events], type.arrow)
+            for name, type in zip(measure.aggregate.columns, measure.types, strict=True)
         )
-        columns += aggregate.lift(type, Rows(column, times, *places), group, len(groups))
+        columns += measure.lift(Rows(cells, times, *places), group, len(groups))
     return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -161,8 +162,8 @@ def merge(view: View, tables: Sequence[pa.Table]) -> pa.Table:
     if not groups:
         return table
     columns = [pa.array(values, table.schema.field(i).type) for i, values in enumerate(zip(*groups, strict=True))]
-    for name, aggregate, type in members(view):
-        columns += aggregate.merge(type, state_of(table, name, aggregate, type), group, len(groups))
+    for name, measure in view.measures.items():
+        columns += measure.merge(state_of(table, name, measure), group, len(groups))
     return pa.Table.from_arrays(columns, schema=table.schema)
 
 

@@ -20,11 +20,11 @@ from sqlalchemy.engine import Connection, Engine
 from pipeline.definition import View
 from pipeline.handover import Counts, Cut, Generation, ViewCounts, Witness
 from pipeline.states import group_columns, state_schema, value_schema
-from serving.arrow_copy import copy_to_file, quote, read_csv
-from serving.connection import transaction
-from serving.generations import active_generation
-from serving.ledger import key_of, read_cuts
-from serving.merge import batch_states, merged_view, relation
+from serving.merged_view import batch_states, merged_view, relation
+from serving.ops.cuts import key_of, read_cuts
+from serving.ops.generations import active_generation
+from serving.postgres.connection import transaction
+from serving.postgres.copy import copy_to_file, quote, read_csv
 
 
 class Freshness(NamedTuple):
@@ -39,7 +39,7 @@ class Freshness(NamedTuple):
 class Snapshot:
     """One instant of the serving layer. All lists are by partition; `generations` are those in force at that instant.
 
-    Compare their fingerprints with the definitions loaded before believing the rows: `serving.setup.require` does so
+    Compare their fingerprints with the definitions loaded before believing the rows: `serving.generations.create.require` does so
     for now, not for then.
     """
 

@@ -8,7 +8,6 @@ for, unless the text of a view changed.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from difflib import unified_diff
 
 import sqlalchemy as sa
@@ -18,30 +17,17 @@ from sqlalchemy.schema import CreateTable
 from pipeline.definition import Source, View
 from pipeline.errors import Refused
 from pipeline.fingerprints import describe_source, describe_view, source_fingerprint, view_fingerprint
+from pipeline.generation import refuse_other_log
 from pipeline.handover import Generation, Vector
-from serving import tables
-from serving.arrow_copy import quote
-from serving.connection import patiently, transaction
-from serving.generations import active_generation, definitions_of
-from serving.merge import COMMON_VIEWS, merged_view, support
-from serving.published_views import replace_view
+from pipeline.replacement import Plan
+from serving.merged_view import COMMON_VIEWS, merged_view, support
+from serving.ops import tables
+from serving.ops.generations import active_generation, definitions_of
+from serving.postgres.connection import patiently, transaction
+from serving.postgres.copy import quote
+from serving.postgres.views import replace_view
 
 SETUP_LOCK = 0x57415445525348  # "WATERSH": one init, rebuild or activation at a time
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One source as loaded, its views, and its topic as found: the broker's id, and the log's start per partition."""
-
-    source: Source
-    topic_id: str
-    starts: Vector
-    views: tuple[View, ...]
-
-    def __post_init__(self) -> None:
-        for view in self.views:
-            if view.source != self.source:
-                raise ValueError(f"view {view.name} has another source than topic {self.source.topic}")
 
 
 def install(engine: Engine, plans: Sequence[Plan]) -> list[Generation]:
@@ -61,7 +47,7 @@ def _install(engine: Engine, plans: Sequence[Plan]) -> list[Generation]:
                 refuse_foreign_views(connection, plan)
                 generation = make_generation(connection, plan, free_number(connection, plan), plan.starts, "active")
             else:
-                refuse_other_topic(generation, plan)
+                refuse_other_log(generation, plan.found)
                 refuse_other_definition(connection, generation, plan.source, plan.views)
             publish_views(connection, plan.views, generation.number)
             found.append(generation)
@@ -180,10 +166,6 @@ def _check_names(plans: Sequence[Plan]) -> None:
     owners: dict[str, str] = {}
     for plan in plans:
         for view in plan.views:
-            if view.name in COMMON_VIEWS:
-                raise Refused(
-                    f"a view cannot be named {view.name!r}: serving.{view.name} is Watershed's own; rename it"
-                )
             if view.name in owners:
                 topics = f"topics {owners[view.name]} and {plan.source.topic}"
                 raise Refused(f"two views are named {view.name!r} ({topics}), and serving has room for one; rename one")
@@ -202,27 +184,6 @@ def refuse_foreign_views(connection: Connection, plan: Plan) -> None:
         raise Refused(
             f"serving.{found.view} answers for topic {found.topic}; to give it to topic {plan.source.topic}, first take it out of"
             f" the views of {found.topic} and run `watershed init --rebuild`, or rename one of the two"
-        )
-
-
-def refuse_other_topic(generation: Generation, plan: Plan) -> None:
-    """Refused unless the topic is the one the generation was made for, with as many partitions."""
-    refuse_other_log(generation, plan.topic_id, len(plan.starts))
-
-
-def refuse_other_log(generation: Generation, topic_id: str, partitions: int) -> None:
-    """Offsets mean the records of one topic with its partitions; of another they mean nothing. Names the command that repairs it."""
-    topic = generation.topic
-    if topic_id != generation.topic_id:
-        raise Refused(
-            f"topic {topic} was deleted and created again: its id is {topic_id}, and was {generation.topic_id} at"
-            f" set-up, so the offsets on record are not its own; `watershed init --rebuild --accept-loss` starts over from the new"
-            f" topic and keeps what was archived of the old one in the lake (without --accept-loss it only says what that means)"
-        )
-    if partitions != generation.partitions:
-        raise Refused(
-            f"topic {topic} has {partitions} partitions, and was set up with {generation.partitions}: with another number,"
-            f" keys move between partitions and their duplicates are not seen; `watershed init --rebuild` takes the new ones in"
         )
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from pipeline.errors import Refused
-from serving.merge import literal, relation
+from serving.merged_view import literal, relation
 
 COMMENT = sa.text("SELECT obj_description(to_regclass(:name), 'pg_class')")
 GRANTS = sa.text("""

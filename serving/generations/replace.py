@@ -1,6 +1,6 @@
 """A new generation beside the one that answers, and the moment it takes over.
 
-    begin_generation: the new one has the ledger of the old (numbers, dates, offsets), and no rows
+    begin: the new one has the ledger of the old (numbers, dates, offsets), and no rows
     activate: in one transaction the old one is retired and fenced, the new one active, and the views answer from it
     after a loss: the ledger up to what is archived, then a cut of its own at which the log goes on (Restart.resume)
     on a topic made anew: no ledger at all, for its offsets mean other records (Restart.fresh)
@@ -10,28 +10,30 @@ moves on.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from pipeline.definition import View
+from pipeline.definition import Source, View
 from pipeline.errors import Refused
 from pipeline.fingerprints import source_fingerprint, view_fingerprint
-from pipeline.handover import CrashPoints, Generation, NoCrash, Vector
-from serving.connection import patiently, transaction
-from serving.generations import active_generation, building_generation, generation_of, status_of
-from serving.ledger import read_cuts
-from serving.published_views import drop_view
-from serving.setup import (
-    Plan,
+from pipeline.generation import refuse_other_log
+from pipeline.handover import CrashPoints, Generation, NoCrash, Vector, Witness
+from pipeline.replacement import AS_IT_WAS, Plan, Restart
+from serving.answers import counted_from, witnesses
+from serving.generations.create import (
     free_number,
     lock_setup,
     make_generation,
     publish_views,
     refuse_foreign_views,
-    refuse_other_log,
+    require,
 )
+from serving.ops.cuts import key_of, read_cuts
+from serving.ops.generations import active_generation, building_generation, generation_of, status_of
+from serving.postgres.connection import patiently, transaction
+from serving.postgres.views import drop_view
 
 # What was published is chosen again: staged and published anew, or covered. The rest of the ledger keeps its meaning.
 COPY_CUTS = sa.text("""
@@ -63,29 +65,41 @@ OPEN_SEGMENTS = sa.text("""
 UPDATE ops.positions SET segment = position WHERE topic = :topic AND generation = :generation AND segment <> position
   AND position = (CAST(:offsets AS bigint[]))[partition + 1]
 """)
-NO_CRASH = NoCrash()
 
 
-@dataclass(frozen=True)
-class Restart:
-    """How a new generation departs from the log of the one in force; the default: not at all.
+class PostgresGenerationStore:
+    """pipeline.replacement.GenerationStore on Postgres."""
 
-    `fresh`: the topic was made anew, start at its log's start. `resume`: cuts above number `keep` are not taken over, since the log no
-    longer has all of their records; a cut of its own follows, whose offsets are where the log goes on.
-    """
+    def __init__(self, engine: Engine, crash: CrashPoints | None = None) -> None:
+        self._engine = engine
+        self._crash = crash or NoCrash()
 
-    fresh: bool = False
-    keep: int = 0
-    resume: Vector | None = None
+    def active(self, topic: str) -> Generation | None:
+        with transaction(self._engine) as connection:
+            return active_generation(connection, topic)
 
+    def building(self, topic: str) -> Generation | None:
+        with transaction(self._engine) as connection:
+            return building_generation(connection, topic)
 
-def begin_generation(engine: Engine, plan: Plan, restart: Restart | None = None) -> Generation:
-    """Generation n + 1 in status building, with batch 0 and a copy of the ledger; one begun for just this goes on.
+    def require(self, source: Source, views: Sequence[View]) -> Generation:
+        return require(self._engine, source, views)
 
-    It starts where the generation in force starts, since the master dataset does, whatever retention has deleted since;
-    partitions that were added start where they start now.
-    """
-    return patiently(lambda: _begin(engine, plan, restart or Restart()))
+    def visible(self, generation: Generation) -> int:
+        with transaction(self._engine) as connection:
+            return int(connection.execute(VISIBLE, key_of(generation)).scalar_one())
+
+    def progress(self, generation: Generation) -> list[tuple[int, Witness | None]]:
+        return witnesses(self._engine, generation)
+
+    def counted_from(self, generation: Generation, partition: int, start: int) -> int:
+        return counted_from(self._engine, generation, partition, start)
+
+    def begin(self, plan: Plan, restart: Restart = AS_IT_WAS) -> Generation:
+        return patiently(lambda: _begin(self._engine, plan, restart))
+
+    def activate(self, generation: Generation, views: Sequence[View]) -> None:
+        patiently(lambda: _activate(self._engine, generation, views, self._crash))
 
 
 def _begin(engine: Engine, plan: Plan, restart: Restart) -> Generation:
@@ -99,6 +113,9 @@ def _begin(engine: Engine, plan: Plan, restart: Restart) -> Generation:
         begun = building_generation(connection, plan.source.topic)
         if begun is not None:
             if _is_for(begun, plan.views) and begun.topic_id == plan.topic_id and _goes_on(connection, begun, starts, restart):
+                if restart.resume is None and not restart.fresh:  # what was chosen since it was begun
+                    rows = connection.execute(LOCK_POSITIONS, {"topic": begun.topic, "generations": [begun.number]}).all()
+                    _copy_later_cuts(connection, active, begun, [row.position for row in rows])
                 return begun
             _retire(connection, begun)
         made = make_generation(connection, plan, free_number(connection, plan), starts, "building")
@@ -117,7 +134,7 @@ def _begin(engine: Engine, plan: Plan, restart: Restart) -> Generation:
 
 def _refuse_other_log(active: Generation, plan: Plan) -> None:
     """More partitions are taken in; fewer, or another topic of this name, are not the log that was archived."""
-    refuse_other_log(active, plan.topic_id, min(active.partitions, len(plan.starts)))
+    refuse_other_log(active, replace(plan.found, partitions=min(active.partitions, len(plan.starts))))
 
 
 def _goes_on(connection: Connection, begun: Generation, starts: Vector, restart: Restart) -> bool:
@@ -126,14 +143,6 @@ def _goes_on(connection: Connection, begun: Generation, starts: Vector, restart:
     if restart.resume is None:
         return begun.starts == tuple(starts) and all(cut.date is not None for cut in cuts if cut.number)
     return begun.starts == tuple(starts) and (cuts[-1].number, cuts[-1].offsets) == (restart.keep + 1, tuple(restart.resume))
-
-
-def activate(engine: Engine, generation: Generation, views: Sequence[View], crash: CrashPoints = NO_CRASH) -> None:
-    """Let a generation in status building answer, in one transaction; nothing when it does already.
-
-    `views` are the definitions it was begun with. Workers and nights of the one before are fenced and refused then.
-    """
-    patiently(lambda: _activate(engine, generation, views, crash))
 
 
 def _activate(engine: Engine, generation: Generation, views: Sequence[View], crash: CrashPoints) -> None:

@@ -37,13 +37,13 @@ from pipeline.handover import (
     WorkerSnapshot,
 )
 from pipeline.states import group_columns, state_fields, state_schema
-from serving import leases
-from serving.arrow_copy import copy_csv, copy_out, quote, to_csv
-from serving.connection import transaction
-from serving.generations import active_generation
-from serving.ledger import read_cuts
-from serving.merge import relation
-from serving.tables import RECORD_COUNTS, VIEW_COUNTS, segment_views, segments, speed_table, state_columns, table_name
+from serving.merged_view import relation
+from serving.ops import leases
+from serving.ops.cuts import read_cuts
+from serving.ops.generations import active_generation
+from serving.ops.tables import RECORD_COUNTS, VIEW_COUNTS, segment_views, segments, speed_table, state_columns, table_name
+from serving.postgres.connection import transaction
+from serving.postgres.copy import copy_csv, copy_out, quote, to_csv
 
 # The first locking statement. `generations` is read by the statement's snapshot: retiring one also raises the epoch.
 # It prolongs the lease: RENEW skips rows that are locked, and with commits back to back it may find them so every time.

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from pipeline.handover import Claim, Generation, LeaseRow, Witness
-from serving.generations import refuse_retired
+from serving.ops.generations import refuse_retired
 
 HEARTBEAT = sa.text("""
 INSERT INTO ops.workers (topic, worker, alive_until)

@@ -9,9 +9,9 @@ once per statement; no function here is volatile, so a statement sees one snapsh
 """
 
 from pipeline.definition import View
-from pipeline.states import group_columns, members, state_fields
-from serving.arrow_copy import quote
-from serving.tables import RECORD_COUNTS, VIEW_COUNTS, table_name
+from pipeline.states import group_columns, state_fields
+from serving.ops.tables import RECORD_COUNTS, VIEW_COUNTS, table_name
+from serving.postgres.copy import quote
 
 
 def literal(value: str) -> str:
@@ -27,13 +27,13 @@ def relation(schema: str, name: str) -> str:
 def value_columns(view: View) -> list[tuple[str, str]]:
     """(name, SQL type) of the columns of serving.<view>, in order."""
     keys = [(name, view.types[name].postgres) for name in view.key]
-    return [*keys, ("window_start", "timestamptz"), *((n, a.value(t).postgres) for n, a, t in members(view))]
+    return [*keys, ("window_start", "timestamptz"), *((n, m.value.postgres) for n, m in view.measures.items())]
 
 
 def support(views: tuple[View, ...]) -> list[str]:
     """The functions that the aggregates' SQL relies on, each once."""
     found = {
-        statement: None for view in views for _, aggregate, _ in members(view) for statement in aggregate.sql_support()
+        statement: None for view in views for measure in view.measures.values() for statement in measure.sql_support()
     }
     return list(found)
 
@@ -56,9 +56,9 @@ def merged_view(view: View, generation: int, *, part: str = "both") -> str:
     group = ", ".join(quote(name) for name in group_columns(view))
     states = ", ".join(quote(name) for name in [*group_columns(view), *state_fields(view)])
     values = []
-    for name, aggregate, type in members(view):
-        fields = {f.name: quote(f"{name}__{f.name}") for f in aggregate.fields(type)}
-        values.append(f"({aggregate.sql(type, fields)})::{aggregate.value(type).postgres} AS {quote(name)}")
+    for name, measure in view.measures.items():
+        fields = {f.name: quote(f"{name}__{f.name}") for f in measure.fields}
+        values.append(f"({measure.sql(fields)})::{measure.value.postgres} AS {quote(name)}")
     table = table_name(view.name, generation)
     here = f"v.topic = {literal(view.source.topic)} AND v.generation = {generation}"
     cut = f"SELECT c.offsets FROM ops.visible v JOIN ops.cuts c USING (topic, generation, number) WHERE {here}"

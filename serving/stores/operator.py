@@ -11,24 +11,24 @@ Why a row may go: with K kept, readers look for a group's newest row at or below
 can be that. A batch that is still chosen may be staged again with fewer groups, so its rows neither go nor make others superfluous.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from pipeline.coverage import coverage
 from pipeline.definition import View
 from pipeline.errors import Refused, StoreError
 from pipeline.handover import Cut, Generation, Purge
 from pipeline.states import group_columns
-from serving.arrow_copy import quote
-from serving.connection import brief_transaction, patiently, transaction
-from serving.generations import refuse_retired
-from serving.ledger import key_of, read_cuts
-from serving.merge import relation
-from serving.night_store import LOCK_BATCH, LOCK_POSITIONS
-from serving.patient_store import PatientStore
-from serving.tables import table_name
+from serving.merged_view import relation
+from serving.ops.cuts import key_of, read_cuts
+from serving.ops.generations import refuse_retired
+from serving.ops.tables import table_name
+from serving.postgres.connection import brief_transaction, patiently, transaction
+from serving.postgres.copy import quote
+from serving.stores.night import LOCK_BATCH, LOCK_POSITIONS
+from serving.stores.transactions import PatientStore
 
 LOCK_VISIBLE = sa.text("""
 SELECT number, previous FROM ops.visible WHERE topic = :topic AND generation = :generation FOR NO KEY UPDATE
@@ -116,7 +116,7 @@ class PostgresOperatorStore(PatientStore):
             segments = connection.execute(SEGMENTS_FROM, {**row, "offsets": list(cut.offsets)}).all()
             for found in positions:
                 p, at = found.partition, cut.offsets[found.partition]
-                end, segment = contiguous(at, [(s.start, s.end) for s in segments if s.partition == p])
+                end, segment = coverage(at, [(s.start, s.end) for s in segments if s.partition == p])
                 if end < found.position:
                     if any(offsets[p] == end for offsets in chosen):
                         segment = end
@@ -191,15 +191,6 @@ class PostgresOperatorStore(PatientStore):
             self._crash.reach("purge.written")
 
 
-def contiguous(cut: int, segments: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """(end, start of the last segment) of the segments that tile [cut, end), in order; (cut, cut) when none starts there."""
-    end, segment = cut, cut
-    for start, stop in segments:
-        if start == end:
-            end, segment = stop, start
-    return end, segment
-
-
 def _delete_superseded(connection: Connection, view: View, row: dict[str, Any]) -> None:
     """Rows at or below the kept batch that a later row of their group, at or below it too, has replaced."""
     table = relation("batch", table_name(view.name, row["generation"]))
@@ -224,4 +215,4 @@ def _why_not(connection: Connection, generation: Generation, visible: int) -> st
     return f"{here}: batch {visible} is visible, and {why}; to go on, run the next night, which covers everything"
 
 
-__all__ = ["PostgresOperatorStore", "contiguous"]
+__all__ = ["PostgresOperatorStore"]

@@ -28,10 +28,10 @@ from pipeline.log import Block, Log
 from pipeline.recompute import BUCKETS, Buckets, Recompute, cut_anywhere, whole_log
 from pipeline.reference import Reference
 from pipeline.states import group_columns, value_schema
-from serving.connection import transaction
-from serving.ledger import read_cuts
-from serving.reading import Snapshot, batch_part, snapshot
-from serving.refolding import refolded
+from serving.answers import Snapshot, batch_part, snapshot
+from serving.audit.refold import refolded
+from serving.ops.cuts import read_cuts
+from serving.postgres.connection import transaction
 
 SHOWN = 20  # differing rows that a report holds; all are counted
 MAX_RECORDS = 19_997  # a block size that no layer uses

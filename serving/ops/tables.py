@@ -198,12 +198,15 @@ def table_name(view: str, generation: int) -> str:
 
 
 def state_columns(view: View) -> list[Column[object]]:
-    """Key columns, window_start and state fields, as state_schema(view) has them."""
+    """Key columns, window_start and state fields, as state_schema(view) has them.
+
+    Quoted always: SQLAlchemy's list of reserved words is not Postgres's (`collation` is missing, tried).
+    """
     columns: list[Column[object]] = [
-        Column(name, SqlType(view.types[name].postgres), nullable=False) for name in view.key
+        Column(name, SqlType(view.types[name].postgres), nullable=False, quote=True) for name in view.key
     ]
     columns.append(Column(WINDOW_START, TIME, nullable=False))
-    return columns + [Column(name, SqlType(field.postgres)) for name, field in state_fields(view).items()]
+    return columns + [Column(name, SqlType(field.postgres), quote=True) for name, field in state_fields(view).items()]
 
 
 def batch_table(view: View, generation: int) -> Table:

@@ -11,17 +11,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline import layout
-from pipeline.dedupe import IdentitySnapshot
 from pipeline.definition import Source, View
 from pipeline.errors import Refused
-from pipeline.fingerprints import source_fingerprint
-from pipeline.handover import Generation
+from pipeline.identity_files import identities_at
 from pipeline.lake import Lake
 from pipeline.log import Log
 from pipeline.recompute import BUCKETS, Recompute
 from pipeline.states import state_schema
-from serving.reading import BatchPart, Freshness, Snapshot
+from serving.answers import BatchPart, Freshness, Snapshot
 
 
 @dataclass(frozen=True)
@@ -58,22 +55,6 @@ def refolded(
     }
     vector = [Freshness(f.partition, f.cut, at[f.partition]) for f in fresh]
     return Refolded(below.generations, {topic: vector}, {topic: counts}, view_counts, {}, below.views, states)
-
-
-def identities_at(
-    lake: Lake, source: Source, generation: Generation, number: int, partition: int, cut: int
-) -> IdentitySnapshot | None:
-    """What the batch layer published with a cut; None for batch 0, which knows nothing. Refused when it is not in the lake."""
-    if number == 0:
-        return None
-    path = layout.identities(source.topic, source_fingerprint(source), number, partition)
-    found = layout.read_identities(lake, path, layout.identity_inputs(generation.topic_id, partition, cut))
-    if found is None:
-        raise Refused(
-            f"topic {source.topic}, partition {partition}: the identities at cut {number} ({path}.json) are missing from the lake"
-            f" {lake.root.split('?')[0]} or belong to another cut; check the setting `lake`, or run `watershed init --rebuild`"
-        )
-    return found
 
 
 def _check(topic: str, at: Mapping[int, int], cuts: Sequence[int], ends: Sequence[int]) -> None:

@@ -7,7 +7,6 @@ Until then the old ones are served. The states are copied before the first lock;
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -16,19 +15,20 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateTable
 
+from pipeline.coverage import Untiled, check_tiling
 from pipeline.definition import View
-from pipeline.errors import Refused
-from pipeline.handover import Claim, Counts, Cut, Generation, ViewCounts, Witness
+from pipeline.handover import Claim, Generation, Witness
+from pipeline.replacement import Segment, Standing
 from pipeline.states import group_columns, state_fields
-from serving.arrow_copy import copy_in, quote
-from serving.connection import patiently, transaction
-from serving.generations import refuse_retired
-from serving.ledger import key_of, read_cuts
-from serving.merge import relation
-from serving.night_store import VISIBLE
-from serving.operator_store import LOCK_VISIBLE
-from serving.patient_store import PatientStore
-from serving.tables import RECORD_COUNTS, VIEW_COUNTS, segment_views, segments, state_columns, table_name
+from serving.merged_view import relation
+from serving.ops.cuts import key_of, read_cuts
+from serving.ops.generations import refuse_retired
+from serving.ops.tables import RECORD_COUNTS, VIEW_COUNTS, segment_views, segments, state_columns, table_name
+from serving.postgres.connection import patiently, transaction
+from serving.postgres.copy import copy_in, quote
+from serving.stores.night import VISIBLE
+from serving.stores.operator import LOCK_VISIBLE
+from serving.stores.transactions import PatientStore
 
 ROW = sa.text("SELECT position FROM ops.positions WHERE topic = :topic AND generation = :generation AND partition = :partition")
 # Whoever holds the lease is fenced: only so does the position stand still while the last of the log is folded.
@@ -48,40 +48,16 @@ WHERE topic = :topic AND generation = :generation AND partition = :partition
 """)
 
 
-@dataclass
-class Segment:
-    """A refolded stretch [start, end) of one partition: its counts, and per view its counts and states."""
-
-    start: int
-    end: int
-    counts: Counts = field(default_factory=Counts)
-    view_counts: dict[str, ViewCounts] = field(default_factory=dict)
-    states: dict[str, pa.Table] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Standing:
-    """One partition at one instant: the visible cut, the position, and the chosen cuts at or above the visible one, rising."""
-
-    visible: Cut
-    cut: int
-    position: int
-    chosen: tuple[int, ...]
-
-
-class PostgresSegmentStore(PatientStore):
-    """See the module."""
+class PostgresRefoldStore(PatientStore):
+    """pipeline.replacement.RefoldStore on Postgres. `lock_timeout_s` bounds one try, `patience_s` all tries together."""
 
     def standing(self, generation: Generation, partition: int) -> Standing:
-        """How the partition stands now."""
         with transaction(self._engine, isolation="REPEATABLE READ") as connection:
             row = {**key_of(generation), "partition": partition}
             position = int(connection.execute(ROW, row).scalar_one())
             return _standing(connection, generation, partition, int(connection.execute(VISIBLE, row).scalar_one()), position)
 
     def seize(self, generation: Generation, partition: int, worker: str, lease_s: float) -> Claim:
-        """Take the lease from whoever holds it, for `lease_s`; a crash after it costs that much freshness and nothing else."""
-
         def call() -> Claim:
             with transaction(self._engine) as connection:
                 refuse_retired(connection, generation)
@@ -93,7 +69,6 @@ class PostgresSegmentStore(PatientStore):
         return patiently(call, patience_s=self._patience_s)
 
     def replace(self, generation: Generation, claim: Claim, number: int, new: Sequence[Segment]) -> bool:
-        """Let the new segments be the live ones, and let go; False, changing nothing, when the row or the visible batch has moved on."""
         return patiently(lambda: self._replace(generation, claim, number, new), patience_s=self._patience_s)
 
     def _replace(self, generation: Generation, claim: Claim, number: int, new: Sequence[Segment]) -> bool:
@@ -109,7 +84,7 @@ class PostgresSegmentStore(PatientStore):
                 connection.rollback()
                 return False
             now = _standing(connection, generation, claim.partition, number, claim.position)
-            check_tiling(claim.topic, claim.partition, now, new)
+            _check_refolded(claim.topic, claim.partition, now, new)
             row |= {"cut": now.cut, "segment": claim.position if not new or claim.position in now.chosen else new[-1].start}
             for name in generation.views:
                 self._switch(connection, self._views[name], row)
@@ -137,18 +112,12 @@ class PostgresSegmentStore(PatientStore):
         connection.execute(sa.text(insert), row)
 
 
-def check_tiling(topic: str, partition: int, now: Standing, new: Sequence[Segment]) -> None:
-    """The segments tile [cut, position), and none straddles a chosen cut; Refused names the first that does not."""
-    at = now.cut
-    for one in new:
-        inside = [c for c in now.chosen if one.start < c < one.end]
-        if one.start != at or one.end <= one.start or inside:
-            why = f"straddles the chosen cut {inside[0]}" if inside else f"does not follow {at}"
-            what = f"topic {topic}, partition {partition}: refolded segment [{one.start}, {one.end}) {why}"
-            raise Refused(f"{what}; run `watershed rebuild` again")
-        at = one.end
-    if at != now.position:
-        raise Refused(f"topic {topic}, partition {partition}: refolded up to {at}, not {now.position}; run `watershed rebuild` again")
+def _check_refolded(topic: str, partition: int, now: Standing, new: Sequence[Segment]) -> None:
+    """The new segments tile [cut, position), and none straddles a chosen cut; Untiled names the first that does not."""
+    try:
+        check_tiling(now.cut, now.position, [(one.start, one.end) for one in new], now.chosen)
+    except Untiled as wrong:
+        raise Untiled(f"topic {topic}, partition {partition}, as refolded: {wrong}; run `watershed rebuild` again") from None
 
 
 def _standing(connection: Connection, generation: Generation, partition: int, visible: int, position: int) -> Standing:

@@ -7,6 +7,7 @@ Locks are taken in one order: ops.visible, the position rows by partition, the b
 after. A lock that is not had in time ends the transaction without effect, and the whole of it is tried again.
 """
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -15,18 +16,19 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateTable
 
+from pipeline.coverage import Untiled, check_tiling
 from pipeline.definition import View
 from pipeline.errors import Refused, StoreError
 from pipeline.handover import Cut, Generation, Staged, Vector, Witness
 from pipeline.states import group_columns, state_fields
-from serving.arrow_copy import copy_in
-from serving.connection import brief_transaction, patiently, transaction
-from serving.generations import active_generation, refuse_retired
-from serving.ledger import key_of, newest_base, read_cuts
-from serving.merge import relation
-from serving.patient_store import PatientStore
-from serving.reading import witnesses
-from serving.tables import RECORD_COUNTS, VIEW_COUNTS, batch_counts, batch_table, batch_views, state_columns, table_name
+from serving.answers import witnesses
+from serving.merged_view import relation
+from serving.ops.cuts import key_of, newest_base, read_cuts
+from serving.ops.generations import active_generation, refuse_retired
+from serving.ops.tables import RECORD_COUNTS, VIEW_COUNTS, batch_counts, batch_table, batch_views, state_columns, table_name
+from serving.postgres.connection import brief_transaction, patiently, transaction
+from serving.postgres.copy import copy_in
+from serving.stores.transactions import PatientStore
 
 LOCK_POSITIONS = sa.text("""
 SELECT partition, position, segment FROM ops.positions WHERE topic = :topic AND generation = :generation
@@ -205,9 +207,8 @@ class PostgresNightStore(PatientStore):
             if not cut.complete:
                 raise Refused(f"{_name(cut)} is not staged; run `luigi --module tasks Nightly --date {cut.date}` again")
             row["offsets"] = list(cut.offsets)
-            _check_tiling(
-                cut, seen, {r.partition: r.position for r in rows}, connection.execute(LIVE_SEGMENTS, row).all()
-            )
+            live = connection.execute(LIVE_SEGMENTS, row).all()
+            _check_live(cut, seen, {r.partition: r.position for r in rows}, live)
             connection.execute(POINT, row)
             connection.execute(PUBLISHED, row)
             connection.execute(RAISE_POSITIONS, row)
@@ -216,31 +217,19 @@ class PostgresNightStore(PatientStore):
             return "published"
 
 
-def _check_tiling(cut: Cut, seen: Cut, positions: dict[int, int], segments: Any) -> None:
-    """Live segments tile [cut, position), and none straddles the cut; Refused names the first that does not."""
+def _check_live(cut: Cut, seen: Cut, positions: dict[int, int], live: Sequence[Any]) -> None:
+    """Live segments tile [cut, position) in every partition, and none straddles the cut; Untiled names the first that does not."""
     for partition, position in positions.items():
-        where = f"topic {cut.topic}, partition {partition}"
-        repair = "refold the real-time views from the log: `watershed rebuild`"
         at = cut.offsets[partition]
-        if at < seen.offsets[partition]:
-            raise Refused(
-                f"{_name(cut)} cannot be published: {where}: its cut {at} is below the visible cut"
-                f" {seen.offsets[partition]}, though it is above it elsewhere; {repair}"
-            )
-        for segment in (s for s in segments if s.partition == partition):
-            if segment.start != at:
-                wrong = (
-                    "straddles the cut"
-                    if segment.start < cut.offsets[partition]
-                    else f"follows a gap or overlap at {at}"
-                )
-                raise Refused(
-                    f"{_name(cut)} cannot be published: {where}: segment [{segment.start}, {segment.end}) {wrong};"
-                    f" {repair}"
-                )
-            at = segment.end
-        if at != max(position, cut.offsets[partition]):
-            raise Refused(f"{_name(cut)} cannot be published: {where}: no segment covers [{at}, {position}); {repair}")
+        try:
+            if at < seen.offsets[partition]:
+                raise Untiled(f"its cut {at} is below the visible cut {seen.offsets[partition]}, though it is above it elsewhere")
+            check_tiling(at, max(position, at), [(s.start, s.end) for s in live if s.partition == partition])
+        except Untiled as wrong:
+            raise Untiled(
+                f"{_name(cut)} cannot be published: topic {cut.topic}, partition {partition}: {wrong};"
+                f" refold the real-time views from the log: `watershed rebuild`"
+            ) from None
 
 
 def _check_staged(generation: Generation, staged: Staged, known: set[str]) -> None:

@@ -1,0 +1,1 @@
+"""What Postgres serves, held against the log: `watershed audit`."""

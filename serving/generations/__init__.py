@@ -1,0 +1,1 @@
+"""A generation made (`watershed init`) and put in the place of another (`init --rebuild`)."""
