@@ -13,7 +13,7 @@ from one_heap import one_heap
 
 one_heap()
 
-from pipeline.errors import WatershedError  # noqa: E402 -- it imports pyarrow
+from pipeline.base.errors import WatershedError  # noqa: E402 -- it imports pyarrow
 
 app = typer.Typer(
     name="watershed",
@@ -36,7 +36,7 @@ def init(
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of a topic that has to be made.")] = 4,
 ) -> None:
     """Make topics, tables, batch 0 and the SQL views. Safe to run again, also while everything runs."""
-    from tasks.setup import init as run
+    from tasks.operator.init import init as run
 
     for generation in run(rebuild, partitions, typer.echo, accept_loss):
         views = ", ".join(f"serving.{name}" for name in generation.views)
@@ -67,7 +67,7 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def plan() -> None:
     """What the next night would do, and which targets are stale."""
-    from tasks.plan import plan as run
+    from tasks.operator.plan import plan as run
 
     run()
 
@@ -140,10 +140,10 @@ def prove(
     sample: Annotated[int, typer.Option(min=0, help="Take the topic's newest so many records; 0 makes events from the schema.")] = 0,
 ) -> None:
     """Try to break your views: crashes, zombies, lost replies, twin nights, in memory, by seed. Exit 1 on any difference."""
-    from pipeline.kafka_log import KafkaLog
+    from pipeline.log.kafka.log import KafkaLog
     from pipeline.settings import Settings
-    from sandbox.simulation.prove import prove as run
-    from sandbox.simulation.world import Sizes
+    from simulation.prove import prove as run
+    from simulation.world import Sizes
 
     sizes = Sizes(partitions, workers, nights, records, decisions)
     settings = Settings.load()

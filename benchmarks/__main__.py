@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.events import BROKEN
 from benchmarks.report import CONSOLE
-from pipeline.errors import WatershedError
+from pipeline.base.errors import WatershedError
 from sandbox.services import interruptible
 
 NAMES = ("speed", "freshness", "batch", "recompute", "serving", "growth")

@@ -2,7 +2,7 @@
 
     rows(day, station) = rows / (days · KEYS), values in hundredths, all above zero, so that 1 % of a median means something
 
-The files have the schema, the row groups and the compression that pipeline.lake gives them: they are written through it.
+The files have the schema, the row groups and the compression that pipeline.lake.lake gives them: they are written through it.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,13 +15,13 @@ import pyarrow as pa
 from benchmarks.events import KEYS, PARTITIONS, START_MS
 from benchmarks.views_bench import days as view
 from benchmarks.views_bench import events
-from pipeline import layout
-from pipeline.fingerprints import source_fingerprint, view_fingerprint
+from pipeline.accept.accept import clean_schema
+from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
 from pipeline.handover import Counts, Cut, Generation
-from pipeline.ingest import clean_schema
-from pipeline.lake import File, Lake
+from pipeline.lake import layout
+from pipeline.lake.lake import File, Lake
 from tasks.executors import Executor, Threads
-from tasks.night import Night
+from tasks.night.night import Night
 
 DAY_MS = 86_400_000
 IDENTITY_BYTES = 36

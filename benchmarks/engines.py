@@ -2,7 +2,7 @@
 
     per (key, day): count, mean, min, max, sample standard deviation, median, of the files that FOLDER/files.json names
 
-`watershed` is tasks.folding.fold_view itself, which also writes the states and the values; the others keep their result in memory.
+`watershed` is tasks.night.fold.fold_view itself, which also writes the states and the values; the others keep their result in memory.
 """
 
 import json
@@ -33,7 +33,7 @@ def watershed(folder: Path, files: Sequence[str], address: str | None) -> pa.Tab
     from benchmarks.clean_data import night_of
     from benchmarks.views_bench import days
     from tasks.executors import Threads
-    from tasks.folding import fold_view
+    from tasks.night.fold import fold_view
 
     rows = json.loads((folder / "files.json").read_text())["rows"]
     with ExitStack() as stack:

@@ -18,7 +18,7 @@ from benchmarks.events import PARTITIONS, RATE_PER_S
 from benchmarks.place import LIMIT_S, Place, servers
 from benchmarks.produce import send
 from benchmarks.report import CONSOLE, curve, machine, save, table
-from pipeline.dedupe import Identities
+from pipeline.accept.dedupe import Identities
 
 DAY_S = 86_400
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import WatershedError
+from pipeline.base.errors import WatershedError
 
 ROOT = Path(__file__).resolve().parent.parent
 LOOK_EVERY_S = 0.02

@@ -28,7 +28,7 @@ from kafka import KafkaProducer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.kafka_connection import KafkaConnection
+from pipeline.log.kafka.connection import KafkaConnection
 from sandbox.kafka import RealKafka
 from sandbox.postgres import SystemPostgres
 from sandbox.processes import Child, wait_until

@@ -25,11 +25,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.aggregates.base import Aggregate, Measure, Rows, State
-from pipeline.arrays import Ints, valid
-from pipeline.constraints import Scale
-from pipeline.errors import DefinitionError
-from pipeline.record import PYTHON_TYPES
-from pipeline.types import DECIMAL_LIMIT, INT_MAX, INT_MIN, TIME_MAX, TIME_MIN, ColumnType
+from pipeline.base.errors import DefinitionError
+from pipeline.base.types import DECIMAL_LIMIT, INT_MAX, INT_MIN, TIME_MAX, TIME_MIN, ColumnType
+from pipeline.columns.arrays import Ints, valid
+from pipeline.definition.constraints import Scale
+from pipeline.definition.record import PYTHON_TYPES
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

@@ -16,10 +16,10 @@ from typing import Any
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from pipeline.definition import View
-from pipeline.errors import SettingsError
-from pipeline.kafka_connection import NO_SECRET, KafkaConnection
-from pipeline.module import load_views
+from pipeline.base.errors import SettingsError
+from pipeline.definition.view import View
+from pipeline.definition.views_module import load_views
+from pipeline.log.kafka.connection import NO_SECRET, KafkaConnection
 
 SERVICES = ".watershed/services.env"
 LUIGI_CFG = ("/etc/luigi/client.cfg", "/etc/luigi/luigi.cfg", "client.cfg", "luigi.cfg")

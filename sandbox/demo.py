@@ -22,14 +22,14 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.definition import View
-from pipeline.errors import DefinitionError, SettingsError
+from pipeline.base.errors import DefinitionError, SettingsError
+from pipeline.definition.view import View
+from pipeline.definition.views_module import load_views
 from pipeline.handover import Counts
-from pipeline.kafka_connection import KafkaConnection
-from pipeline.kafka_log import KafkaLog
-from pipeline.lake import Lake
-from pipeline.log import Unreachable
-from pipeline.module import load_views
+from pipeline.lake.lake import Lake
+from pipeline.log.kafka.connection import KafkaConnection
+from pipeline.log.kafka.log import KafkaLog
+from pipeline.log.log import Unreachable
 from sandbox.display import Display, Frame, Scene, Seen, Step
 from sandbox.embedded_broker import EmbeddedBroker
 from sandbox.postgres import EmbeddedPostgres

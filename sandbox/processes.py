@@ -30,7 +30,7 @@ from tenacity import (
     wait_exponential,
 )
 
-from pipeline.errors import WatershedError
+from pipeline.base.errors import WatershedError
 
 LOOPBACK = "127.0.0.1"
 PORT_TAKEN_MARKS = ("address already in use", "could not bind", "bindexception", "eaddrinuse", "addrinuse")

@@ -23,14 +23,14 @@ from kafka.errors import KafkaError
 from pyarrow import fs
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from pipeline.definition import Source
-from pipeline.errors import LogError, SettingsError
-from pipeline.fingerprints import source_fingerprint
+from pipeline.base.errors import LogError, SettingsError
+from pipeline.definition.fingerprints import source_fingerprint
+from pipeline.definition.view import Source
 from pipeline.handover import Cut, Generation
-from pipeline.kafka_connection import KafkaConnection
-from pipeline.lake import Lake
+from pipeline.lake.lake import Lake
+from pipeline.lake.targets import cut_targets
+from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.settings import Settings
-from pipeline.targets import cut_targets
 from sandbox.processes import Child, ServerError, quote_log
 from sandbox.weather import Event, Kind
 

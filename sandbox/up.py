@@ -22,11 +22,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from pipeline.errors import SettingsError
+from pipeline.base.errors import SettingsError
+from pipeline.definition.views_module import load_views
 from pipeline.handover import Cut
-from pipeline.kafka_connection import KafkaConnection
-from pipeline.kafka_log import KafkaLog
-from pipeline.module import load_views
+from pipeline.log.kafka.connection import KafkaConnection
+from pipeline.log.kafka.log import KafkaLog
 from pipeline.settings import SERVICES
 from sandbox.embedded_broker import EmbeddedBroker
 from sandbox.postgres import EmbeddedPostgres

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.errors import WatershedError
+from pipeline.base.errors import WatershedError
 
 STATIONS = ("EWR", "JFK", "LGA")
 ROWS_PER_DAY = 24 * len(STATIONS)

@@ -17,9 +17,9 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from pipeline.definition import View
+from pipeline.definition.view import View
+from pipeline.fold.states import group_columns, state_schema, value_schema
 from pipeline.handover import Counts, Cut, Generation, ViewCounts, Witness
-from pipeline.states import group_columns, state_schema, value_schema
 from serving.merged_view import batch_states, merged_view, relation
 from serving.ops.cuts import key_of, read_cuts
 from serving.ops.generations import active_generation

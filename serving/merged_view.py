@@ -8,8 +8,8 @@ columns, and plain columns of both arms of the UNION ALL. The visible number and
 once per statement; no function here is volatile, so a statement sees one snapshot.
 """
 
-from pipeline.definition import View
-from pipeline.states import group_columns, state_fields
+from pipeline.definition.view import View
+from pipeline.fold.states import group_columns, state_fields
 from serving.ops.tables import RECORD_COUNTS, VIEW_COUNTS, table_name
 from serving.postgres.copy import quote
 

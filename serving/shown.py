@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipeline.errors import DefinitionError, LogError, SettingsError, did_you_mean
-from pipeline.kafka_log import KafkaLog
-from pipeline.lake import Lake
+from pipeline.base.errors import DefinitionError, LogError, SettingsError, did_you_mean
+from pipeline.lake.lake import Lake
+from pipeline.log.kafka.log import KafkaLog
 from pipeline.settings import Settings, by_source
 from serving.answers import PartitionStatus, Status
 from serving.answers import status as read_status

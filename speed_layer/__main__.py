@@ -6,7 +6,7 @@ from one_heap import one_heap
 
 one_heap()
 
-from pipeline.errors import WatershedError  # noqa: E402 -- it imports pyarrow
+from pipeline.base.errors import WatershedError  # noqa: E402 -- it imports pyarrow
 from speed_layer.signals import listen  # noqa: E402
 
 if __name__ == "__main__":

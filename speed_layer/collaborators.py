@@ -6,10 +6,10 @@ Invariant: a worker reaches nothing else, so that a test or the simulation that 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.definition import Source, View
+from pipeline.definition.view import Source, View
 from pipeline.handover import Clock, CrashPoints, Generation, NoCrash, SnapshotStore, SpeedStore, SystemClock
-from pipeline.lake import Lake
-from pipeline.log import Log
+from pipeline.lake.lake import Lake
+from pipeline.log.log import Log
 from speed_layer.executors import Executor, InCaller, InThreads
 from speed_layer.fetch_ahead import Reader
 from speed_layer.identity_snapshots import SNAPSHOT_EVERY_S, Snapshots

@@ -14,12 +14,12 @@ import structlog
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
 
-from pipeline.errors import LogError
-from pipeline.kafka_client import CONSUMER_CONFIG, explained, open_client, positions, watch_fetches
-from pipeline.kafka_connection import KafkaConnection
-from pipeline.kafka_fetch import fit, take
-from pipeline.kafka_log import KafkaLog
-from pipeline.log import MAX_RECORDS, AccessDenied, Block, MissingTopic, Unreachable, joined, refuse_recreated
+from pipeline.base.errors import LogError
+from pipeline.log.kafka.client import CONSUMER_CONFIG, explained, open_client, positions, watch_fetches
+from pipeline.log.kafka.connection import KafkaConnection
+from pipeline.log.kafka.fetch import fit, take
+from pipeline.log.kafka.log import KafkaLog
+from pipeline.log.log import MAX_RECORDS, AccessDenied, Block, MissingTopic, Unreachable, joined, refuse_recreated
 
 log = structlog.get_logger("speed")
 

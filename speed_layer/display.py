@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from pipeline.stages import totals
+from pipeline.base.stages import totals
 from speed_layer.stats import Stats
 
 SHOW_EVERY_S = 1.0

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.log import Block, join_blocks
-from pipeline.stages import note
+from pipeline.base.stages import note
+from pipeline.log.log import Block, join_blocks
 
 COMMIT_ROWS = 200_000
 BEHIND_OFFSETS = 50_000  # further from the log's end, fewer commits gain, and nobody waits for the last second

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import structlog
 
-from pipeline import layout
-from pipeline.dedupe import IdentitySnapshot
-from pipeline.errors import LakeError
+from pipeline.accept.dedupe import IdentitySnapshot
+from pipeline.accept.identity_files import read_identities, write_identities
+from pipeline.base.errors import LakeError
 from pipeline.handover import Claim, Clock, CrashPoints, Generation, NoCrash, SnapshotStore
-from pipeline.identity_files import read_identities, write_identities
-from pipeline.lake import Lake
+from pipeline.lake import layout
+from pipeline.lake.lake import Lake
 from speed_layer.executors import Executor
 
 SNAPSHOT_EVERY_S = 60.0

@@ -1,6 +1,6 @@
 """A worker's figures for Prometheus: a page of text at http://HOST:PORT/metrics while `metrics_port` is set.
 
-Invariant: read, never kept: each figure is what Stats and pipeline.stages hold when the page is asked for. The lag of a partition whose
+Invariant: read, never kept: each figure is what Stats and pipeline.base.stages hold when the page is asked for. The lag of a partition whose
 end is unknown is absent, so that an alert can tell it from 0 (`absent(watershed_lag_offsets)`).
 """
 
@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from pipeline.errors import SettingsError
-from pipeline.stages import totals
+from pipeline.base.errors import SettingsError
+from pipeline.base.stages import totals
 from speed_layer.stats import Stats
 
 

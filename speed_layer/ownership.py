@@ -13,7 +13,7 @@ from queue import SimpleQueue
 
 import structlog
 
-from pipeline.errors import Refused
+from pipeline.base.errors import Refused
 from pipeline.handover import Claim
 from speed_layer.assignment import moves
 from speed_layer.collaborators import ActiveSource, Collaborators

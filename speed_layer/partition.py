@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from pipeline.dedupe import IdentitySnapshot, Moment
-from pipeline.errors import Refused
-from pipeline.fold import columns_of, fold
-from pipeline.generation import refuse_other_log
+from pipeline.accept.accept import Ingest
+from pipeline.accept.dedupe import IdentitySnapshot, Moment
+from pipeline.accept.identity_files import IdentitiesMissing, identities_at
+from pipeline.base.errors import Refused
+from pipeline.base.stages import stage
+from pipeline.fold.fold import columns_of, fold
 from pipeline.handover import (
     Claim,
     Commit,
@@ -26,10 +28,8 @@ from pipeline.handover import (
     ViewCounts,
     Witness,
 )
-from pipeline.identity_files import IdentitiesMissing, identities_at
-from pipeline.ingest import Ingest
-from pipeline.log import Block, refuse_regrown
-from pipeline.stages import stage
+from pipeline.handover.generation import refuse_other_log
+from pipeline.log.log import Block, refuse_regrown
 from speed_layer.collaborators import ActiveSource, Collaborators
 from speed_layer.fetch_ahead import At
 from speed_layer.segment_states import SegmentStates

@@ -10,19 +10,19 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from pipeline.crash import crash_points
-from pipeline.dedupe import IdentitySnapshot
-from pipeline.definition import Source, View
-from pipeline.errors import DefinitionError, Refused, did_you_mean
-from pipeline.fold import columns_of, combine, fold
+from pipeline.accept.accept import Ingest
+from pipeline.accept.dedupe import IdentitySnapshot
+from pipeline.accept.identity_files import identities_at
+from pipeline.base.crash import crash_points
+from pipeline.base.errors import DefinitionError, Refused, did_you_mean
+from pipeline.definition.view import Source, View
+from pipeline.fold.fold import columns_of, combine, fold
+from pipeline.fold.recompute import whole_log
 from pipeline.handover import Generation, NightStore, ViewCounts
-from pipeline.identity_files import identities_at
-from pipeline.ingest import Ingest
-from pipeline.kafka_log import KafkaLog
-from pipeline.lake import Lake
-from pipeline.log import Log
-from pipeline.recompute import whole_log
-from pipeline.replacement import RefoldStore, Segment, Standing
+from pipeline.handover.replacement import RefoldStore, Segment, Standing
+from pipeline.lake.lake import Lake
+from pipeline.log.kafka.log import KafkaLog
+from pipeline.log.log import Log
 from pipeline.settings import Settings, by_source
 from serving.generations.create import require
 from serving.postgres.connection import engine

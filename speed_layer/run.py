@@ -12,16 +12,16 @@ from contextlib import ExitStack, contextmanager
 
 import structlog
 
-from pipeline.allocation import reuse_memory
-from pipeline.crash import crash_points
-from pipeline.definition import View
-from pipeline.errors import LakeError
-from pipeline.generation import refuse_other_log
+from pipeline.base.crash import crash_points
+from pipeline.base.errors import LakeError
+from pipeline.base.memory import reuse_memory
+from pipeline.base.patience import wait_out
+from pipeline.definition.view import View
 from pipeline.handover import Generation
-from pipeline.kafka_log import KafkaLog
-from pipeline.lake import Lake
-from pipeline.log import Unreachable
-from pipeline.patience import wait_out
+from pipeline.handover.generation import refuse_other_log
+from pipeline.lake.lake import Lake
+from pipeline.log.kafka.log import KafkaLog
+from pipeline.log.log import Unreachable
 from pipeline.settings import Settings, by_source
 from serving.generations.create import require
 from serving.postgres.connection import Engine, StoreUnavailable, engine

@@ -12,11 +12,11 @@ thrown away; after one that was refused because of a cut, undo() leaves the comm
 import numpy as np
 import pyarrow as pa
 
-from pipeline.arrays import Ints
-from pipeline.definition import View
-from pipeline.fold import combine, group_hashes
-from pipeline.groups import Hashes, HashTable
-from pipeline.states import state_schema
+from pipeline.columns.arrays import Ints
+from pipeline.columns.groups import Hashes, HashTable
+from pipeline.definition.view import View
+from pipeline.fold.fold import combine, group_hashes
+from pipeline.fold.states import state_schema
 
 GARBAGE = 65_536  # superseded rows that are tolerated before memory is compacted
 RECENT_ROWS = 4_096

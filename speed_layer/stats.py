@@ -13,7 +13,7 @@ from statistics import median
 import structlog
 
 from pipeline.handover import Claim, Clock, Counts, SystemClock
-from pipeline.log import Block
+from pipeline.log.log import Block
 from speed_layer.fetch_ahead import At
 
 WINDOW_S = 10.0

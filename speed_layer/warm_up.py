@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from pipeline.definition import Source, View
-from pipeline.fold import columns_of, fold
-from pipeline.ingest import Ingest
-from pipeline.log import RAW_SCHEMA, Block
+from pipeline.accept.accept import Ingest
+from pipeline.definition.view import Source, View
+from pipeline.fold.fold import columns_of, fold
+from pipeline.log.log import RAW_SCHEMA, Block
 from speed_layer.segment_states import SegmentStates
 
 

@@ -14,7 +14,7 @@ from concurrent.futures import Future, wait
 
 import structlog
 
-from pipeline.log import Block
+from pipeline.log.log import Block
 from speed_layer.collaborators import ActiveSource, Collaborators
 from speed_layer.committing import Attempt, Commits
 from speed_layer.fetch_ahead import COMMIT_ROWS, FetchAhead, ends_of

@@ -14,7 +14,7 @@ from one_heap import one_heap
 
 one_heap()
 
-from pipeline.errors import WatershedError  # noqa: E402 -- it imports pyarrow
+from pipeline.base.errors import WatershedError  # noqa: E402 -- it imports pyarrow
 
 DEFAULTS = {
     "retcode": {

@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from pipeline.crash import crash_points
-from pipeline.definition import View
-from pipeline.errors import DefinitionError, Refused
-from pipeline.fingerprints import view_fingerprint
+from pipeline.base.crash import crash_points
+from pipeline.base.errors import DefinitionError, Refused
+from pipeline.definition.fingerprints import view_fingerprint
+from pipeline.definition.view import View
 from pipeline.handover import CrashPoints, Generation, NoCrash
-from pipeline.kafka_log import KafkaLog
-from pipeline.lake import Lake
-from pipeline.replacement import GenerationStore
+from pipeline.handover.replacement import GenerationStore
+from pipeline.lake.lake import Lake
+from pipeline.log.kafka.log import KafkaLog
 from pipeline.settings import Settings, by_source
 from serving.generations.replace import PostgresGenerationStore
 from serving.postgres.connection import Engine, engine
 from serving.stores.night import PostgresNightStore
-from tasks.night import Night
+from tasks.night.night import Night
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Luigi's view of a night: thin tasks over tasks.night, one per target.
+"""Luigi's view of a night: thin tasks over tasks.night.night, one per target.
 
     Nightly(date) -> ChooseCut(date) -> Publish <- Stage <- FoldView <- Clean <- Archive        per source
 
@@ -13,13 +13,13 @@ from typing import Any
 
 import luigi
 
-from pipeline import layout
-from pipeline.allocation import reuse_memory
-from pipeline.errors import DefinitionError, WatershedError
+from pipeline.base.errors import DefinitionError, WatershedError
+from pipeline.base.memory import reuse_memory
 from pipeline.handover import Cut
-from pipeline.targets import ViewAtCut
+from pipeline.lake import layout
+from pipeline.lake.targets import ViewAtCut
 from tasks.context import context
-from tasks.night import Night, Report
+from tasks.night.night import Night, Report
 
 LOG = logging.getLogger("luigi-interface")
 
@@ -99,7 +99,7 @@ class Archive(OfPartition):
         return self.night.targets(self.number).master(partition).manifest(self.night.lake) is not None
 
     def run(self) -> None:
-        from tasks.archive import archive
+        from tasks.night.archive import archive
 
         self.with_others(archive)
         files = self.night.targets(self.number).master(self.partition).require(self.night.lake).files
@@ -119,13 +119,13 @@ class Clean(OfPartition):
         return self.night.targets(self.number).clean(partition).with_identities(self.night.lake) is not None
 
     def is_ready(self, partition: int) -> bool:
-        from tasks.cleaning import may_clean
+        from tasks.night.clean import may_clean
 
         archived = self.night.targets(self.number).master(partition).manifest(self.night.lake) is not None
         return archived and may_clean(self.night, self.number, partition)
 
     def run(self) -> None:
-        from tasks.cleaning import clean
+        from tasks.night.clean import clean
 
         self.with_others(clean)
         self.made(self.night.targets(self.number).clean(self.partition).path)
@@ -145,7 +145,7 @@ class FoldView(OfCut):
         return self._target().manifest(self.night.lake, self.night.is_kept) is not None
 
     def run(self) -> None:
-        from tasks.folding import fold_view
+        from tasks.night.fold import fold_view
 
         reuse_memory()
         fold_view(self.night, self._view(), self.number, self.full, self.report)
@@ -174,7 +174,7 @@ class Stage(OfCut):
         return self.night.staged(self.number)
 
     def run(self) -> None:
-        from tasks.staging import stage
+        from tasks.night.stage import stage
 
         stage(self.night, self.number, self.report)
         self.made(self.night.targets(self.number).view(self.night.views[0].name).path)
@@ -252,7 +252,7 @@ class Nightly(Step):
 
     def _purge(self, topic: str) -> None:
         """Let go of old batches. The night is published: a purge that fails is reported, and the next one makes up for it."""
-        from tasks.purging import KEEP, purge
+        from tasks.night.purge import KEEP, purge
 
         try:
             done = purge(context(), topic, KEEP)

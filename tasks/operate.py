@@ -1,15 +1,15 @@
-"""`watershed rollback` and `watershed purge`: what they do is serving's and tasks.purging's; here is what they say.
+"""`watershed rollback` and `watershed purge`: what they do is serving's and tasks.night.purge's; here is what they say.
 
 Invariant: a command that changed nothing says so, and one that is refused has changed nothing.
 """
 
 from collections.abc import Callable
 
-from pipeline.errors import Refused, WatershedError, did_you_mean
+from pipeline.base.errors import Refused, WatershedError, did_you_mean
 from serving.answers import status
 from serving.stores.operator import PostgresOperatorStore
-from tasks import purging
 from tasks.context import Context, context
+from tasks.night import purge as purging
 
 Say = Callable[[str], None]
 

@@ -20,7 +20,7 @@ from sandbox.embedded_broker import EmbeddedBroker
 from sandbox.kafka import RealKafka, missing_programs
 from sandbox.postgres import EmbeddedPostgres, SystemPostgres, system_binaries
 from sandbox.processes import ServerError
-from tests.system import System
+from tests.support.system import System
 
 SAID = pytest.StashKey[list[str]]()
 

@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from pipeline.arrays import Ints
-from pipeline.declared import Declared
-from pipeline.errors import DefinitionError
-from pipeline.types import ColumnType
+from pipeline.base.declared import Declared
+from pipeline.base.errors import DefinitionError
+from pipeline.base.types import ColumnType
+from pipeline.columns.arrays import Ints
 
 State = tuple[pa.Array, ...]  # one array per field, all of the same length: row i is the state of group i
 

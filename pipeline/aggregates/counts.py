@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.aggregates.base import Aggregate, Measure, Rows, State, StateField
-from pipeline.arrays import Ints, codes, valid
-from pipeline.errors import DefinitionError
+from pipeline.base.errors import DefinitionError
+from pipeline.base.types import INT, ColumnType
+from pipeline.columns.arrays import Ints, codes, valid
 from pipeline.kernels.reduce import count_by_group, sum_ints_by_group
-from pipeline.types import INT, ColumnType
 
 N = StateField("n", pa.int64(), "bigint")
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.aggregates.base import Aggregate, Measure, Rows, State, StateField
-from pipeline.arrays import Ints, codes, valid
+from pipeline.base.types import INT, TIME, ColumnType
+from pipeline.columns.arrays import Ints, codes, valid
 from pipeline.kernels.reduce import best_by_group
-from pipeline.types import INT, TIME, ColumnType
 
 
 def _rank(array: pa.Array, type: ColumnType) -> Ints:

@@ -16,9 +16,10 @@ import pyarrow as pa
 
 from pipeline.aggregates.base import Aggregate, Measure, Rows, State, StateField
 from pipeline.aggregates.sums import EXACT, MORE_DIGITS, ROUND_DIV, at_scale, round_div, unit
-from pipeline.arrays import Ints, codes, text_buffers, valid
-from pipeline.errors import DefinitionError, WatershedError
-from pipeline.groups import hash_rows
+from pipeline.base.errors import DefinitionError, WatershedError
+from pipeline.base.types import INT_MAX
+from pipeline.columns.arrays import Ints, codes, text_buffers, valid
+from pipeline.columns.groups import hash_rows
 from pipeline.kernels.sketches import (
     REGISTER_BITS,
     REGISTERS,
@@ -32,7 +33,6 @@ from pipeline.kernels.sketches import (
     merge_registers,
     rows_by_group,
 )
-from pipeline.types import INT_MAX
 
 REGISTERS_FIELD = StateField("registers", pa.binary(), "bytea")
 BUCKETS_FIELD = StateField("buckets", pa.binary(), "bytea")

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from pipeline.aggregates.base import Aggregate, Measure, Rows, State, StateField
 from pipeline.aggregates.counts import N, add_counts
-from pipeline.arrays import Ints, codes, from_integers, from_limbs, integers, limbs, valid
+from pipeline.columns.arrays import Ints, codes, from_integers, from_limbs, integers, limbs, valid
 from pipeline.kernels.reduce import count_by_group, sum_ints_by_group, sum_limbs_by_group, sum_squares_by_group
 
 WIDE, WIDER = pa.decimal128(38, 0), pa.decimal256(76, 0)

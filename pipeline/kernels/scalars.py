@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from pipeline.base.types import DECIMAL_DIGITS
 from pipeline.kernels.bytes import HIGH_BITS, LOW_BITS, below_32, byte, equal_bytes, first_byte, word
-from pipeline.types import DECIMAL_DIGITS
 
 DECODED, BROKEN, UNSURE = 0, 1, 2
 MANTISSA_DIGITS = 18  # fit int64

@@ -18,16 +18,16 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy.engine import Engine
 
-from pipeline.definition import Source, View
-from pipeline.errors import Refused
-from pipeline.fingerprints import source_fingerprint, view_fingerprint
-from pipeline.fold import sort_states
+from pipeline.base.errors import Refused
+from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
+from pipeline.definition.view import Source, View
+from pipeline.fold.fold import sort_states
+from pipeline.fold.recompute import BUCKETS, Buckets, Recompute, cut_anywhere, whole_log
+from pipeline.fold.states import group_columns, value_schema
 from pipeline.handover import Counts, Cut, Generation, ViewCounts
-from pipeline.lake import Lake
-from pipeline.log import Block, Log
-from pipeline.recompute import BUCKETS, Buckets, Recompute, cut_anywhere, whole_log
-from pipeline.reference import Reference
-from pipeline.states import group_columns, value_schema
+from pipeline.lake.lake import Lake
+from pipeline.log.log import Block, Log
+from pipeline.plain import Reference
 from serving.answers import Snapshot, batch_part, snapshot
 from serving.audit.refold import refolded
 from serving.ops.cuts import read_cuts

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.definition import Source, View
-from pipeline.errors import Refused
-from pipeline.identity_files import identities_at
-from pipeline.lake import Lake
-from pipeline.log import Log
-from pipeline.recompute import BUCKETS, Recompute
-from pipeline.states import state_schema
+from pipeline.accept.identity_files import identities_at
+from pipeline.base.errors import Refused
+from pipeline.definition.view import Source, View
+from pipeline.fold.recompute import BUCKETS, Recompute
+from pipeline.fold.states import state_schema
+from pipeline.lake.lake import Lake
+from pipeline.log.log import Log
 from serving.answers import BatchPart, Freshness, Snapshot
 
 

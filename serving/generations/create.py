@@ -14,12 +14,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.schema import CreateTable
 
-from pipeline.definition import Source, View
-from pipeline.errors import Refused
-from pipeline.fingerprints import describe_source, describe_view, source_fingerprint, view_fingerprint
-from pipeline.generation import refuse_other_log
+from pipeline.base.errors import Refused
+from pipeline.definition.fingerprints import describe_source, describe_view, source_fingerprint, view_fingerprint
+from pipeline.definition.view import Source, View
 from pipeline.handover import Generation, Vector
-from pipeline.replacement import Plan
+from pipeline.handover.generation import refuse_other_log
+from pipeline.handover.replacement import Plan
 from serving.merged_view import COMMON_VIEWS, merged_view, support
 from serving.ops import tables
 from serving.ops.generations import active_generation, definitions_of

@@ -15,12 +15,12 @@ from dataclasses import replace
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from pipeline.definition import Source, View
-from pipeline.errors import Refused
-from pipeline.fingerprints import source_fingerprint, view_fingerprint
-from pipeline.generation import refuse_other_log
+from pipeline.base.errors import Refused
+from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
+from pipeline.definition.view import Source, View
 from pipeline.handover import CrashPoints, Generation, NoCrash, Vector, Witness
-from pipeline.replacement import AS_IT_WAS, Plan, Restart
+from pipeline.handover.generation import refuse_other_log
+from pipeline.handover.replacement import AS_IT_WAS, Plan, Restart
 from serving.answers import counted_from, witnesses
 from serving.generations.create import (
     free_number,
@@ -68,7 +68,7 @@ UPDATE ops.positions SET segment = position WHERE topic = :topic AND generation 
 
 
 class PostgresGenerationStore:
-    """pipeline.replacement.GenerationStore on Postgres."""
+    """pipeline.handover.replacement.GenerationStore on Postgres."""
 
     def __init__(self, engine: Engine, crash: CrashPoints | None = None) -> None:
         self._engine = engine

@@ -6,7 +6,7 @@
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pipeline.errors import Refused
+from pipeline.base.errors import Refused
 from pipeline.handover import Generation
 
 GENERATION = sa.text("""

@@ -32,8 +32,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-from pipeline.definition import View
-from pipeline.states import WINDOW_START, group_columns, state_fields
+from pipeline.definition.view import View
+from pipeline.fold.states import WINDOW_START, group_columns, state_fields
 
 SCHEMAS = ("ops", "batch", "speed", "serving")
 TIME = DateTime(timezone=True)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from pipeline.errors import StoreError
+from pipeline.base.errors import StoreError
 
 T = TypeVar("T")
 SETTING = "`postgres` in luigi.cfg, section [watershed], or WATERSHED_POSTGRES"

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 from sqlalchemy.engine import Connection
 
-from pipeline.arrays import text_buffers
-from pipeline.errors import StoreError
+from pipeline.base.errors import StoreError
+from pipeline.columns.arrays import text_buffers
 
 CHUNK_BYTES = 1 << 20
 BLOCK_BYTES = 1 << 24  # a row must fit: a value has 5 MB at most

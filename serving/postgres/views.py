@@ -8,7 +8,7 @@ import hashlib
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pipeline.errors import Refused
+from pipeline.base.errors import Refused
 from serving.merged_view import literal, relation
 
 COMMENT = sa.text("SELECT obj_description(to_regclass(:name), 'pg_class')")

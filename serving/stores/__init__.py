@@ -1,1 +1,1 @@
-"""The protocol's stores on Postgres (pipeline.handover, pipeline.replacement): each method composes functions of serving.ops."""
+"""The protocol's stores on Postgres (pipeline.handover, pipeline.handover.replacement): each method composes functions of serving.ops."""

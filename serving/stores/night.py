@@ -16,11 +16,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateTable
 
-from pipeline.coverage import Untiled, check_tiling
-from pipeline.definition import View
-from pipeline.errors import Refused, StoreError
+from pipeline.base.errors import Refused, StoreError
+from pipeline.definition.view import View
+from pipeline.fold.states import group_columns, state_fields
 from pipeline.handover import Cut, Generation, Staged, Vector, Witness
-from pipeline.states import group_columns, state_fields
+from pipeline.handover.coverage import Untiled, check_tiling
 from serving.answers import witnesses
 from serving.merged_view import relation
 from serving.ops.cuts import key_of, newest_base, read_cuts

@@ -16,11 +16,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pipeline.coverage import coverage
-from pipeline.definition import View
-from pipeline.errors import Refused, StoreError
+from pipeline.base.errors import Refused, StoreError
+from pipeline.definition.view import View
+from pipeline.fold.states import group_columns
 from pipeline.handover import Cut, Generation, Purge
-from pipeline.states import group_columns
+from pipeline.handover.coverage import coverage
 from serving.merged_view import relation
 from serving.ops.cuts import key_of, read_cuts
 from serving.ops.generations import refuse_retired

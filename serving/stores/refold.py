@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateTable
 
-from pipeline.coverage import Untiled, check_tiling
-from pipeline.definition import View
+from pipeline.definition.view import View
+from pipeline.fold.states import group_columns, state_fields
 from pipeline.handover import Claim, Generation, Witness
-from pipeline.replacement import Segment, Standing
-from pipeline.states import group_columns, state_fields
+from pipeline.handover.coverage import Untiled, check_tiling
+from pipeline.handover.replacement import Segment, Standing
 from serving.merged_view import relation
 from serving.ops.cuts import key_of, read_cuts
 from serving.ops.generations import refuse_retired
@@ -49,7 +49,7 @@ WHERE topic = :topic AND generation = :generation AND partition = :partition
 
 
 class PostgresRefoldStore(PatientStore):
-    """pipeline.replacement.RefoldStore on Postgres. `lock_timeout_s` bounds one try, `patience_s` all tries together."""
+    """pipeline.handover.replacement.RefoldStore on Postgres. `lock_timeout_s` bounds one try, `patience_s` all tries together."""
 
     def standing(self, generation: Generation, partition: int) -> Standing:
         with transaction(self._engine, isolation="REPEATABLE READ") as connection:

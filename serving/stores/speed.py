@@ -20,8 +20,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.schema import CreateTable
 
-from pipeline.definition import View
-from pipeline.errors import StoreError
+from pipeline.base.errors import StoreError
+from pipeline.definition.view import View
+from pipeline.fold.states import group_columns, state_fields, state_schema
 from pipeline.handover import (
     Claim,
     Commit,
@@ -36,7 +37,6 @@ from pipeline.handover import (
     Split,
     WorkerSnapshot,
 )
-from pipeline.states import group_columns, state_fields, state_schema
 from serving.merged_view import relation
 from serving.ops import leases
 from serving.ops.cuts import read_cuts

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.engine import Engine
 
-from pipeline.definition import View
+from pipeline.definition.view import View
 from pipeline.handover import CrashPoints, NoCrash
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.definition import View
-from pipeline.states import present
-from sandbox.simulation.memory_tables import Tables
-from sandbox.simulation.world import Stores
+from pipeline.definition.view import View
+from pipeline.fold.states import present
+from simulation.memory_tables import Tables
+from simulation.world import Stores
 from tests.contract.store_world import LOGS
 from tests.contract.world import VIEWS, merge, ordered, payments, states, values
-from tests.test_operator_store import Operated
+from tests.serving.test_operator_store import Operated
 
 TICK_S = 0.001  # a lease of 0 s has run out when the next one asks, as it has by a clock
 
@@ -23,7 +23,7 @@ class Ticking(Tables):
 
 
 class MemoryWorld(Operated):
-    """tests.test_operator_store.Operated without an engine."""
+    """tests.serving.test_operator_store.Operated without an engine."""
 
     def __init__(self, stores: Stores | None = None) -> None:
         stores = stores or Stores()

@@ -1,6 +1,6 @@
 """One suite over both stores: what is tested on Postgres holds on the arbiter in memory, so that the simulation cannot drift from it.
 
-The tests themselves stand in tests/test_serving_protocol.py, test_serving_leases.py and test_operator_store.py, where they run on a
+The tests themselves stand in tests/serving/test_protocol.py, test_serving_leases.py and test_operator_store.py, where they run on a
 real Postgres.
 """
 
@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from pipeline.handover import Committed
-from tests import test_operator_store as operating
-from tests import test_serving_leases as leases
-from tests import test_serving_protocol as protocol
 from tests.contract.memory import MemoryWorld
 from tests.contract.store_world import LOGS
 from tests.contract.world import commit_of, connected
+from tests.serving import test_leases as leases
+from tests.serving import test_operator_store as operating
+from tests.serving import test_protocol as protocol
 
 POSTGRES_ALONE = {
     protocol.test_only_touched_groups_are_stored_and_all_are_served: "asks the tables what is stored",

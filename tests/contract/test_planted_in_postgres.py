@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 import sqlalchemy as sa
 
-from pipeline.errors import WatershedError
+from pipeline.base.errors import WatershedError
 from pipeline.handover import Generation, NoCrash, Purge
 from serving.ops.cuts import key_of
 from serving.postgres.connection import transaction
@@ -20,10 +20,10 @@ from serving.stores import night as night_store
 from serving.stores import speed as speed_store
 from serving.stores.night import PostgresNightStore
 from serving.stores.operator import PostgresOperatorStore
-from tests import test_operator_store as operating
-from tests import test_serving_leases as leasing
-from tests import test_serving_protocol as protocol
 from tests.contract.world import VIEWS, connected
+from tests.serving import test_leases as leasing
+from tests.serving import test_operator_store as operating
+from tests.serving import test_protocol as protocol
 
 
 @dataclass(frozen=True)

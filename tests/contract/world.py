@@ -32,11 +32,11 @@ from pipeline import (
     tumbling,
 )
 from pipeline.aggregates.base import Rows
-from pipeline.arrays import chunk
+from pipeline.columns.arrays import chunk
+from pipeline.definition.window import Tumbling
+from pipeline.fold.states import group_columns, present, state_of, state_schema
 from pipeline.handover import Claim, Commit, Counts, Staged, Vector, ViewCounts
-from pipeline.replacement import Plan
-from pipeline.states import group_columns, present, state_of, state_schema
-from pipeline.window import Tumbling
+from pipeline.handover.replacement import Plan
 from serving.ops.tables import SCHEMAS
 from serving.postgres.connection import engine, transaction
 

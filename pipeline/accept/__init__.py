@@ -1,0 +1,1 @@
+"""Columns to accepted records: records = accepted + duplicates + rejected + tombstones."""

@@ -1,0 +1,99 @@
+"""Deduplication, a rule over the log of one partition alone.
+
+    duplicate(o)  <=>  some valid o' < o has the same identity and T(o) - T(o') <= horizon
+    T(o) = max(0, the timestamps >= 0 of all records up to o)
+
+T never falls, so the latest o' decides; the table keeps that one per identity, as a 128-bit hash. Entries that can never match
+again (T - T(o') > horizon) are dropped when the table would grow.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.columns.arrays import Ints, Mask
+from pipeline.columns.groups import Hashes, HashTable
+from pipeline.kernels.tables import mark_duplicates, restore, sort_entries
+
+Moment = tuple[int, int]  # (marks since the last keep(), T)
+
+
+@dataclass(frozen=True)
+class IdentitySnapshot:
+    """What a partition remembers at `position`: identities (n, 2) uint64 with their latest T (n,) int64, and T itself."""
+
+    position: int
+    watermark_ms: int
+    hashes: Hashes
+    seen_ms: Ints
+
+    def in_order(self) -> "IdentitySnapshot":
+        """The same, sorted by hash in its own arrays: equal memories give equal snapshots. As copied() gives it, one pass."""
+        sort_entries(self.hashes, self.seen_ms)
+        return self
+
+
+class Identities:
+    """The identities of one partition that could still match. Not thread-safe; one owner."""
+
+    def __init__(self, horizon_ms: int, snapshot: IdentitySnapshot | None = None) -> None:
+        self.horizon_ms = horizon_ms
+        self.watermark_ms = 0
+        self._table = HashTable()
+        self._kept_ms: int | None = None  # T at the last keep()
+        self._undo: list[tuple[Hashes, Ints]] = []  # per mark since: the hashes, and what each one's value was
+        if snapshot is not None:
+            self.watermark_ms = snapshot.watermark_ms
+            self._table.put(snapshot.hashes, snapshot.seen_ms)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def table_bytes(self) -> int:
+        """The size of the table: 32 to 64 bytes an identity, once there are some."""
+        return self._table.keys.nbytes + self._table.values.nbytes
+
+    def advance(self, timestamps_ms: Ints) -> Ints:
+        """T of each record, in log order, for all records (valid or not); moves T."""
+        times: Ints = np.maximum.accumulate(np.concatenate((np.array([self.watermark_ms], np.int64), timestamps_ms)))[1:]
+        if len(times):
+            self.watermark_ms = int(times[-1])
+        return times
+
+    def mark(self, hashes: Hashes, times: Ints) -> Mask:
+        """Which of the valid records (log order; `times` from advance) are duplicates; registers them all."""
+        table = self._table
+        # What is undone must find again what could match then.
+        now_ms = self._kept_ms if self._kept_ms is not None else int(times[0]) if len(times) else self.watermark_ms
+        table.reserve(len(hashes), max(now_ms - self.horizon_ms, 0))
+        before = np.empty(0 if self._kept_ms is None else len(hashes), np.int64)
+        duplicate, added = mark_duplicates(table.keys, table.values, hashes, times, self.horizon_ms, before)
+        table.filled += added
+        if self._kept_ms is not None:
+            self._undo.append((hashes, before))
+        return duplicate
+
+    def moment(self) -> Moment:
+        """What keep() needs to come back to the memory as it is now."""
+        return len(self._undo), self.watermark_ms
+
+    def keep(self, moment: Moment | None = None) -> None:
+        """From now on the memory can be brought back to that moment since the last keep(), or to this: 24 bytes a valid record since."""
+        marks, self._kept_ms = moment or self.moment()
+        self._undo = self._undo[marks:]
+
+    def undo(self) -> None:
+        """Forget what came since the moment that was kept."""
+        assert self._kept_ms is not None, "undo() goes back to a keep()"
+        for hashes, before in reversed(self._undo):
+            restore(self._table.keys, self._table.values, hashes, before)
+        self.watermark_ms, self._undo = self._kept_ms, []
+
+    def snapshot(self, position: int) -> IdentitySnapshot:
+        """What the partition remembers, as of `position`, sorted by hash."""
+        return self.copied(position).in_order()
+
+    def copied(self, position: int) -> IdentitySnapshot:
+        """The same, nearly in order: one pass over the table, arrays of its own, so that another thread can sort and write them."""
+        return IdentitySnapshot(position, self.watermark_ms, *self._table.entries(max(self.watermark_ms - self.horizon_ms, 0)))

@@ -1,0 +1,80 @@
+"""Crash points: places by name where a process may be told to die, so that tests can kill it exactly there.
+
+    WATERSHED_CRASH=name      the process dies (SIGKILL, no clean-up) when it reaches that point for the first time
+    WATERSHED_CRASH=name:3    ... for the third time
+    WATERSHED_CRASH=name:3:stop    the process is stopped (SIGSTOP) there instead, until somebody sends SIGCONT
+
+Production sets nothing and pays one dictionary look-up. POINTS lists every name; a test hits each.
+"""
+
+import os
+import signal
+from collections import Counter
+from dataclasses import dataclass, field
+
+from pipeline.base.errors import SettingsError
+from pipeline.handover import CrashPoints, NoCrash
+
+POINTS = (
+    "lake.before_fsync",
+    "lake.before_rename",
+    "lake.after_rename",
+    "lake.durable",
+    "lake.uploaded",  # on S3, between the upload and the copy to its name
+    "archive.start",
+    "fold.before_manifest",
+    "choose.written",
+    "cut.before_file",
+    "night.before_stage",
+    "stage.copied",
+    "stage.written",
+    "night.after_stage",
+    "night.before_publish",
+    "publish.locked",
+    "publish.written",
+    "night.after_publish",
+    "speed.before_commit",
+    "speed.copied",
+    "speed.locked",
+    "speed.written",
+    "speed.after_commit",
+    "snapshot.recorded",
+    "snapshot.written",
+    "snapshot.deleted",
+    "rollback.written",
+    "purge.marked",
+    "purge.written",
+    "lake.deleted",  # of a purge: one file after another
+    "rebuild.written",  # `watershed rebuild`, before its commit
+    "rebuild.begun",  # `watershed init --rebuild`: the new generation is there, and empty
+    "rebuild.folded",
+    "activate.written",
+)
+
+
+@dataclass
+class DieAt:
+    """Dies, of the signal `by`, when `name` is reached for the `time`-th time."""
+
+    name: str
+    time: int
+    by: signal.Signals = signal.SIGKILL
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def reach(self, name: str) -> None:
+        """Count, and die if it is the time."""
+        self.seen[name] += 1
+        if name == self.name and self.seen[name] == self.time:
+            os.kill(os.getpid(), self.by)
+
+
+def crash_points() -> CrashPoints:
+    """What the environment asks for; SettingsError for a name that is no crash point."""
+    wanted = os.environ.get("WATERSHED_CRASH", "")
+    if not wanted:
+        return NoCrash()
+    name, _, rest = wanted.partition(":")
+    time, _, action = rest.partition(":")
+    if name not in POINTS or not (time or "1").isdigit() or action not in ("", "stop"):
+        raise SettingsError(f"WATERSHED_CRASH={wanted!r} is not NAME, NAME:n or NAME:n:stop; crash points there are {', '.join(POINTS)}")
+    return DieAt(name, int(time or 1), signal.SIGSTOP if action else signal.SIGKILL)

@@ -1,0 +1,1 @@
+"""Bytes to columns: decode(block) equals decoding its records one by one."""

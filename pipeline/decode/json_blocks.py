@@ -1,0 +1,147 @@
+"""From raw JSON values to columns of the declared types, block by block: compiled where it is certain, record by record where not.
+
+    decode(values) = decode_records(values)        in = decoded + rejected + tombstones, for every block
+
+Strict RFC 8259: one object, UTF-8, no duplicate keys at any depth, no NaN, at most DEPTH_LIMIT levels. Unknown fields are ignored;
+a missing field is null.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.columns.arrays import Ints, Mask, decimals, valid
+from pipeline.decode.json_records import DEPTH_LIMIT, LITERAL_LIMIT, decode_records
+from pipeline.decode.values import TIME_MAX_US, TIME_MIN_US
+from pipeline.definition.record import Column
+from pipeline.definition.view import Source
+from pipeline.kernels import json
+
+KINDS = {
+    "int": json.INT,
+    "decimal": json.DECIMAL,
+    "float": json.FLOAT,
+    "str": json.STR,
+    "bool": json.BOOL,
+    "datetime": json.DATETIME,
+    "date": json.DATE,
+}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The records of a block that decode: `columns` by name, typed, before constraints.
+
+    `rows` int64: their positions in the block. `breaches`: per column, True where a decimal had more decimals than its Scale (its
+    value is null there). `rejected`: positions in the block. `tombstones`: how many values were null; `asked`: how many records the
+    compiled parser left to the other one.
+    """
+
+    rows: Ints
+    columns: dict[str, pa.Array]
+    breaches: dict[str, Mask]
+    rejected: Ints
+    tombstones: int
+    asked: int
+    _source: Source
+    _values: pa.Array
+
+    @cached_property
+    def reasons(self) -> list[str]:
+        """Why each of `rejected` is, in its order; the records are looked at again for it."""
+        if not len(self.rejected):
+            return []
+        again = decode_records(self._source, self._values.take(pa.array(self.rejected, pa.int64())))
+        assert len(again.reasons) == len(self.rejected), "the compiled parser rejected a record that the other one takes"
+        return again.reasons
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    """What the kernel made of a block, one row an event; see kernels.json.parse_events."""
+
+    data: np.ndarray[Any, Any]
+    state: np.ndarray[Any, Any]
+    values: np.ndarray[Any, Any]
+    ends: np.ndarray[Any, Any]
+    reals: np.ndarray[Any, Any]
+    nulls: np.ndarray[Any, Any]
+    breaches: np.ndarray[Any, Any]
+
+    def column(self, number: int, column: Column, rows: Ints) -> tuple[pa.Array, Mask | None]:
+        """The values of a column in these rows, and where its Scale is breached, if anywhere."""
+        whole = len(rows) == len(self.state)
+        null = self.nulls[number].view(np.bool_) if whole else self.nulls[number][rows].view(np.bool_)
+        mask = null if null.any() else None
+        if column.type.kind == "str":
+            return self._texts(number, rows, mask), None
+        if column.type.kind == "float":
+            return pa.array(self.reals[number] if whole else self.reals[number][rows], mask=mask), None
+        values = self.values[number] if whole else self.values[number][rows]
+        if column.type.kind == "decimal":
+            breach = self.breaches[number].view(np.bool_) if whole else self.breaches[number][rows].view(np.bool_)
+            return decimals(values, column.type.scale, null), breach if breach.any() else None
+        if column.type.kind == "bool":
+            return pa.array(values.astype(np.bool_), mask=mask), None
+        if column.type.kind == "date":
+            return pa.array(values.astype(np.int32), mask=mask).view(column.type.arrow), None
+        return pa.array(values, mask=mask).view(column.type.arrow), None
+
+    def _texts(self, number: int, rows: Ints, mask: Mask | None) -> pa.Array:
+        offsets: Any
+        data: Any
+        offsets, data = json.gather_texts(self.data, self.values[number], self.ends[number], rows)
+        validity = None if mask is None else pa.py_buffer(np.packbits(~mask, bitorder="little").tobytes())
+        return pa.Array.from_buffers(pa.string(), len(rows), [validity, pa.py_buffer(offsets), pa.py_buffer(data)])
+
+
+def decode(source: Source, values: pa.Array) -> Decoded:
+    """Decode a binary array of JSON events (null: tombstone)."""
+    parsed = _parse(source, values)
+    unsure = np.flatnonzero(parsed.state == json.UNSURE)
+    rows = np.flatnonzero(parsed.state == json.DECODED)
+    if values.null_count:
+        rows = rows[valid(values)[rows]]
+    rejected = np.flatnonzero(parsed.state == json.BROKEN)
+    found = {c.name: parsed.column(n, c, rows) for n, c in enumerate(source.columns)}
+    columns = {name: array for name, (array, _) in found.items()}
+    breaches = {name: breach for name, (_, breach) in found.items() if breach is not None}
+    if len(unsure):
+        told = decode_records(source, values.take(pa.array(unsure, pa.int64())))
+        rejected = np.sort(np.concatenate((rejected, unsure[told.rejected])))
+        both = np.concatenate((rows, unsure[told.rows]))
+        order = np.argsort(both, kind="stable")
+        take = pa.array(order, pa.int64())
+        columns = {name: pa.concat_arrays([array, told.columns[name]]).take(take) for name, array in columns.items()}
+        breaches = {name: _joined(breaches.get(name), told.breaches.get(name), rows, told.rows)[order] for name in columns
+                    if name in breaches or name in told.breaches}  # fmt: skip
+        rows = both[order]
+    return Decoded(rows, columns, breaches, rejected, values.null_count, len(unsure), source, values)
+
+
+def _joined(one: Mask | None, other: Mask | None, rows: Ints, told: Ints) -> Mask:
+    first, second = np.zeros(len(rows), np.bool_), np.zeros(len(told), np.bool_)
+    return np.concatenate((first if one is None else one, second if other is None else other))
+
+
+def _parse(source: Source, values: pa.Array) -> _Parsed:
+    buffers: Any = values.buffers()
+    _, offsets, data = buffers
+    held = np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)
+    if offsets is None or len(values) == 0:
+        bounds = np.zeros(len(values) + 1, np.int32)
+    else:
+        bounds = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
+    names = [column.name.encode() for column in source.columns]
+    starts = np.cumsum([0, *map(len, names)], dtype=np.int64)
+    kinds = np.array([KINDS[column.type.kind] for column in source.columns], np.int64)
+    scales = np.array([column.type.scale for column in source.columns], np.int64)
+    packed = np.frombuffer(b"".join(names), np.uint8)
+    state, *found = json.parse_events(bounds, held, valid(values), packed, starts, kinds, scales, TIME_MIN_US, TIME_MAX_US)
+    return _Parsed(held, state, *found)
+
+
+__all__ = ["DEPTH_LIMIT", "Decoded", "LITERAL_LIMIT", "decode"]

@@ -1,0 +1,131 @@
+"""From raw JSON values to columns of the declared types, record by record: what decides where pipeline.decode.json_blocks is not certain.
+
+    in = decoded + rejected + tombstones, for every block
+
+Strict RFC 8259: one object, UTF-8, no duplicate keys at any depth, no NaN, at most DEPTH_LIMIT levels. Unknown fields are ignored;
+a missing field is null.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.columns.arrays import Mask, decimals
+from pipeline.decode.values import BREACH, LITERAL_LIMIT, Breach, Broken, Literal, parser
+from pipeline.definition.view import Source
+
+DEPTH_LIMIT = 64
+STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class DecodedRecords:
+    """The records of a block that decode: `columns` by name, typed, before constraints.
+
+    `rows` int64: their positions in the block. `breaches`: per column, True where a decimal had more decimals than its Scale (its
+    value is null there). `rejected`: positions in the block, and the reason of each.
+    """
+
+    rows: np.ndarray[Any, np.dtype[np.int64]]
+    columns: dict[str, pa.Array]
+    breaches: dict[str, Mask]
+    rejected: np.ndarray[Any, np.dtype[np.int64]]
+    reasons: list[str]
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise Broken(f"duplicate key {twice!r}")
+    return found
+
+
+def _constant(name: str) -> Any:
+    raise Broken(f"{name} is no JSON value")
+
+
+def _integer(text: str) -> Any:
+    return int(text) if len(text) <= 19 else Literal(text)
+
+
+_load = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=Literal, parse_int=_integer, parse_constant=_constant).decode
+
+
+def parse_object(value: bytes) -> dict[str, Any]:
+    """One event's fields; raises Broken with the reason."""
+    if not value:
+        raise Broken("empty value")
+    try:
+        text = value.decode()
+    except UnicodeDecodeError as error:
+        raise Broken(f"invalid UTF-8 at byte {error.start}") from None
+    if text.count("[") + text.count("{") > DEPTH_LIMIT and _depth(text) > DEPTH_LIMIT:
+        raise Broken(f"nested deeper than {DEPTH_LIMIT} levels")
+    try:
+        found = _load(text)
+    except json.JSONDecodeError as error:
+        raise Broken(f"broken JSON: {error.msg} at character {error.pos}") from None
+    if type(found) is not dict:
+        raise Broken("the event is no JSON object")
+    return found
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for bracket in re.findall(r"[\[\]{}]", STRINGS.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def decode_records(source: Source, values: pa.Array) -> DecodedRecords:
+    """Decode a binary array of JSON events (null: tombstone, neither decoded nor rejected)."""
+    names = [c.name for c in source.columns]
+    parsers = list(zip(names, [parser(c) for c in source.columns], strict=True))
+    columns: list[list[Any]] = [[] for _ in names]
+    rows: list[int] = []
+    rejected: list[int] = []
+    reasons: list[str] = []
+    for row, value in enumerate(values.to_pylist()):
+        if value is None:
+            continue
+        name = ""
+        try:
+            event = parse_object(value)
+            parsed = []
+            for name, parse in parsers:  # the name is the reason's, should parse raise
+                given = event.get(name)
+                parsed.append(None if given is None else parse(given))
+        except Broken as broken:
+            rejected.append(row)
+            reasons.append(f"{name}: {broken}" if name else str(broken))
+            continue
+        rows.append(row)
+        for column, cell in zip(columns, parsed, strict=True):
+            column.append(cell)
+    arrays = {c.name: _array(c.type, cells) for c, cells in zip(source.columns, columns, strict=True)}
+    return DecodedRecords(
+        np.array(rows, np.int64),
+        {name: array for name, (array, _) in arrays.items()},
+        {name: breach for name, (_, breach) in arrays.items() if breach is not None},
+        np.array(rejected, np.int64),
+        reasons,
+    )
+
+
+def _array(type: Any, cells: list[Any]) -> tuple[pa.Array, Mask | None]:
+    if type.kind != "decimal":
+        return pa.array(cells, type.arrow), None
+    breach = np.fromiter((c is BREACH for c in cells), np.bool_, len(cells))
+    null = np.fromiter((c is None for c in cells), np.bool_, len(cells)) | breach
+    plain = np.fromiter((0 if c is None or c is BREACH else c for c in cells), np.int64, len(cells))
+    return decimals(plain, type.scale, null), breach if breach.any() else None
+
+
+__all__ = ["Breach", "DEPTH_LIMIT", "DecodedRecords", "LITERAL_LIMIT", "decode_records", "parse_object"]

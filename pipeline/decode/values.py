@@ -1,0 +1,180 @@
+"""One JSON value of one declared type -> its Python form, or a Broken with the reason.
+
+    parse(column, value) depends on the type alone; constraints come after (pipeline.accept.validate), but for Scale, which shows as BREACH
+
+Python forms: int and decimal are ints (a decimal unscaled), datetime is int microseconds, date is int days, str, float, bool.
+Numbers arrive as int, or as Literal: the digits as they stood in the event, so that nothing is rounded before it is judged.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from pipeline.base.types import DECIMAL_DIGITS, INT_MAX, INT_MIN, TIME_MAX, TIME_MIN
+from pipeline.definition.record import Column
+
+LITERAL_LIMIT = 4000  # characters of a number: longer ones are out of range for every type
+NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
+TIMESTAMP = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?"
+    r"(?:([Zz])|([+-])([0-9]{2})(?::?([0-9]{2}))?)?"
+)
+DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH_DAY = date(1970, 1, 1).toordinal()
+MICROSECOND = timedelta(microseconds=1)
+TIME_MIN_US, TIME_MAX_US = (TIME_MIN - EPOCH) // MICROSECOND, (TIME_MAX - EPOCH) // MICROSECOND
+
+
+class Broken(Exception):
+    """A value that breaks its column's type; the text is the reason, without the column's name."""
+
+
+class Literal(str):
+    """A number as it stood in the event."""
+
+
+class Breach:
+    """A decimal with more decimals than its Scale: its constraint is broken, and its value is never needed."""
+
+
+BREACH = Breach()
+
+
+def parser(column: Column) -> Callable[[Any], Any]:
+    """The function from a JSON value (never None) to the column's Python form; raises Broken."""
+    if column.type.kind == "decimal":
+        scale = column.type.scale
+        return lambda value: _decimal(value, scale)
+    return {"int": _int, "float": _float, "str": _str, "bool": _bool, "datetime": _datetime, "date": _date}[column.type.kind]
+
+
+def unscaled(literal: str, scale: int, digits: int) -> int | Breach:
+    """literal * 10^scale as an int, |it| < 10^digits; BREACH when it is not whole; Broken when it is too large or no number."""
+    if len(literal) > LITERAL_LIMIT:
+        raise Broken(f"a number of {len(literal)} characters is out of range")
+    match = NUMBER.fullmatch(literal)
+    if match is None:
+        raise Broken(f"{_shown(literal)} is no decimal number")
+    sign, whole, fraction, exponent = match.groups()
+    text = (whole + (fraction or "")).lstrip("0")
+    power = int(exponent or "0") - len(fraction or "")
+    stripped = text.rstrip("0")
+    if not stripped:
+        return 0
+    power += len(text) - len(stripped) + scale
+    if len(stripped) + power > digits:
+        raise Broken(f"{_shown(literal)} is out of range: |value| must be below 1e{digits - scale}")
+    if power < 0:
+        return BREACH
+    value = int(stripped) * int(10**power)
+    return -value if sign else value
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, Literal) else repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "true or false", int: "a number", Literal: "a number", str: "text", list: "an array", dict: "an object"}
+    return names.get(type(value), "null")
+
+
+def _decimal(value: Any, scale: int) -> int | Breach:
+    if type(value) is int:
+        value = Literal(value)
+    if not isinstance(value, str):
+        raise Broken(f"{_kind(value)} where a decimal is declared")
+    return unscaled(value, scale, DECIMAL_DIGITS)
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, Literal):
+        found = unscaled(value, 0, 20)
+        if isinstance(found, Breach):
+            raise Broken(f"{_shown(value)} is not whole")
+        value = found
+    elif type(value) is not int:
+        raise Broken(f"{_kind(value)} where an int is declared")
+    if not INT_MIN <= value <= INT_MAX:
+        raise Broken(f"{_shown(value)} is out of range for 64 bits")
+    return int(value)
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, Literal):
+        if len(value) > LITERAL_LIMIT:
+            raise Broken(f"a number of {len(value)} characters is out of range")
+    elif type(value) is not int:
+        raise Broken(f"{_kind(value)} where a float is declared")
+    found = float(value)
+    if found in (float("inf"), float("-inf")):
+        raise Broken(f"{_shown(value)} is out of range for a float")
+    return found + 0.0  # -0.0 + 0.0 is 0.0
+
+
+def _str(value: Any) -> str:
+    if type(value) is not str:
+        raise Broken(f"{_kind(value)} where text is declared")
+    if "\x00" in value:
+        raise Broken("text with U+0000, which Postgres cannot hold")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Broken("text with half a surrogate pair") from None
+    return value
+
+
+def _bool(value: Any) -> bool:
+    if type(value) is not bool:
+        raise Broken(f"{_kind(value)} where a bool is declared")
+    return value
+
+
+def _date(value: Any) -> int:
+    match = DATE.fullmatch(value) if type(value) is str else None
+    if match is None:
+        raise Broken(f"{_shown(value)} where a date is declared; allowed is YYYY-MM-DD")
+    try:
+        return date(*map(int, match.groups())).toordinal() - EPOCH_DAY
+    except ValueError as error:
+        raise Broken(f"{_shown(value)} is no date: {error}") from None
+
+
+def _datetime(value: Any) -> int:
+    if type(value) is str:
+        found = _timestamp(value)
+    elif isinstance(value, Literal) or type(value) is int:
+        milliseconds = unscaled(Literal(value), 0, DECIMAL_DIGITS)
+        if isinstance(milliseconds, Breach):
+            raise Broken(f"{_shown(value)} is no whole number of epoch milliseconds")
+        found = milliseconds * 1000
+    else:
+        raise Broken(f"{_kind(value)} where a datetime is declared")
+    if not TIME_MIN_US <= found <= TIME_MAX_US:
+        raise Broken(f"{_shown(value)} is out of range: allowed are the years 2 to 9999 in UTC")
+    return found
+
+
+def _timestamp(value: str) -> int:
+    match = TIMESTAMP.fullmatch(value)
+    if match is None:
+        raise Broken(f"{_shown(value)} is no ISO 8601 timestamp, as 2013-01-31T13:05:00Z")
+    year, month, day, hour, minute, second, fraction, zulu, sign, zone_hours, zone_minutes = match.groups()
+    if not zulu and not sign:
+        raise Broken(f"{_shown(value)} has no zone; write Z or +hh:mm behind it")
+    digits = (fraction or "").rstrip("0")
+    if len(digits) > 6:
+        raise Broken(f"{_shown(value)} is finer than a microsecond")
+    try:
+        naive = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second or 0), int(digits.ljust(6, "0") or 0), UTC)
+    except ValueError as error:
+        raise Broken(f"{_shown(value)} is no time: {error}") from None
+    offset_hours, offset_minutes = int(zone_hours or 0), int(zone_minutes or 0)
+    if offset_hours > 23 or offset_minutes > 59:
+        raise Broken(f"{_shown(value)} has a zone beyond 23:59")
+    offset = (offset_hours * 60 + offset_minutes) * 60_000_000
+    return (naive - EPOCH) // MICROSECOND - (-offset if sign == "-" else offset)

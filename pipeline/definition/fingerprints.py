@@ -1,0 +1,81 @@
+"""Fingerprints: what a definition computes, as a hash.
+
+    fingerprint(a) == fingerprint(b)  =>  f_a == f_b on every log
+
+So everything that can change a bit of the answer is in it: the definition, the version of our kernels and of pyarrow. Where a
+class stands is not: an aggregate goes by its canonical name.
+"""
+
+import hashlib
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import kernels
+from pipeline.base.types import ColumnType
+from pipeline.columns.arrays import codes
+from pipeline.definition.constraints import Between, Constraint, Default, OneOf, Remedy
+from pipeline.definition.record import Column
+from pipeline.definition.view import Source, View
+
+FORMAT = 1  # bump when decoding, validation or deduplication changes its meaning
+
+
+def _hash(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _column(column: Column) -> str:
+    marks = [_mark(mark, column.type) for mark in (*column.constraints, column.remedy)]
+    return f"{column.name}: {column.type}{' | None' if column.nullable else ''} {'; '.join(marks)}"
+
+
+def _mark(mark: Constraint | Remedy | None, type: ColumnType) -> str:
+    match mark:
+        case Between(low, high):
+            return f"Between({_exactly(low, type)}, {_exactly(high, type)})"
+        case OneOf(options):
+            return f"OneOf({', '.join(_exactly(option, type) for option in options)})"
+        case Default(value):
+            return f"Default({_exactly(value, type)})"
+    return repr(mark)
+
+
+def _exactly(value: Any, type: ColumnType) -> str:
+    """The value as the column holds it: 1, 1.0 and Decimal("1.00") are one bound."""
+    if value is None or type.kind == "str":
+        return repr(value)
+    if type.kind == "float":
+        return (float(value) + 0.0).hex()
+    return str(codes(pa.array([value], type.arrow), type)[0])
+
+
+def describe_source(source: Source) -> list[str]:
+    """The canonical form of a source, line by line."""
+    return [
+        f"watershed source {FORMAT}, kernels {kernels.VERSION}, pyarrow {pa.__version__}",
+        f"topic {source.topic}",
+        *(_column(column) for column in source.columns),
+        f"key {source.key}; event_time {source.event_time}; identity {source.identity}; horizon_ms {source.horizon_ms}",
+    ]
+
+
+def describe_view(view: View) -> list[str]:
+    """The canonical form of a view, line by line; its source's fingerprint first."""
+    return [
+        f"watershed view {FORMAT}, source {source_fingerprint(view.source)}",
+        f"name {view.name}; key {view.key}; {view.window.canonical()}",
+        *(f"derive {name} = {d.tree} as {d.column_type}" for name, d in view.derive.items()),
+        f"where {view.where_tree}",
+        *(f"aggregate {name} = {aggregate.canonical()}" for name, aggregate in view.aggregates.items()),
+    ]
+
+
+def source_fingerprint(source: Source) -> str:
+    """16 hex digits; equal for sources that accept, reject and deduplicate alike."""
+    return _hash(describe_source(source))
+
+
+def view_fingerprint(view: View) -> str:
+    """16 hex digits; equal for views that give the same states and values."""
+    return _hash(describe_view(view))

@@ -1,0 +1,186 @@
+"""A record class, read: its columns, their types, constraints and remedies.
+
+Invariant: columns(record) is a function of the class alone, in the order of its fields; two classes with equal columns are the same
+record to every layer, whatever their names.
+"""
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+import types
+import typing
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from functools import cache
+from typing import Annotated, Any, get_args, get_origin
+
+from pipeline.base.declared import is_ours, place
+from pipeline.base.errors import DefinitionError, did_you_mean
+from pipeline.base.types import ColumnType
+from pipeline.definition.constraints import Between, Clip, Constraint, Default, Nullable, Remedy, Scale, keeps
+from pipeline.definition.names import check_name
+
+MISSING = type(dataclasses.MISSING)  # cloudpickle copies the instance, when it carries a record class by value
+PYTHON_TYPES = {int: "int", float: "float", str: "str", bool: "bool", datetime: "datetime", date: "date"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a record. `remedy` None rejects the record when a constraint breaks; `nullable` allows null."""
+
+    name: str
+    type: ColumnType
+    nullable: bool
+    constraints: tuple[Constraint, ...] = ()
+    remedy: Remedy | None = None
+
+
+def columns(record: type) -> tuple[Column, ...]:
+    """The columns of a dataclass; DefinitionError, at the field's line, when a field's type or constraint cannot be."""
+    if not (isinstance(record, type) and dataclasses.is_dataclass(record)):
+        raise DefinitionError(f"record={record!r} is no dataclass; declare it with @dataclass(frozen=True)")
+    return _columns(record)
+
+
+@cache
+def _columns(record: type) -> tuple[Column, ...]:
+    hints = _hints(record)
+    found = []
+    for field in dataclasses.fields(record):
+        try:
+            found.append(_column(record.__name__, field, hints[field.name]))
+        except DefinitionError as error:
+            error.place = _line_of(record, field.name)
+            raise
+    if not found:
+        raise DefinitionError(f"{record.__name__} has no columns; declare at least an identity, a key and an event time")
+    return tuple(found)
+
+
+def _hints(record: type) -> dict[str, Any]:
+    """The annotations, evaluated: `from __future__ import annotations` makes them text."""
+    try:
+        return typing.get_type_hints(record, include_extras=True)
+    except Exception as error:  # whatever an annotation raises is the user's to mend
+        name = _unreadable(record)
+        where = f"{record.__name__}.{name}" if name else record.__name__
+        if isinstance(error, DefinitionError):
+            text = f"{where}: {error.text}"
+        elif isinstance(error, NameError):
+            text = f"{where}: {error}; its annotations must be importable where it is declared"
+        else:
+            text = f"{where}: its annotation cannot be read: {' '.join(str(error).split())}"
+        found = DefinitionError(text)
+        found.place = _line_of(record, name)
+        raise found from None
+
+
+def _unreadable(record: type) -> str | None:
+    """The first field whose annotation cannot be evaluated."""
+    for owner in record.__mro__:
+        for name, hint in vars(owner).get("__annotations__", {}).items():
+            alone = type(owner.__name__, (), {"__annotations__": {name: hint}, "__module__": owner.__module__})
+            try:
+                typing.get_type_hints(alone, include_extras=True)
+            except Exception:
+                return str(name)
+    return None
+
+
+def _line_of(record: type, field: str | None) -> str | None:
+    """file:line where the class declares the field; None when its source cannot be had (make_dataclass, a console)."""
+    owner = next((c for c in record.__mro__ if field in vars(c).get("__annotations__", {})), record)
+    if is_ours(owner.__module__):
+        return None
+    try:
+        lines, first = inspect.getsourcelines(owner)
+        file = inspect.getsourcefile(owner)
+        (tree,) = ast.parse(textwrap.dedent("".join(lines))).body
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
+    for node in tree.body if isinstance(tree, ast.ClassDef) else []:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == field:
+            return place(file, first + node.lineno - 1) if file else None
+    return None
+
+
+def column_named(record: type, name: object, what: str) -> Column:
+    """The column that `what` names, or a DefinitionError that lists those there are."""
+    have = {column.name: column for column in columns(record)}
+    if not isinstance(name, str) or name not in have:
+        raise DefinitionError(
+            f"{what} names column {name!r}, which {record.__name__} does not have; it has {', '.join(have)}."
+            f"{did_you_mean(str(name), list(have))}"
+        )
+    return have[name]
+
+
+def _column(record: str, field: "dataclasses.Field[Any]", hint: Any) -> Column:
+    where = f"{record}.{field.name}"
+    check_name(field.name, f"column {where}")
+    marks: list[Any] = []
+    hint, marks = _unwrap(hint, marks)
+    nullable = False
+    if get_origin(hint) in (typing.Union, types.UnionType):
+        members = [a for a in get_args(hint) if a is not type(None)]
+        if len(members) != 1 or len(get_args(hint)) != 2:
+            raise DefinitionError(f"{where} is declared {hint}; a union is allowed only with None, as in `int | None`")
+        nullable = True
+        hint, marks = _unwrap(members[0], marks)
+    if not (isinstance(field.default, MISSING) and isinstance(field.default_factory, MISSING)):
+        raise DefinitionError(f"{where} has a dataclass default, which events never see; use Annotated[..., Default(value)]")
+    unknown = [m for m in marks if not isinstance(m, Constraint | Remedy)]
+    if unknown:
+        raise DefinitionError(f"{where}: {unknown[0]!r} is no constraint of pipeline; see `from pipeline import ...`")
+    constraints = tuple(m for m in marks if isinstance(m, Constraint))
+    remedies = [m for m in marks if isinstance(m, Remedy)]
+    for kind in {type(c) for c in constraints}:
+        if sum(type(c) is kind for c in constraints) > 1:
+            raise DefinitionError(f"{where} has two {kind.__name__} constraints; give one")
+    column_type = _type(where, hint, constraints)
+    for constraint in constraints:
+        constraint.check(where, column_type)
+    if len(remedies) > 1:
+        raise DefinitionError(f"{where} has {len(remedies)} remedies, {remedies}; a broken value can have only one")
+    remedy = remedies[0] if remedies else None
+    _check_remedy(where, column_type, nullable, constraints, remedy)
+    return Column(field.name, column_type, nullable, constraints, remedy)
+
+
+def _unwrap(hint: Any, marks: list[Any]) -> tuple[Any, list[Any]]:
+    if get_origin(hint) is Annotated:
+        inner, *more = get_args(hint)
+        return inner, marks + more
+    return hint, marks
+
+
+def _type(where: str, hint: Any, constraints: tuple[Constraint, ...]) -> ColumnType:
+    if hint is Decimal:
+        scales = [c.digits for c in constraints if isinstance(c, Scale)]
+        if not scales:
+            raise DefinitionError(f"{where} is a Decimal without a scale; declare Annotated[Decimal, Scale(2)]")
+        return ColumnType("decimal", scales[0])
+    if hint not in PYTHON_TYPES:
+        allowed = ", ".join(t.__name__ for t in (*PYTHON_TYPES, Decimal))
+        raise DefinitionError(f"{where} is declared {hint!r}; allowed are {allowed}, each also `| None`")
+    return ColumnType(PYTHON_TYPES[hint])
+
+
+def _check_remedy(
+    where: str, type: ColumnType, nullable: bool, constraints: tuple[Constraint, ...], remedy: Remedy | None
+) -> None:
+    match remedy:
+        case Nullable() if not nullable:
+            raise DefinitionError(f"{where}: Nullable() sets null, which its type does not allow; declare it `| None`")
+        case Clip() if not any(isinstance(c, Between) for c in constraints):
+            raise DefinitionError(f"{where}: Clip() needs a Between beside it")
+        case Clip() if type.kind == "str":
+            raise DefinitionError(f"{where}: Clip() has no meaning for text")
+        case Default(value) if not type.accepts(value):
+            raise DefinitionError(f"{where}: Default({value!r}) is no value of type {type}")
+        case Default(value) if not keeps(value, constraints):
+            raise DefinitionError(f"{where}: Default({value!r}) breaks a constraint of its own column")
+        case _:
+            return

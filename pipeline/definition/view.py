@@ -1,0 +1,262 @@
+"""What a user declares: Source, View, Derived. Frozen values, checked when they are constructed.
+
+    equal definitions  <=>  equal canonical forms  <=>  equal fingerprints (of one version of the kernels)
+
+A View says f once; both layers compile it from this value and from nothing else.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import pyarrow.compute as pc
+
+from pipeline.aggregates.base import Aggregate, Measure
+from pipeline.base.declared import Declared
+from pipeline.base.errors import DefinitionError, did_you_mean
+from pipeline.base.types import ColumnType
+from pipeline.definition.constraints import Scale
+from pipeline.definition.expressions import Node, fields, kind_of, parse
+from pipeline.definition.names import check_name, check_table_column, check_view_name
+from pipeline.definition.record import PYTHON_TYPES, Column, column_named, columns
+from pipeline.definition.window import WINDOWS, Window
+
+
+class _Compared(metaclass=Declared):
+    """Equal by `_same()`, which a class gives where the fields themselves cannot be compared (an Expression's == raises)."""
+
+    def _same(self) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        return self._same() == other._same() if isinstance(other, type(self)) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._same())
+
+
+@dataclass(frozen=True, eq=False)
+class Derived(_Compared):
+    """A column computed from one record: a pyarrow.compute expression and the type that its result is rounded to.
+
+    `type` is Scale(n) for a decimal (the exact float rounded half-even), or int, float, str, bool, date, datetime. A result that
+    cannot be had (division by zero, NaN, overflow, a cast that loses) rejects the record for this view alone. The usual mistake:
+    decimal columns enter as floats, so `pc.field("price") * 3` of 0.1 is 0.30000000000000004 until Scale rounds it.
+    """
+
+    expression: pc.Expression
+    type: Any
+    tree: Node = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tree", parse(self.expression, "Derived"))
+        if not isinstance(self.type, Scale) and not (isinstance(self.type, type) and self.type in PYTHON_TYPES):
+            allowed = ", ".join(t.__name__ for t in PYTHON_TYPES)
+            raise DefinitionError(f"Derived({self.expression}) has type {self.type!r}; allowed are Scale(n), {allowed}")
+
+    @property
+    def column_type(self) -> ColumnType:
+        return ColumnType("decimal", self.type.digits) if isinstance(self.type, Scale) else ColumnType(PYTHON_TYPES[self.type])
+
+    def _same(self) -> tuple[Any, ...]:
+        return (self.tree, self.column_type)
+
+
+@dataclass(frozen=True, eq=False)
+class Source(_Compared):
+    """One topic of events and what makes a record of it valid; one Source per topic.
+
+    `key`, `event_time` (datetime) and `identity` (str or int) name columns that are never null. Two valid records of one partition
+    with the same identity, at most `identity_horizon` of log time apart, are one event: the later is a duplicate. The usual
+    mistake: an identity that is sent under two keys, and so lands in two partitions, is never seen as a duplicate.
+
+    `identity=None` says that nothing is a duplicate: every valid record is accepted, and what a producer sends twice counts twice.
+    """
+
+    topic: str
+    record: type
+    key: str
+    event_time: str
+    identity: str | None
+    identity_horizon: timedelta = timedelta(days=7)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.topic, str) or not re.fullmatch(r"[a-zA-Z0-9._-]{1,200}", self.topic) or set(self.topic) == {"."}:
+            raise DefinitionError(f"Source: topic {self.topic!r} is no topic name; allowed are letters, digits, '.', '_' and '-'")
+        for role, kinds in (("key", None), ("event_time", ("datetime",)), ("identity", ("str", "int"))):
+            if role == "identity" and self.identity is None:
+                continue
+            what = f"Source({self.topic}): {role}"
+            column = column_named(self.record, getattr(self, role), what)
+            if column.nullable:
+                raise DefinitionError(f"{what} names column {column.name!r}, which may be null; declare it without `| None`")
+            if kinds and column.type.kind not in kinds:
+                raise DefinitionError(f"{what} names column {column.name!r} of type {column.type}; allowed: {', '.join(kinds)}")
+        horizon = self.identity_horizon
+        if not isinstance(horizon, timedelta) or not timedelta(0) <= horizon <= timedelta(days=36500):
+            raise DefinitionError(f"Source({self.topic}): identity_horizon={horizon!r}; allowed is a timedelta from 0 to 36500 days")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return columns(self.record)
+
+    @property
+    def horizon_ms(self) -> int:
+        """The horizon in whole milliseconds, the unit of Kafka's record timestamps."""
+        return self.identity_horizon // timedelta(milliseconds=1)
+
+    def _same(self) -> tuple[Any, ...]:  # the record's columns, not its class: cloudpickle may make that anew
+        return (self.topic, self.columns, self.key, self.event_time, self.identity, self.horizon_ms)
+
+
+@dataclass(frozen=True, eq=False)
+class View(_Compared):
+    """An aggregated view: SELECT key, window_start, aggregates FROM source [derive] [WHERE] GROUP BY key, window.
+
+    A null `where` drops the record, as SQL does. Key columns are never null: a derived key that comes out null rejects the record
+    for this view. The values of a group are exact for every event of any age.
+    """
+
+    name: str
+    source: Source
+    key: tuple[str, ...]
+    window: Window
+    aggregates: Mapping[str, Aggregate]
+    derive: Mapping[str, Derived] = field(default_factory=dict)
+    where: pc.Expression | None = None
+    where_tree: Node | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        check_view_name(self.name)
+        what = f"View({self.name})"
+        if not isinstance(self.source, Source):
+            raise DefinitionError(f"{what}: source={self.source!r} is no Source")
+        if not isinstance(self.window, WINDOWS):
+            raise DefinitionError(f"{what}: window={self.window!r}; allowed is tumbling(hours=1) and the like")
+        for name in ("derive", "aggregates"):
+            given = getattr(self, name)
+            if not isinstance(given, Mapping):
+                example = '{"events": Count()}' if name == "aggregates" else '{"total": Derived(expression, Scale(2))}'
+                raise DefinitionError(f"{what}: {name}={given!r}; allowed is a mapping of names, as {example}")
+            object.__setattr__(self, name, MappingProxyType(dict(given)))
+        _check_derived(self, what)
+        _check_where(self, what)
+        _check_key(self, what)
+        _check_aggregates(self, what)
+
+    @cached_property
+    def types(self) -> Mapping[str, ColumnType]:
+        """Every column that keys and aggregates may read, derived ones last."""
+        own = {c.name: c.type for c in self.source.columns}
+        return MappingProxyType(own | {name: d.column_type for name, d in self.derive.items()})
+
+    @cached_property
+    def measures(self) -> Mapping[str, Measure]:
+        """Each aggregate bound to its columns' types, in the order of declaration; no part of equality, fingerprint or pickle."""
+        return MappingProxyType({name: a.over(*_types(self, a)) for name, a in self.aggregates.items()})
+
+    def _same(self) -> tuple[Any, ...]:
+        return (
+            self.name,
+            self.source,
+            self.key,
+            self.window,
+            tuple(self.aggregates.items()),
+            tuple(self.derive.items()),
+            self.where_tree,
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a mappingproxy does not pickle; Dask needs views to
+        given = (self.name, self.source, self.key, self.window, dict(self.aggregates), dict(self.derive), self.where)
+        return View, given
+
+
+def _entering(type: ColumnType) -> str:
+    """The kind as which a column enters expressions."""
+    return "float" if type.kind == "decimal" else type.kind
+
+
+def _readable(view: View) -> dict[str, str]:
+    return {c.name: _entering(c.type) for c in view.source.columns}
+
+
+def _check_derived(view: View, what: str) -> None:
+    own = [c.name for c in view.source.columns]
+    for name, derived in view.derive.items():
+        check_name(name, f"{what}: derived column")
+        if name in own:
+            raise DefinitionError(f"{what}: derived column {name!r} hides a column of {view.source.record.__name__}; rename it")
+        if not isinstance(derived, Derived):
+            raise DefinitionError(f"{what}: derive[{name!r}] is {derived!r}; allowed is Derived(expression, type)")
+        kind = kind_of(derived.tree, _readable(view), f"{what}: derive[{name!r}]")
+        to = derived.column_type.kind
+        if (kind, to) not in {("int", "decimal"), ("float", "decimal"), ("int", "float"), ("float", "int")} and kind != to:
+            raise DefinitionError(f"{what}: derive[{name!r}] gives {kind}, which cannot become {derived.column_type}; cast it")
+
+
+def _check_where(view: View, what: str) -> None:
+    if view.where is None:
+        return
+    object.__setattr__(view, "where_tree", parse(view.where, f"{what}: where"))
+    readable = _readable(view) | {name: _entering(d.column_type) for name, d in view.derive.items()}
+    assert view.where_tree is not None
+    kind = kind_of(view.where_tree, readable, f"{what}: where")
+    if kind != "bool":
+        raise DefinitionError(f"{what}: where={view.where} is of type {kind}; allowed is a condition (bool)")
+
+
+def _check_key(view: View, what: str) -> None:
+    if not isinstance(view.key, tuple) or not view.key:
+        raise DefinitionError(f"{what}: key={view.key!r}; allowed is a tuple of column names, as (\"station\",)")
+    for name in view.key:
+        if not isinstance(name, str) or name not in view.types:
+            _unknown_column(view, name, f"{what}: key")
+        check_table_column(name, f"{what}: key column {name!r}")
+        if view.types[name].kind == "float":
+            raise DefinitionError(f"{what}: key column {name!r} is a float; a key must have exact equality: Scale it")
+        if view.key.count(name) > 1:
+            raise DefinitionError(f"{what}: key={view.key!r} names a column twice")
+        nullable = [c.name for c in view.source.columns if c.nullable]
+        if name in nullable:
+            raise DefinitionError(f"{what}: key column {name!r} may be null; a key is never null: declare it without `| None`")
+
+
+def _check_aggregates(view: View, what: str) -> None:
+    if not view.aggregates:
+        raise DefinitionError(f"{what} has no aggregates; give at least one, as {{\"events\": Count()}}")
+    for name, aggregate in view.aggregates.items():
+        check_name(name, f"{what}: aggregate")
+        check_table_column(name, f"{what}: aggregate {name!r}")
+        if name in view.key:
+            raise DefinitionError(f"{what}: aggregate {name!r} has the name of a key column; give it another")
+        if not isinstance(aggregate, Aggregate):
+            raise DefinitionError(f"{what}: aggregates[{name!r}] is {aggregate!r}; allowed is Count(), Sum(\"column\") and the like")
+        for column in aggregate.columns:
+            if not (isinstance(column, str) and column in view.types):
+                _unknown_column(view, column, f"{what}: {name}={aggregate}")
+        aggregate.check(_types(view, aggregate), f"{what}: {name}={aggregate}")
+        aggregate.over(*_types(view, aggregate))  # one that lacks something is refused here, not at the first fold
+
+
+def _types(view: View, aggregate: Aggregate) -> tuple[ColumnType, ...]:
+    return tuple(view.types[column] for column in aggregate.columns)
+
+
+def _unknown_column(view: View, name: object, where: str) -> None:
+    have = list(view.types)
+    raise DefinitionError(
+        f"{where} names column {name!r}, which {view.source.record.__name__} does not have; it has {', '.join(have)}."
+        f"{did_you_mean(str(name), have)}"
+    )
+
+
+def reads(view: View) -> frozenset[str]:
+    """The record's columns that the view needs: for projecting, never for meaning."""
+    used = set(view.key) | {column for a in view.aggregates.values() for column in a.columns} | {view.source.event_time}
+    trees = [d.tree for d in view.derive.values()] + ([view.where_tree] if view.where_tree else [])
+    used |= {name for tree in trees for name in fields(tree)}
+    return frozenset(used) & {c.name for c in view.source.columns}

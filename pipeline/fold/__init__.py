@@ -1,0 +1,1 @@
+"""Accepted records to states and values: derive, filter, lift, merge, present."""

@@ -1,0 +1,1 @@
+"""The log on Kafka: clients, transport, and record batches as arrays."""

@@ -1,0 +1,198 @@
+"""One JSON value as a value of a column's type, or Invalid; and any Python value of a definition in the same form.
+
+    int: int     decimal(s): Decimal with exponent -s, always     float: float, never NaN, infinite or -0.0     str: str
+    bool: bool   datetime: datetime in UTC, to the microsecond    date: date
+
+TooFine stands for a decimal that has more decimals than its Scale: the one breach of a constraint that is seen here.
+"""
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Final
+
+from pipeline.base.types import DECIMAL_DIGITS, INT_MAX, INT_MIN, TIME_MAX, TIME_MIN, ColumnType
+from pipeline.plain.json_text import Invalid, Number
+
+MAX_NUMBER = 4_000  # characters; longer ones are out of range, whatever their value
+JSON_NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
+DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
+TIME = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?"
+    r"(?:[Zz]|([+-])([0-9]{2})(?::?([0-9]{2}))?)"
+)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND = 1_000_000  # in microseconds
+
+
+class TooFine:
+    """A number with more decimals than its column's Scale."""
+
+
+TOO_FINE: Final = TooFine()
+
+
+def read(value: Any, type: ColumnType) -> Any:
+    """The JSON value (not null) as a value of `type`, or TOO_FINE. Raises Invalid with what is wrong."""
+    return READERS[type.kind](value, type)
+
+
+def _int(value: Any, type: ColumnType) -> int:
+    found = _integral(_number(value))
+    if found is None or not INT_MIN <= found <= INT_MAX:
+        raise Invalid("out of the range of a 64-bit integer")
+    return found
+
+
+def _float(value: Any, type: ColumnType) -> float:
+    found = float(_number(value))
+    if abs(found) == float("inf"):
+        raise Invalid("out of the range of a float")
+    return found + 0.0  # -0.0 + 0.0 = 0.0
+
+
+def _decimal(value: Any, type: ColumnType) -> Decimal | TooFine:
+    if isinstance(value, str):
+        if not JSON_NUMBER.fullmatch(value):
+            raise Invalid("this string is no number")
+        value = Number(value)
+    coefficient, exponent = _parts(_number(value))
+    if coefficient == 0:
+        return decimal_of(0, type.scale)
+    adjusted = len(str(abs(coefficient))) + exponent - 1  # 10^adjusted <= |value| < 10^(adjusted + 1)
+    if adjusted >= DECIMAL_DIGITS - type.scale:
+        raise Invalid(f"out of the range of {type}")
+    if -exponent > type.scale:
+        return TOO_FINE
+    return decimal_of(coefficient * 10 ** (exponent + type.scale), type.scale)
+
+
+def _str(value: Any, type: ColumnType) -> str:
+    if not isinstance(value, str):
+        raise Invalid("not a string")
+    if "\x00" in value:
+        raise Invalid("text with U+0000")
+    if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+        raise Invalid("text with half of a surrogate pair")
+    return value
+
+
+def _bool(value: Any, type: ColumnType) -> bool:
+    if not isinstance(value, bool):
+        raise Invalid("neither true nor false")
+    return value
+
+
+def _datetime(value: Any, type: ColumnType) -> datetime:
+    if isinstance(value, str):
+        us = _time_us(value)
+    else:
+        ms = _integral(_number(value, "neither an ISO 8601 time nor epoch milliseconds"))
+        if ms is None:
+            raise Invalid("epoch milliseconds out of range")
+        us = ms * 1000
+    if not epoch_us(TIME_MIN) <= us <= epoch_us(TIME_MAX):
+        raise Invalid(f"a time outside of {TIME_MIN.isoformat()} to {TIME_MAX.isoformat()}")
+    return EPOCH + timedelta(microseconds=us)
+
+
+def _date(value: Any, type: ColumnType) -> date:
+    match = DATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise Invalid("not a date as 2013-01-31")
+    return _calendar(*match.groups())
+
+
+READERS = {
+    "int": _int,
+    "float": _float,
+    "decimal": _decimal,
+    "str": _str,
+    "bool": _bool,
+    "datetime": _datetime,
+    "date": _date,
+}
+
+
+def _number(value: Any, otherwise: str = "not a number") -> str:
+    if not isinstance(value, Number):
+        raise Invalid(otherwise)
+    if len(value.text) > MAX_NUMBER:
+        raise Invalid(f"out of range: a number of more than {MAX_NUMBER} characters")
+    return value.text
+
+
+def _parts(text: str) -> tuple[int, int]:
+    """value = coefficient * 10^exponent, the coefficient without a factor of 10; (0, 0) for zero."""
+    match = JSON_NUMBER.fullmatch(text)
+    assert match is not None, text
+    sign, whole, fraction, exponent = match.groups(default="")
+    digits = whole + fraction
+    kept = digits.rstrip("0")
+    if not kept:
+        return 0, 0
+    return int(sign + kept), int(exponent or "0") - len(fraction) + len(digits) - len(kept)
+
+
+def _integral(text: str) -> int | None:
+    """The value if it is a whole number, None if it is beyond any range of ours; raises Invalid for a fraction."""
+    coefficient, exponent = _parts(text)
+    if exponent < 0:
+        raise Invalid("not a whole number")
+    if exponent > 30:  # decided before a power of ten with a billion digits is built
+        return None
+    return coefficient * int(10**exponent)
+
+
+def _calendar(year: str, month: str, day: str) -> date:
+    try:
+        return date(int(year), int(month), int(day))
+    except ValueError as error:
+        raise Invalid(f"not a date: {error}") from None
+
+
+def _time_us(text: str) -> int:
+    """Microseconds since 1970 of an ISO 8601 time with a zone."""
+    match = TIME.fullmatch(text)
+    if match is None:
+        raise Invalid("not an ISO 8601 time with a zone, as 2013-01-31T23:59:59.999Z")
+    year, month, day, hour, minute, second, fraction, sign, offset_hour, offset_minute = match.groups(default="")
+    if int(hour) > 23 or int(minute) > 59 or int(second or 0) > 59:
+        raise Invalid("no such time of day")
+    if int(offset_hour or 0) > 23 or int(offset_minute or 0) > 59:
+        raise Invalid("no such zone")
+    fraction = fraction.rstrip("0")
+    if len(fraction) > 6:
+        raise Invalid("finer than a microsecond")
+    days = _calendar(year, month, day).toordinal() - EPOCH.toordinal()
+    minutes = (days * 24 + int(hour)) * 60 + int(minute)
+    offset = int(offset_hour or 0) * 60 + int(offset_minute or 0)
+    minutes += offset if sign == "-" else -offset
+    return (minutes * 60 + int(second or 0)) * SECOND + int(fraction.ljust(6, "0"))
+
+
+def decimal_of(unscaled: int, scale: int) -> Decimal:
+    """unscaled / 10^scale with exponent -scale, exactly."""
+    return Decimal((1 if unscaled < 0 else 0, tuple(int(d) for d in str(abs(unscaled))), -scale))
+
+
+def unscaled(value: int | Decimal, scale: int) -> int:
+    """value * 10^scale, which is whole."""
+    whole = Fraction(value) * 10**scale
+    assert whole.denominator == 1, value
+    return int(whole)
+
+
+def epoch_us(time: datetime) -> int:
+    """Microseconds since 1970-01-01T00:00Z."""
+    return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def same_type(value: Any, type: ColumnType) -> Any:
+    """A bound, option or default of a definition (`type.accepts` it) in the form that the column's values have."""
+    if type.kind == "decimal":
+        return decimal_of(unscaled(value, type.scale), type.scale)
+    if type.kind == "float":
+        return float(value) + 0.0
+    return value.astimezone(UTC) if type.kind == "datetime" else value

@@ -1,0 +1,74 @@
+"""An operator who replaces what answers: the shipped refold and the shipped rebuild, as processes of a world.
+
+They may die or be overtaken anywhere, also by their own twin; what they are refused for then is told, and everything else is a bug.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pipeline.base.errors import LakeError, Refused
+from pipeline.handover.replacement import Plan
+from serving.postgres.connection import StoreUnavailable
+from simulation.actors import run_task
+from simulation.definitions import Definition
+from speed_layer.rebuild import SourceRefold
+from tasks.executors import Inline
+from tasks.operator.generation import Mending
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+# Another was faster. Each of these says what to run again.
+CROSSED = ("is retired", "are not those on record", "is not being built", "has no published batch yet", "rolled back all the while")
+
+
+def refold(world: "World", name: str, rng: random.Random) -> None:
+    """`watershed rebuild`, one partition after another."""
+    views = world.in_force
+    source = views[0].source
+    with _told(world, name):
+        generation = world.generations.require(source, views)
+        stores, from_start = (world.refolds, world.night_store), rng.random() < 0.3
+        work = SourceRefold(source, views, generation, *stores, world.log, world.lake, from_start=from_start, worker=name, near=1)
+        for partition in rng.sample(range(generation.partitions), generation.partitions):
+            work.partition(partition)
+
+
+def init(world: "World", name: str, rng: random.Random) -> None:
+    """`watershed init --rebuild`, with definitions that may be those on record: then it mends what the lake lacks."""
+    views = rng.choice(world.variants)
+    world.contexts[name] = world.started_with(views)
+    with _told(world, name):
+        rebuild(world, name, views)
+
+
+def rebuild(world: "World", name: str, views: Definition) -> None:
+    """The part of tasks.operator.init.init that is one source's, in a process that was started with these definitions."""
+    source = views[0].source
+    plan = Plan(source, world.log.topic_id(source.topic), tuple(world.log.start_offsets(source.topic)), views)
+
+    def build(tasks: Sequence[Any]) -> bool:
+        for task in tasks:
+            run_task(task)
+        return True
+
+    def say(line: str) -> None:
+        world.say(f"{name}: {line}")
+
+    active = world.generations.active(source.topic)
+    assert active is not None, "the first generation is there from the start"
+    Mending(plan, world.generations, world.night_store, world.log, world.lake, build, world.crash, say, Inline()).mend(active)
+
+
+@contextmanager
+def _told(world: "World", name: str) -> Iterator[None]:
+    try:
+        yield
+    except (StoreUnavailable, LakeError) as error:
+        world.say(f"{name}: ends: {error}")
+    except Refused as refused:
+        if not any(why in str(refused) for why in CROSSED):
+            raise
+        world.say(f"{name}: is refused: {refused}")

@@ -1,0 +1,63 @@
+"""`watershed init` and `init --rebuild`: topics, tables, batch 0; and a new generation folded from the master dataset.
+
+    init ; init = init        rebuild: the new generation's batch n = f(log[0, cut n)) before anybody reads it
+"""
+
+from collections.abc import Callable, Sequence
+
+import luigi
+
+from pipeline.base.errors import Refused, StoreError
+from pipeline.definition.view import View
+from pipeline.handover import Generation
+from pipeline.handover.replacement import Plan
+from pipeline.log.kafka.log import KafkaLog
+from pipeline.log.log import MissingTopic, refuse_compacted
+from pipeline.settings import by_source
+from serving.generations.create import install
+from tasks.context import Context, context
+from tasks.operator.generation import Mending
+
+Say = Callable[[str], None]
+
+
+def plan_of(log: KafkaLog, views: tuple[View, ...], partitions: int, say: Say) -> Plan:
+    """What init makes for one source: its topic (created when it is missing) as it is found now."""
+    source = views[0].source
+    try:
+        found = log.describe(source.topic)
+    except MissingTopic:
+        log.create_topic(source.topic, partitions)
+        found = log.describe(source.topic)
+        say(f"made topic {source.topic} with {found.partitions} partitions")
+    refuse_compacted(found)
+    return Plan(source, found.topic_id, tuple(log.start_offsets(source.topic)), views)
+
+
+def init(rebuild: bool, partitions: int, say: Say, accept_loss: bool = False) -> list[Generation]:
+    """Make what is missing; with `rebuild`, mend what is not as it was recorded: definitions, topic, partitions, log, identities.
+
+    What cannot be part of the answer any more is a loss: it is refused, with figures, until `accept_loss`.
+    """
+    if accept_loss and not rebuild:
+        raise Refused("--accept-loss says what a rebuild may leave out: run `watershed init --rebuild --accept-loss`")
+    parts = context()
+    parts.lake.check_writable()
+    plans = [plan_of(parts.log, views, partitions, say) for views in by_source(parts.views).values()]
+    if rebuild:
+        for plan in plans:
+            active = _active(parts, plan)
+            if active is not None:
+                Mending(plan, parts.generations, parts.store, parts.log, parts.lake, _build, parts.crash, say).mend(active, accept_loss)
+    return install(parts.engine, plans)
+
+
+def _active(parts: Context, plan: Plan) -> Generation | None:
+    try:
+        return parts.generations.active(plan.source.topic)
+    except StoreError:
+        return None  # nothing is set up yet: install says what is wrong, if anything is
+
+
+def _build(tasks: Sequence[luigi.Task]) -> bool:
+    return bool(luigi.build(tasks, local_scheduler=True, log_level="WARNING"))

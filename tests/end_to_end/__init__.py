@@ -1,0 +1,1 @@
+"""Tests of what lies in end_to_end/."""

@@ -1,0 +1,130 @@
+"""The benchmarks compute what they say, on few events; nothing here is timed.
+
+    the events are a function of the seed        generator's groups = plain Python's groups = the product's groups
+"""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from benchmarks.events import (
+    BROKEN,
+    CHUNK,
+    COPIES,
+    COPY_DISTANCE,
+    LATE,
+    LATE_MS,
+    PARTITIONS,
+    SCHEMA,
+    Chunk,
+    canonical,
+    chunks,
+    expected,
+    key_texts,
+)
+from benchmarks.measure import BenchmarkError
+from benchmarks.peers.common import Fold
+from benchmarks.place import same
+from benchmarks.speed import ALL, KAFKA_PYTHON, OURS, OURS_RAW, filled, measure
+from benchmarks.views_bench import events
+from tests.conftest import need_real_kafka, need_real_postgres
+from tests.support.events import ingest
+
+FEW = 20_000
+
+
+def few(seed: int = 5, count: int = FEW) -> Chunk:
+    (chunk,) = chunks(seed, count)
+    return chunk
+
+
+def test_events_are_a_function_of_the_seed() -> None:
+    one, same_seed, other = few(), few(), few(seed=6)
+    assert one.values.equals(same_seed.values)
+    assert not one.values.equals(other.values)
+
+
+@pytest.mark.parametrize("cut", [1, 777, CHUNK, CHUNK + 1, 2 * CHUNK - 1])
+def test_events_do_not_depend_on_where_a_run_of_them_begins_or_ends(cut: int) -> None:
+    whole = pa.concat_arrays([c.values for c in chunks(5, 2 * CHUNK)])
+    parts = [c.values for start, stop in ((0, cut), (cut, 2 * CHUNK)) for c in chunks(5, stop, start=start)]
+    assert pa.concat_arrays(parts).equals(whole)
+
+
+def test_the_shares_are_those_that_the_benchmarks_state() -> None:
+    (chunk,) = chunks(5, CHUNK)
+    assert 100 < sum(map(len, chunk.values.to_pylist())) / CHUNK < 112
+    for mask, share in ((chunk.late, LATE), (chunk.copy, COPIES), (chunk.broken, BROKEN)):
+        assert abs(mask.mean() - share) < 5 * (share / CHUNK) ** 0.5
+    assert set(chunk.partition.tolist()) == set(range(PARTITIONS))
+
+
+def test_a_copy_equals_an_earlier_event_of_its_partition_and_nothing_else_comes_twice() -> None:
+    chunk, first = few(), dict[str, int]()
+    texts = chunk.values.to_pylist()
+    for n, text in enumerate(texts):
+        identity = text[:44]
+        assert (identity in first) == bool(chunk.copy[n])
+        if chunk.copy[n]:
+            origin = first[identity]
+            assert (texts[origin], chunk.key[origin]) == (text, chunk.key[n])
+            assert n - origin <= COPY_DISTANCE * 2
+        first.setdefault(identity, n)
+
+
+def test_a_late_event_is_at_most_five_minutes_behind_the_newest_before_it() -> None:
+    chunk = few()
+    newest, behind = 0, []
+    for n, minute in enumerate(chunk.minute.tolist()):
+        if chunk.late[n] and not chunk.copy[n]:
+            behind.append(newest - minute)
+        newest = max(newest, minute)
+    assert 0 <= min(behind) < max(behind) == LATE_MS // 60_000
+
+
+def test_plain_python_finds_the_groups_that_the_generator_expects() -> None:
+    fold = Fold(json.loads)
+    fold.feed(few().values.to_pylist())
+    rows = [(key, minute, *group) for (key, minute), group in fold.groups.items()]
+    found = canonical(pa.table(dict(zip(SCHEMA.names, map(pa.array, zip(*rows, strict=True)), strict=True))))
+    same(found, expected(5, FEW), "plain Python")
+    assert fold.rejected == few().broken.sum()
+
+
+def test_the_product_accepts_all_but_the_copies_and_the_broken() -> None:
+    chunk = few()
+    for partition in range(PARTITIONS):
+        mine = chunk.partition == partition
+        got = ingest(events, chunk.values.filter(pa.array(mine)).to_pylist())
+        assert got.accepted.num_rows == (mine & ~chunk.copy & ~chunk.broken).sum()
+        assert got.rejected.num_rows == (mine & chunk.broken).sum() > 0
+
+
+def test_a_contender_with_one_other_number_is_named() -> None:
+    right = expected(5, 1000)
+    wrong = right.set_column(3, "sum", pa.array([right.column("sum")[0].as_py() + 1, *right.column("sum").to_pylist()[1:]]))
+    with pytest.raises(BenchmarkError, match=r"somebody has .* 1 differ"):
+        same(wrong, right, "somebody")
+    with pytest.raises(BenchmarkError, match="1 differ"):
+        same(right.slice(1), right, "somebody")
+
+
+def test_the_kafka_key_is_the_key_of_the_event() -> None:
+    chunk, texts = few(), key_texts()
+    for value, key, broken in zip(chunk.values.to_pylist(), chunk.key.tolist(), chunk.broken.tolist(), strict=True):
+        if not broken:
+            assert json.loads(value)["key"].encode() == texts[key]
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+def test_product_and_kafka_python_agree_on_a_backlog_and_the_audit_finds_nothing(tmp_path: Path) -> None:
+    need_real_kafka()
+    need_real_postgres()
+    peer = next(p for p in ALL if p.name == KAFKA_PYTHON)
+    with filled(5, FEW, FEW) as bench:
+        found = measure(bench, (peer,), repeats=1)  # raises when a result or the audit is not right
+        assert bench.audited_rows == bench.wanted.num_rows + bench.wanted_copies.num_rows
+    assert [(t.contender, t.events) for t in found] == [(OURS, FEW), (OURS_RAW, FEW), (KAFKA_PYTHON, FEW)]

@@ -1,0 +1,76 @@
+"""What the README says is so."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow.compute as pc
+from typer.testing import CliRunner
+
+import pipeline
+from pipeline import View
+from pipeline.settings import Settings
+from watershed import app
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_view_of_the_readme_is_a_view() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, Any] = {name: getattr(pipeline, name) for name in pipeline.__all__}
+    names |= {"dataclass": dataclass, "datetime": datetime, "Decimal": Decimal, "Annotated": Annotated, "pc": pc, "__name__": __name__}
+    exec(compile(code, "README.md", "exec", dont_inherit=True), names)
+    (view,) = names["VIEWS"]
+    assert isinstance(view, View) and view.name == "hourly_weather"
+    assert len([line for line in code.splitlines() if line.strip()]) <= 22, "it is called the 20-line view"
+
+
+def test_every_command_of_the_readme_is_a_command_and_every_command_is_in_the_readme() -> None:
+    shown = CliRunner().invoke(app, ["--help"]).stdout
+    commands = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback is not None}
+    table = README.split("## Commands")[1].split("## ")[0]
+    assert set(re.findall(r"`watershed ([a-z]+)", table)) == commands
+    assert all(name in shown for name in commands)
+    for command, option in re.findall(r"`watershed ([a-z]+)[^`]*?\[(--[a-z-]+)", table):
+        assert option in CliRunner().invoke(app, [command, "--help"], terminal_width=200).stdout
+
+
+def test_every_public_name_is_in_the_readme() -> None:
+    named = set(re.findall(r"`([A-Za-z]+)(?:\([a-z]*\))?`", README)) | set(re.findall(r"\b([A-Z][A-Za-z]+)\(", README))
+    assert set(pipeline.__all__) - {"tumbling"} <= named, set(pipeline.__all__) - named
+    assert "tumbling(" in README
+
+
+def test_the_page_on_settings_has_every_setting_and_the_readme_none_that_there_is_not() -> None:
+    every = {name: f"WATERSHED_{name.upper()}" for name in Settings.model_fields}
+    row = r"\| `([a-z_]+)` \| `(WATERSHED_[A-Z_]+)` \|"
+    assert dict(re.findall(row, (ROOT / "docs/SETTINGS.md").read_text())) == every
+    short = dict(re.findall(row, README.split("## Settings")[1].split("## ")[0]))
+    assert short and short.items() <= every.items()
+
+
+def test_every_target_of_the_readme_is_in_make_help() -> None:
+    makefile = (Path(__file__).resolve().parents[2] / "Makefile").read_text()
+    for target in set(re.findall(r"(?:`|^    )make ([a-z-]+)", README, re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_what_the_page_on_exactness_names_is_there() -> None:
+    """A table that points at code and tests is worth what its pointers are."""
+    text = (ROOT / "docs/EXACTNESS.md").read_text()
+    paths = set(re.findall(r"`([a-z_]+/[\w/.*]+)`", text))
+    assert len(paths) > 25
+    missing = {path for path in paths if not list(ROOT.glob(path.removesuffix("*") + "*" if path.endswith("*") else path))}
+    assert not missing
+    ours = ("pipeline", "serving", "speed_layer", "tasks")
+    source = "\n".join(file.read_text() for folder in ours for file in (ROOT / folder).rglob("*.py"))
+    names = set(re.findall(r"`((?:[A-Z]\w+\.)?\w+)`(?:, `(\w+)`)? in `", text))
+    assert names
+    for name in {part.rpartition(".")[2] for pair in names for part in pair if part}:
+        assert re.search(rf"^\s*(def|class) {name}\b|^{name} = ", source, re.MULTILINE), f"{name} is nowhere defined"

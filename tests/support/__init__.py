@@ -1,0 +1,1 @@
+"""What tests share: the system as processes, strategies, records of every type."""

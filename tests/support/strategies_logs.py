@@ -1,0 +1,182 @@
+"""Hypothesis strategies for raw logs of a source, and for cutting them into blocks.
+
+A record is drawn as one short byte string, whose bytes choose among prepared pools: quick to draw, and all zeros (where
+shrinking leads) is a plain good record. About 40 % of the records are broken, one in ten is sent again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import strategies as st
+
+from pipeline.definition.view import Source, View
+from pipeline.log.log import RAW_SCHEMA, Block
+from tests.support.strategies_values import NINES, texts
+
+Record = tuple[int, int, bytes | None, bytes | None]  # offset, timestamp_ms, key, value
+Log = dict[int, list[Record]]
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+
+UNKNOWN = [  # fields that nobody declared, all accepted
+    '"more": 1e400',
+    '"more": "\\ud800\\u0000"',
+    f'"more": {NINES}',
+    '"more": [[], {}, {"id": null, "a": {"id": 1}}]',
+    f'"more": {"[" * 63}{"]" * 63}',
+    '"": "", " ": [1, 2.50, -0, 1E+5, true, "\\ud834\\udd1e"]',
+    '"brackets": "[[[[{{{{' + "[{" * 60 + '"',
+]
+BROKEN_UNKNOWN = [
+    f'"more": {"[" * 64}{"]" * 64}',
+    '"more": ' + '{"a":' * 64 + "1" + "}" * 64,
+    '"more": {"a": 1, "a": 1}',
+    '"more": [{"a": 1, "\\u0061": 2}]',
+    '"more": {"\\ud800": 1, "\\uD800": 2}',
+    '"more": 1, "m\\u006fre": 2',
+    '"more": NaN',
+    '"more": [1,]',
+    '"more": "\x1f"',
+    '"more": tru',
+    '"more": 1 /* no */',
+    '"more": "' + "y" * 70_000,
+]
+
+
+def _record_breakers(good: bytes) -> list[bytes]:
+    """The whole value broken, in every way."""
+    return [
+        b"",
+        good[:-1],
+        good[: len(good) // 2],
+        good + good,
+        good + b" x",
+        b"\xef\xbb\xbf" + good,
+        good.decode().encode("utf-16"),
+        good[:-1] + b', "more": "\xff"}',
+        good[:-1] + b', "more": "\xed\xa0\x80"}',
+        good[:-1] + b', "more": "\xc0\x80"}',
+        good[:-1] + b",}",
+        b"[" + good + b"]",
+        b"[" * 70 + good + b"]" * 70,
+        b"[" * 5000,
+        b"null",
+        b'"text"',
+        b"12",
+        b"{}",
+        b" ",
+        b"\x00",
+        good + b"\x00",
+        b"\xc2\xa0" + good,
+        good.replace(b'"', b"'"),
+        good.replace(b":", b"=", 1),
+        b"{" + good[1:-1] + b", " + good[1:],
+    ]
+
+
+class Maker:
+    """Turns short byte strings into records of a source."""
+
+    def __init__(self, source: Source) -> None:
+        self.columns = source.columns
+        self.texts = {c.name: texts(c, c.name == source.identity) for c in self.columns}
+        self.size = 6 + 2 * len(self.columns)
+
+    def value(self, recipe: bytes, earlier: Sequence[bytes | None]) -> bytes | None:
+        """The raw value: `recipe[0]` says which sort, the rest which pieces."""
+        sort, a, b = recipe[0], recipe[1], recipe[2]
+        sent = [v for v in earlier if v is not None]
+        if 120 <= sort < 132:
+            return None
+        if 132 <= sort < 156 and sent:
+            return sent[a % len(sent)]
+        parts = self._parts(recipe)
+        if 156 <= sort < 206:  # one column broken
+            column = self.columns[a % len(self.columns)].name
+            of = self.texts[column]
+            bad = of.breaking if sort < 182 else of.wrong if sort < 198 else of.foreign
+            parts[column] = bad[b % len(bad)]
+        fields = [f'"{name}": {text}' for name, text in parts.items() if text]
+        if 206 <= sort < 218:  # a declared field twice
+            fields.insert(b % (len(fields) + 1), fields[a % len(fields)])
+        if 218 <= sort < 234:
+            fields.insert(b % (len(fields) + 1), BROKEN_UNKNOWN[a % len(BROKEN_UNKNOWN)])
+        if 100 <= sort < 120:
+            fields.insert(b % (len(fields) + 1), UNKNOWN[a % len(UNKNOWN)])
+        if recipe[3] >= 200:
+            fields.reverse()
+        space = "\n\t\r " if recipe[3] % 16 == 15 else ""
+        value = f"{space}{{{space}{(',' + space).join(fields)}{space}}}{space}".encode()
+        if sort >= 234:
+            broken = _record_breakers(value)
+            return broken[a % len(broken)]
+        return value
+
+    def _parts(self, recipe: bytes) -> dict[str, str]:
+        found = {}
+        for n, column in enumerate(self.columns):
+            good = self.texts[column.name].good
+            texts = good[recipe[6 + 2 * n] % len(good)]
+            found[column.name] = texts[recipe[7 + 2 * n] % len(texts)]
+        return found
+
+
+STEPS_MS = [0, 1, 100, 2000, 10_000, 10_001, -500, -20_000, 86_400_000, 7 * 86_400_000, 8 * 86_400_000]
+TIMESTAMP_BASE = 1_700_000_000_000
+
+
+@st.composite
+def partitions(draw: Draw, source: Source, max_records: int = 30) -> list[Record]:
+    """The raw records of one partition, in offset order, with gaps in the offsets."""
+    maker = Maker(source)
+    least = draw(st.sampled_from([0, max_records // 2, max_records]))
+    recipe = st.binary(min_size=maker.size, max_size=maker.size)
+    recipes = draw(st.lists(recipe, min_size=least, max_size=max_records))
+    offset, now = draw(st.sampled_from([0, 0, 7, 2**40])), TIMESTAMP_BASE
+    found: list[Record] = []
+    for recipe in recipes:
+        now += STEPS_MS[recipe[4] % len(STEPS_MS)]
+        timestamp = {255: -1, 254: 0, 253: -1}.get(recipe[5], now)
+        value = maker.value(recipe, [v for _, _, _, v in found])
+        found.append((offset, timestamp, None if recipe[5] % 5 == 4 else recipe[4:6], value))
+        offset += 1 + (recipe[5] % 7 == 6) * 3
+    return found
+
+
+@st.composite
+def logs(draw: Draw, view: View, max_records: int = 30) -> Log:
+    """Partition -> its raw records, 1 to 3 partitions."""
+    return {n: draw(partitions(view.source, max_records)) for n in range(draw(st.integers(1, 3)))}
+
+
+# ---------------------------------------------------------------- blocks
+
+
+def block(records: Sequence[Record], start: int, end: int) -> Block:
+    """The records with offsets in [start, end) as a Block."""
+    inside = [r for r in records if start <= r[0] < end]
+    columns = [[r[n] for r in inside] for n in range(4)]
+    arrays = [pa.array(values, RAW_SCHEMA.field(n).type) for n, values in enumerate(columns)]
+    arrays.append(pa.array([[]] * len(inside), RAW_SCHEMA.field("headers").type))
+    return Block(pa.RecordBatch.from_arrays(arrays, schema=RAW_SCHEMA), start, end)
+
+
+def tiles(records: Sequence[Record], cuts: Sequence[int]) -> Iterator[Block]:
+    """Blocks over [first offset, last offset + 1) that are cut at the given offsets."""
+    bounds = [records[0][0], records[-1][0] + 1] if records else [0, 0]
+    edges = sorted({*bounds, *(c for c in cuts if bounds[0] < c < bounds[1])})
+    for start, end in itertools.pairwise(edges):
+        yield block(records, start, end)
+
+
+@st.composite
+def blocks_of(draw: Draw, records: Sequence[Record]) -> list[Block]:
+    """The records, cut anywhere (also into empty blocks, where offsets have gaps)."""
+    if not records:
+        return []
+    first, last = records[0][0], records[-1][0]
+    cuts = draw(st.lists(st.integers(first, last + 1), max_size=6))
+    return list(tiles(records, cuts))
