@@ -19,7 +19,8 @@ from pipeline.accept.accept import clean_schema
 from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
 from pipeline.handover import Counts, Cut, Generation
 from pipeline.lake import layout
-from pipeline.lake.lake import File, Lake
+from pipeline.lake.lake import Lake
+from pipeline.lake.manifest import File
 from tasks.executors import Executor, Threads
 from tasks.night.night import Night
 

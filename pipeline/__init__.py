@@ -7,7 +7,9 @@ Everything public is named here; other modules of this package are the layers' o
 
 from pipeline.aggregates import Count, CountNonNull, DistinctCount, First, Last, Max, Mean, Min, Quantile, StdDev, Sum, Variance
 from pipeline.definition.constraints import Between, Clip, Default, Length, Nullable, OneOf, Pattern, Scale
-from pipeline.definition.view import Derived, Source, View
+from pipeline.definition.derived import Derived
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 from pipeline.definition.window import tumbling
 
 __all__ = [

@@ -25,7 +25,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from pipeline.base.errors import LogError, SettingsError
 from pipeline.definition.fingerprints import source_fingerprint
-from pipeline.definition.view import Source
+from pipeline.definition.source import Source
 from pipeline.handover import Cut, Generation
 from pipeline.lake.lake import Lake
 from pipeline.lake.targets import cut_targets

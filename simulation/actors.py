@@ -12,9 +12,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from pipeline.base.crash import CrashPoints
 from pipeline.base.errors import LakeError
 from pipeline.definition.view import View
-from pipeline.handover import CrashPoints, Generation
+from pipeline.handover import Generation
 from pipeline.handover.replacement import GenerationStore
 from pipeline.lake.lake import Lake
 from pipeline.log.log import Block

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.base.errors import DefinitionError
 from pipeline.definition.constraints import Between, Length, OneOf, Pattern, keeps
 from pipeline.definition.record import Column
-from pipeline.definition.view import Source
+from pipeline.definition.source import Source
 from simulation.memory_log import Partition, Record
 from simulation.texts import matching
 

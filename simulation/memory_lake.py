@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import LakeError
-from pipeline.handover import CrashPoints, NoCrash
-from pipeline.lake.lake import NOTHING, File, Known, Lake, Tables
+from pipeline.lake.lake import NOTHING, Known, Lake, Tables
+from pipeline.lake.manifest import File
 
 
 class MemoryLake(Lake):

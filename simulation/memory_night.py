@@ -1,8 +1,10 @@
-"""The in-memory arbiter as a night and an operator see it: serving.stores.night and serving.stores.operator, rule by rule.
+"""The in-memory arbiter as a night and an operator see it: serving.stores.night and serving.stores.operator, rule
+by rule.
 
     cut(number + 1)[p] >= max(cut(number)[p], position[p])       live segments tile [visible cut, position)
 
-Tiling and coverage are decided here by code of its own, not by pipeline.handover.coverage: an oracle that shares what it checks would miss what is
+Tiling and coverage are decided here by code of its own, not by pipeline.handover.coverage: an oracle that shares
+what it checks would miss what is
 wrong in it.
 """
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from pipeline.base.errors import Refused
 from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
-from pipeline.definition.view import Source, View
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 from pipeline.handover import Claim, Cut, Generation, Vector, Witness
 from pipeline.handover.replacement import AS_IT_WAS, Plan, Restart, Segment, Standing
 from simulation.memory_speed import claim_of

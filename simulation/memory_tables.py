@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from pipeline.base.errors import Refused, StoreError
 from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
-from pipeline.definition.view import Source, View
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 from pipeline.fold.states import state_schema
 from pipeline.handover import Claim, Counts, Cut, Generation, Vector, ViewCounts, Witness
 

@@ -6,8 +6,10 @@ Invariant: a worker reaches nothing else, so that a test or the simulation that 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.definition.view import Source, View
-from pipeline.handover import Clock, CrashPoints, Generation, NoCrash, SnapshotStore, SpeedStore, SystemClock
+from pipeline.base.crash import CrashPoints, NoCrash
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
+from pipeline.handover import Clock, Generation, SnapshotStore, SpeedStore, SystemClock
 from pipeline.lake.lake import Lake
 from pipeline.log.log import Log
 from speed_layer.executors import Executor, InCaller, InThreads

@@ -15,8 +15,9 @@ import structlog
 
 from pipeline.accept.dedupe import IdentitySnapshot
 from pipeline.accept.identity_files import read_identities, write_identities
+from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import LakeError
-from pipeline.handover import Claim, Clock, CrashPoints, Generation, NoCrash, SnapshotStore
+from pipeline.handover import Claim, Clock, Generation, SnapshotStore
 from pipeline.lake import layout
 from pipeline.lake.lake import Lake
 from speed_layer.executors import Executor

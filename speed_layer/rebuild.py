@@ -15,7 +15,8 @@ from pipeline.accept.dedupe import IdentitySnapshot
 from pipeline.accept.identity_files import identities_at
 from pipeline.base.crash import crash_points
 from pipeline.base.errors import DefinitionError, Refused, did_you_mean
-from pipeline.definition.view import Source, View
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 from pipeline.fold.fold import columns_of, combine, fold
 from pipeline.fold.recompute import whole_log
 from pipeline.handover import Generation, NightStore, ViewCounts

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.columns.arrays import Ints
-from pipeline.columns.groups import Hashes, HashTable
+from pipeline.columns.hash_table import HashTable
+from pipeline.columns.hashing import Hashes
 from pipeline.definition.view import View
 from pipeline.fold.fold import combine, group_hashes
 from pipeline.fold.states import state_schema

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from pipeline.accept.accept import Ingest
-from pipeline.definition.view import Source, View
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 from pipeline.fold.fold import columns_of, fold
 from pipeline.log.log import RAW_SCHEMA, Block
 from speed_layer.segment_states import SegmentStates

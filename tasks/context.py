@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from pipeline.base.crash import crash_points
+from pipeline.base.crash import CrashPoints, NoCrash, crash_points
 from pipeline.base.errors import DefinitionError, Refused
 from pipeline.definition.fingerprints import view_fingerprint
 from pipeline.definition.view import View
-from pipeline.handover import CrashPoints, Generation, NoCrash
+from pipeline.handover import Generation
 from pipeline.handover.replacement import GenerationStore
 from pipeline.lake.lake import Lake
 from pipeline.log.kafka.log import KafkaLog

@@ -14,9 +14,9 @@ import pyarrow as pa
 from pipeline.accept.dedupe import Identities, IdentitySnapshot
 from pipeline.accept.validate import check
 from pipeline.base.stages import stage
-from pipeline.columns.groups import hash_rows
+from pipeline.columns.hashing import hash_rows
 from pipeline.decode.json_blocks import decode
-from pipeline.definition.view import Source
+from pipeline.definition.source import Source
 from pipeline.handover import Counts, Witness
 from pipeline.log.log import Block, last_hash
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.columns.arrays import Ints, Mask
-from pipeline.columns.groups import Hashes, HashTable
+from pipeline.columns.hash_table import HashTable
+from pipeline.columns.hashing import Hashes
 from pipeline.kernels.tables import mark_duplicates, restore, sort_entries
 
 Moment = tuple[int, int]  # (marks since the last keep(), T)

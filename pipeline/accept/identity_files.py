@@ -12,9 +12,10 @@ from pipeline.accept.dedupe import IdentitySnapshot
 from pipeline.base.errors import Refused
 from pipeline.columns.arrays import chunk
 from pipeline.definition.fingerprints import source_fingerprint
-from pipeline.definition.view import Source
+from pipeline.definition.source import Source
 from pipeline.handover import Generation
-from pipeline.lake.lake import File, Known, Lake, Manifest
+from pipeline.lake.lake import Known, Lake
+from pipeline.lake.manifest import File, Manifest
 from pipeline.lake.targets import IdentitiesAtCut
 
 REPAIR = "check the setting `lake`, or run `watershed init --rebuild`"

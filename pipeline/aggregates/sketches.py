@@ -19,7 +19,7 @@ from pipeline.aggregates.sums import EXACT, MORE_DIGITS, ROUND_DIV, at_scale, ro
 from pipeline.base.errors import DefinitionError, WatershedError
 from pipeline.base.types import INT_MAX
 from pipeline.columns.arrays import Ints, codes, text_buffers, valid
-from pipeline.columns.groups import hash_rows
+from pipeline.columns.hashing import hash_rows
 from pipeline.kernels.sketches import (
     REGISTER_BITS,
     REGISTERS,

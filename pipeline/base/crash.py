@@ -11,9 +11,11 @@ import os
 import signal
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from pipeline.base.counts import Counts as Counts
+from pipeline.base.counts import ViewCounts as ViewCounts
 from pipeline.base.errors import SettingsError
-from pipeline.handover import CrashPoints, NoCrash
 
 POINTS = (
     "lake.before_fsync",
@@ -50,6 +52,21 @@ POINTS = (
     "rebuild.folded",
     "activate.written",
 )
+
+
+class CrashPoints(Protocol):
+    """A place by name where a process may die; production passes one that does nothing."""
+
+    def reach(self, name: str) -> None:
+        """Called at the place; ends the process, raises what nothing of ours catches, or does nothing."""
+
+
+@dataclass(frozen=True)
+class NoCrash:
+    """Production's crash points."""
+
+    def reach(self, name: str) -> None:
+        """Go on."""
 
 
 @dataclass

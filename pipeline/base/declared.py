@@ -165,3 +165,17 @@ def _belongs(frame: FrameType, module: str) -> bool:
     own = str(frame.f_globals.get("__name__")).partition(".")[0] == module.partition(".")[0]
     file = frame.f_code.co_filename
     return own or not (file.endswith(COMPILED) or any(folder in file for folder in INSTALLED))
+
+
+
+class Compared(metaclass=Declared):
+    """Equal by `_same()`, which a class gives where the fields themselves cannot be compared (an Expression's == raises)."""
+
+    def _same(self) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        return self._same() == other._same() if isinstance(other, type(self)) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._same())

@@ -17,7 +17,7 @@ from pipeline.columns.arrays import Ints, Mask, decimals, valid
 from pipeline.decode.json_records import DEPTH_LIMIT, LITERAL_LIMIT, decode_records
 from pipeline.decode.values import TIME_MAX_US, TIME_MIN_US
 from pipeline.definition.record import Column
-from pipeline.definition.view import Source
+from pipeline.definition.source import Source
 from pipeline.kernels import json
 
 KINDS = {

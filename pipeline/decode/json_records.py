@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pipeline.columns.arrays import Mask, decimals
 from pipeline.decode.values import BREACH, LITERAL_LIMIT, Breach, Broken, Literal, parser
-from pipeline.definition.view import Source
+from pipeline.definition.source import Source
 
 DEPTH_LIMIT = 64
 STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)

@@ -16,7 +16,8 @@ from pipeline.base.types import ColumnType
 from pipeline.columns.arrays import codes
 from pipeline.definition.constraints import Between, Constraint, Default, OneOf, Remedy
 from pipeline.definition.record import Column
-from pipeline.definition.view import Source, View
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 
 FORMAT = 1  # bump when decoding, validation or deduplication changes its meaning
 

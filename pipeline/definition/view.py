@@ -5,10 +5,8 @@
 A View says f once; both layers compile it from this value and from nothing else.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -16,105 +14,18 @@ from typing import Any
 import pyarrow.compute as pc
 
 from pipeline.aggregates.base import Aggregate, Measure
-from pipeline.base.declared import Declared
+from pipeline.base.declared import Compared
 from pipeline.base.errors import DefinitionError, did_you_mean
 from pipeline.base.types import ColumnType
-from pipeline.definition.constraints import Scale
+from pipeline.definition.derived import Derived
 from pipeline.definition.expressions import Node, fields, kind_of, parse
 from pipeline.definition.names import check_name, check_table_column, check_view_name
-from pipeline.definition.record import PYTHON_TYPES, Column, column_named, columns
+from pipeline.definition.source import Source
 from pipeline.definition.window import WINDOWS, Window
 
 
-class _Compared(metaclass=Declared):
-    """Equal by `_same()`, which a class gives where the fields themselves cannot be compared (an Expression's == raises)."""
-
-    def _same(self) -> tuple[Any, ...]:
-        raise NotImplementedError
-
-    def __eq__(self, other: object) -> bool:
-        return self._same() == other._same() if isinstance(other, type(self)) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._same())
-
-
 @dataclass(frozen=True, eq=False)
-class Derived(_Compared):
-    """A column computed from one record: a pyarrow.compute expression and the type that its result is rounded to.
-
-    `type` is Scale(n) for a decimal (the exact float rounded half-even), or int, float, str, bool, date, datetime. A result that
-    cannot be had (division by zero, NaN, overflow, a cast that loses) rejects the record for this view alone. The usual mistake:
-    decimal columns enter as floats, so `pc.field("price") * 3` of 0.1 is 0.30000000000000004 until Scale rounds it.
-    """
-
-    expression: pc.Expression
-    type: Any
-    tree: Node = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "tree", parse(self.expression, "Derived"))
-        if not isinstance(self.type, Scale) and not (isinstance(self.type, type) and self.type in PYTHON_TYPES):
-            allowed = ", ".join(t.__name__ for t in PYTHON_TYPES)
-            raise DefinitionError(f"Derived({self.expression}) has type {self.type!r}; allowed are Scale(n), {allowed}")
-
-    @property
-    def column_type(self) -> ColumnType:
-        return ColumnType("decimal", self.type.digits) if isinstance(self.type, Scale) else ColumnType(PYTHON_TYPES[self.type])
-
-    def _same(self) -> tuple[Any, ...]:
-        return (self.tree, self.column_type)
-
-
-@dataclass(frozen=True, eq=False)
-class Source(_Compared):
-    """One topic of events and what makes a record of it valid; one Source per topic.
-
-    `key`, `event_time` (datetime) and `identity` (str or int) name columns that are never null. Two valid records of one partition
-    with the same identity, at most `identity_horizon` of log time apart, are one event: the later is a duplicate. The usual
-    mistake: an identity that is sent under two keys, and so lands in two partitions, is never seen as a duplicate.
-
-    `identity=None` says that nothing is a duplicate: every valid record is accepted, and what a producer sends twice counts twice.
-    """
-
-    topic: str
-    record: type
-    key: str
-    event_time: str
-    identity: str | None
-    identity_horizon: timedelta = timedelta(days=7)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.topic, str) or not re.fullmatch(r"[a-zA-Z0-9._-]{1,200}", self.topic) or set(self.topic) == {"."}:
-            raise DefinitionError(f"Source: topic {self.topic!r} is no topic name; allowed are letters, digits, '.', '_' and '-'")
-        for role, kinds in (("key", None), ("event_time", ("datetime",)), ("identity", ("str", "int"))):
-            if role == "identity" and self.identity is None:
-                continue
-            what = f"Source({self.topic}): {role}"
-            column = column_named(self.record, getattr(self, role), what)
-            if column.nullable:
-                raise DefinitionError(f"{what} names column {column.name!r}, which may be null; declare it without `| None`")
-            if kinds and column.type.kind not in kinds:
-                raise DefinitionError(f"{what} names column {column.name!r} of type {column.type}; allowed: {', '.join(kinds)}")
-        horizon = self.identity_horizon
-        if not isinstance(horizon, timedelta) or not timedelta(0) <= horizon <= timedelta(days=36500):
-            raise DefinitionError(f"Source({self.topic}): identity_horizon={horizon!r}; allowed is a timedelta from 0 to 36500 days")
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return columns(self.record)
-
-    @property
-    def horizon_ms(self) -> int:
-        """The horizon in whole milliseconds, the unit of Kafka's record timestamps."""
-        return self.identity_horizon // timedelta(milliseconds=1)
-
-    def _same(self) -> tuple[Any, ...]:  # the record's columns, not its class: cloudpickle may make that anew
-        return (self.topic, self.columns, self.key, self.event_time, self.identity, self.horizon_ms)
-
-
-@dataclass(frozen=True, eq=False)
-class View(_Compared):
+class View(Compared):
     """An aggregated view: SELECT key, window_start, aggregates FROM source [derive] [WHERE] GROUP BY key, window.
 
     A null `where` drops the record, as SQL does. Key columns are never null: a derived key that comes out null rejects the record

@@ -15,7 +15,8 @@ from typing import Any
 
 from pipeline.base.declared import innermost, place
 from pipeline.base.errors import DefinitionError, SettingsError, did_you_mean
-from pipeline.definition.view import Source, View
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 
 
 def load_views(module: str) -> tuple[View, ...]:

@@ -16,7 +16,8 @@ from pipeline.accept.accept import OFFSET, PARTITION
 from pipeline.aggregates.base import Rows
 from pipeline.base.types import INT, KEY_BYTES, TIME
 from pipeline.columns.arrays import chunk, codes, plain, text_buffers, valid
-from pipeline.columns.groups import Hashes, group, hash_rows, number_rows
+from pipeline.columns.groups import group, number_rows
+from pipeline.columns.hashing import Hashes, hash_rows
 from pipeline.definition.view import View
 from pipeline.fold.evaluate import as_condition, derive, enter
 from pipeline.fold.states import WINDOW_TYPE, group_columns, state_of, state_schema

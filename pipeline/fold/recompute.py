@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from pipeline.accept.accept import Ingest
 from pipeline.accept.dedupe import IdentitySnapshot
-from pipeline.definition.view import Source, View
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 from pipeline.fold.fold import columns_of, combine, fold, group_hashes
 from pipeline.fold.states import present, state_schema
 from pipeline.handover import Counts, Cut, Generation, ViewCounts

@@ -229,16 +229,3 @@ class SystemClock:
         return event.wait(seconds)
 
 
-class CrashPoints(Protocol):
-    """A place by name where a process may die; production passes one that does nothing."""
-
-    def reach(self, name: str) -> None:
-        """Called at the place; ends the process, raises what nothing of ours catches, or does nothing."""
-
-
-@dataclass(frozen=True)
-class NoCrash:
-    """Production's crash points."""
-
-    def reach(self, name: str) -> None:
-        """Go on."""

@@ -13,7 +13,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from pipeline.definition.view import Source, View
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 from pipeline.handover import Claim, Counts, Cut, Generation, Vector, ViewCounts, Witness
 from pipeline.log.log import TopicDescription
 

@@ -6,12 +6,11 @@
 Manifests list their files relative to the lake; nothing ever lists a directory. Any engine reads the lake by them.
 """
 
-import hashlib
 import json
 import os
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,43 +19,13 @@ import pyarrow as pa
 import pyarrow.fs as fs
 import pyarrow.parquet as pq
 
+from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import LakeError
-from pipeline.handover import CrashPoints, NoCrash
+from pipeline.lake.manifest import File, Manifest
 
 T = TypeVar("T")
 Tables = Iterable[pa.Table | pa.RecordBatch]
 ROW_GROUP = 128 * 1024  # rows
-
-
-@dataclass(frozen=True)
-class File:
-    """One file of a manifest: `path` relative to the lake, `rows`, and the partition values that its folder names."""
-
-    path: str
-    rows: int
-    partition: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a target is made of (`files`), what it was made from (`inputs`), and what else is worth knowing (`facts`)."""
-
-    kind: str
-    inputs: Mapping[str, Any]
-    files: tuple[File, ...]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> bytes:
-        """UTF-8 JSON; equal manifests give equal bytes."""
-        files = [{"path": f.path, "rows": f.rows, **({"partition": dict(f.partition)} if f.partition else {})} for f in self.files]
-        return json.dumps(
-            {"watershed": 1, "kind": self.kind, "inputs": self.inputs, "files": files, "facts": self.facts}, indent=1, sort_keys=True
-        ).encode()
-
-    @property
-    def digest(self) -> str:
-        """16 hex digits over the whole manifest."""
-        return hashlib.sha256(self.to_json()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ import pyarrow as pa
 from pipeline.base.errors import LakeError, Refused
 from pipeline.handover import Cut, Generation, Vector
 from pipeline.lake import layout
-from pipeline.lake.lake import File, Lake, Manifest
+from pipeline.lake.lake import Lake
+from pipeline.lake.manifest import File, Manifest
 from pipeline.log.log import EMPTY_BATCH, RAW_SCHEMA, Block
 
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 from pipeline.base.errors import DefinitionError, LogError
 from pipeline.base.types import KEY_BYTES, ColumnType
 from pipeline.definition.expressions import kind_of
-from pipeline.definition.view import Source, View
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 from pipeline.definition.window import Tumbling, Window
 from pipeline.plain.expression import Evaluate, Failed, compile_node, derived, enters
 from pipeline.plain.groups import Group, group_class, new_group, value_of

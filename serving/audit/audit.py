@@ -20,7 +20,8 @@ from sqlalchemy.engine import Engine
 
 from pipeline.base.errors import Refused
 from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
-from pipeline.definition.view import Source, View
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 from pipeline.fold.fold import sort_states
 from pipeline.fold.recompute import BUCKETS, Buckets, Recompute, cut_anywhere, whole_log
 from pipeline.fold.states import group_columns, value_schema

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from pipeline.accept.identity_files import identities_at
 from pipeline.base.errors import Refused
-from pipeline.definition.view import Source, View
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 from pipeline.fold.recompute import BUCKETS, Recompute
 from pipeline.fold.states import state_schema
 from pipeline.lake.lake import Lake

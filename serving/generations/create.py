@@ -16,7 +16,8 @@ from sqlalchemy.schema import CreateTable
 
 from pipeline.base.errors import Refused
 from pipeline.definition.fingerprints import describe_source, describe_view, source_fingerprint, view_fingerprint
-from pipeline.definition.view import Source, View
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 from pipeline.handover import Generation, Vector
 from pipeline.handover.generation import refuse_other_log
 from pipeline.handover.replacement import Plan

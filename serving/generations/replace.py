@@ -15,10 +15,12 @@ from dataclasses import replace
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import Refused
 from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
-from pipeline.definition.view import Source, View
-from pipeline.handover import CrashPoints, Generation, NoCrash, Vector, Witness
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
+from pipeline.handover import Generation, Vector, Witness
 from pipeline.handover.generation import refuse_other_log
 from pipeline.handover.replacement import AS_IT_WAS, Plan, Restart
 from serving.answers import counted_from, witnesses

@@ -20,23 +20,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.schema import CreateTable
 
+from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import StoreError
 from pipeline.definition.view import View
 from pipeline.fold.states import group_columns, state_fields, state_schema
-from pipeline.handover import (
-    Claim,
-    Commit,
-    Committed,
-    CrashPoints,
-    Cut,
-    Fenced,
-    Generation,
-    LeaseRow,
-    NoCrash,
-    Outcome,
-    Split,
-    WorkerSnapshot,
-)
+from pipeline.handover import Claim, Commit, Committed, Cut, Fenced, Generation, LeaseRow, Outcome, Split, WorkerSnapshot
 from serving.merged_view import relation
 from serving.ops import leases
 from serving.ops.cuts import read_cuts

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from sqlalchemy.engine import Engine
 
+from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.definition.view import View
-from pipeline.handover import CrashPoints, NoCrash
 
 
 class PatientStore:

@@ -9,7 +9,8 @@ from functools import partial
 
 import pyarrow as pa
 
-from pipeline.lake.lake import ROW_GROUP, File, Known, Manifest
+from pipeline.lake.lake import ROW_GROUP, Known
+from pipeline.lake.manifest import File, Manifest
 from pipeline.lake.targets import MasterRange
 from pipeline.log.log import RAW_SCHEMA, Block, LogTruncated, record_hash
 from tasks.executors import BestEffortCalls

@@ -17,10 +17,11 @@ import pyarrow as pa
 from pipeline.accept.accept import OFFSET, REJECTED_SCHEMA, TIMESTAMP, Ingest, clean_schema
 from pipeline.accept.identity_files import IdentitiesMissing, identities_at, write_identities
 from pipeline.base.errors import LakeError
-from pipeline.definition.view import Source
+from pipeline.definition.source import Source
 from pipeline.handover import Counts
 from pipeline.lake import layout
-from pipeline.lake.lake import ROW_GROUP, File, Known, Lake, Manifest
+from pipeline.lake.lake import ROW_GROUP, Known, Lake
+from pipeline.lake.manifest import File, Manifest
 from pipeline.lake.targets import CleanRange
 from pipeline.log.log import Block
 from tasks.executors import BackgroundCalls

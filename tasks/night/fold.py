@@ -21,7 +21,8 @@ from pipeline.fold.fold import columns_of, combine, encoded_of, fold, needs_plac
 from pipeline.fold.states import WINDOW_START, present, state_schema
 from pipeline.handover import ViewCounts
 from pipeline.lake import layout
-from pipeline.lake.lake import File, Lake, Manifest
+from pipeline.lake.lake import Lake
+from pipeline.lake.manifest import File, Manifest
 from pipeline.lake.targets import ViewAtCut
 from tasks.executors import Call
 from tasks.night.clean import DATE, by_day

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Protocol
 
+from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import Refused, StoreError
 from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
-from pipeline.definition.view import Source, View
-from pipeline.handover import Counts, CrashPoints, Cut, Generation, NightStore, NoCrash, ViewCounts, Witness
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
+from pipeline.handover import Counts, Cut, Generation, NightStore, ViewCounts, Witness
 from pipeline.handover.generation import refuse_other_log
 from pipeline.lake.lake import Lake
 from pipeline.lake.targets import CutTargets, cut_targets

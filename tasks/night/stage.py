@@ -10,7 +10,7 @@ import pyarrow as pa
 from pipeline.base.errors import LakeError
 from pipeline.definition.view import View
 from pipeline.handover import Counts, Staged
-from pipeline.lake.lake import Manifest
+from pipeline.lake.manifest import Manifest
 from pipeline.lake.targets import CleanRange
 from tasks.night.fold import WINDOW_DATE, read_states
 from tasks.night.night import Night, Report, counts_of, view_counts_of

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.base.crash import CrashPoints
 from pipeline.base.errors import Refused
 from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
-from pipeline.handover import CrashPoints, Generation
+from pipeline.handover import Generation
 from pipeline.handover.replacement import AS_IT_WAS, GenerationStore, Plan, Restart
 from pipeline.lake.lake import Lake
 from pipeline.lake.targets import MasterRange

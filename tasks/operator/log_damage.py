@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pipeline.handover import Cut, Witness
 from pipeline.handover.replacement import GenerationStore, Plan
 from pipeline.lake import layout
-from pipeline.lake.lake import ROW_GROUP, File, Manifest
+from pipeline.lake.lake import ROW_GROUP
+from pipeline.lake.manifest import File, Manifest
 from pipeline.log.log import RAW_SCHEMA, holds_another, record_hash
 from tasks.night.archive import LOST, RAW
 from tasks.night.night import Night

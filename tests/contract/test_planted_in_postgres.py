@@ -12,8 +12,9 @@ from unittest.mock import patch
 import pytest
 import sqlalchemy as sa
 
+from pipeline.base.crash import NoCrash
 from pipeline.base.errors import WatershedError
-from pipeline.handover import Generation, NoCrash, Purge
+from pipeline.handover import Generation, Purge
 from serving.ops.cuts import key_of
 from serving.postgres.connection import transaction
 from serving.stores import night as night_store

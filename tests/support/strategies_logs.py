@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from pipeline.definition.view import Source, View
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 from pipeline.log.log import RAW_SCHEMA, Block
 from tests.support.strategies_values import NINES, texts
 

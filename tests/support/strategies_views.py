@@ -41,7 +41,9 @@ from pipeline.definition.constraints import (
     Scale,
     keeps,
 )
-from pipeline.definition.view import Derived, Source, View
+from pipeline.definition.derived import Derived
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 from pipeline.definition.window import tumbling
 from tests.support.strategies_values import VALUES, pool
 

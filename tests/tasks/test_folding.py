@@ -3,7 +3,7 @@
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from pipeline.lake.lake import File
+from pipeline.lake.manifest import File
 from tasks.night import fold as folding
 from tasks.night.clean import DATE
 from tasks.night.fold import _chunks

@@ -18,7 +18,7 @@ from pipeline import Count, Source, View, tumbling
 from pipeline.accept.accept import Ingest
 from pipeline.accept.dedupe import Identities, IdentitySnapshot
 from pipeline.base.types import ColumnType
-from pipeline.columns.groups import hash_rows
+from pipeline.columns.hashing import hash_rows
 from pipeline.log.log import RAW_SCHEMA, Block
 
 INT = ColumnType("int")

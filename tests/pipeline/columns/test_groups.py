@@ -8,7 +8,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 
 from pipeline.base.types import ColumnType
-from pipeline.columns.groups import group, hash_rows, number_rows
+from pipeline.columns.groups import group, number_rows
+from pipeline.columns.hashing import hash_rows
 
 KEYS = st.tuples(st.sampled_from(["a", "b", "", "é", "ab"]), st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3), st.integers(-5, 5))
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pipeline.columns.groups import HashTable, capacity_for, group
+from pipeline.columns.groups import group
+from pipeline.columns.hash_table import HashTable, capacity_for
 from pipeline.kernels.hashing import hash_ints
 from pipeline.kernels.tables import GONE, count_since, entries_since, mark_duplicates, move, restore, sort_entries, spread
 

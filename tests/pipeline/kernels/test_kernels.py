@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 
 from pipeline.base.types import ColumnType
 from pipeline.columns.arrays import codes, decimals, from_limbs, limbs, text_buffers, valid
-from pipeline.columns.groups import hash_rows
+from pipeline.columns.hashing import hash_rows
 from pipeline.kernels.hashing import hash_bytes, hash_ints
 from pipeline.kernels.reduce import best_by_group, count_by_group, sum_ints_by_group, sum_limbs_by_group, sum_squares_by_group
 

@@ -15,7 +15,8 @@ from pipeline.accept.dedupe import Identities
 from pipeline.accept.identity_files import read_identities, write_identities
 from pipeline.base.errors import LakeError
 from pipeline.lake import layout
-from pipeline.lake.lake import File, Lake, Manifest
+from pipeline.lake.lake import Lake
+from pipeline.lake.manifest import File, Manifest
 
 TABLE = pa.table({"x": [1, 2, 3], "y": ["a", None, "c"]})
 

@@ -16,7 +16,8 @@ from pipeline.accept.identity_files import IdentitiesMissing, identities_at, wri
 from pipeline.base.errors import LakeError, Refused
 from pipeline.fold.recompute import whole_log
 from pipeline.handover import Cut, Generation
-from pipeline.lake.lake import File, Lake, Manifest
+from pipeline.lake.lake import Lake
+from pipeline.lake.manifest import File, Manifest
 from pipeline.lake.targets import CleanRange, CutTargets, IdentitiesAtCut, MasterRange, ViewAtCut, cut_targets, master_ranges
 from pipeline.log.log import Block
 from simulation.memory_log import MemoryLog

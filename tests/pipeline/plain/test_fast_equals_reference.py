@@ -27,8 +27,10 @@ from pipeline.accept.accept import Ingest
 from pipeline.aggregates import CountNonNull, First, Last, Max, Mean, Min, StdDev, Sum, Variance
 from pipeline.base.types import ColumnType
 from pipeline.definition.constraints import Between, Clip, Default, Length, Nullable, OneOf, Pattern, Scale
+from pipeline.definition.derived import Derived
 from pipeline.definition.expressions import Field, Node, fields, kind_of, parse
-from pipeline.definition.view import Derived, Source, View
+from pipeline.definition.source import Source
+from pipeline.definition.view import View
 from pipeline.definition.window import tumbling
 from pipeline.fold.evaluate import derive, enter
 from pipeline.fold.fold import combine, fold

@@ -14,10 +14,11 @@ FOLDER = Path(pipeline.plain.__file__).parent
 FILES = sorted(FOLDER.glob("*.py"))
 DEFINITIONS = {
     "pipeline.definition.view",
+    "pipeline.definition.source",
     "pipeline.definition.record",
     "pipeline.definition.constraints",
-    "pipeline.base.types",
     "pipeline.definition.expressions",
+    "pipeline.base.types",
     "pipeline.base.errors",
 }
 CLASSES = {"Aggregate", "Count", "CountNonNull", "DistinctCount", "First", "Last", "Max", "Mean", "Min"}

@@ -1,0 +1,29 @@
+"""Rows as 128-bit hashes of their columns.
+
+    hash(i) == hash(j)  <=>  the columns of rows i and j are equal        (but for a collision among 2**128)
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.base.types import ColumnType
+from pipeline.columns.arrays import codes, text_buffers
+from pipeline.kernels.hashing import hash_bytes, hash_ints
+
+Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+
+
+def hash_rows(columns: Sequence[tuple[pa.Array, ColumnType]]) -> Hashes:
+    """uint64 (n, 2): the hash of each row over columns without nulls (text, or anything with integer codes)."""
+    rows = len(columns[0][0])
+    hashes: Hashes = np.zeros((rows, 2), np.uint64)
+    for array, type in columns:
+        if type.kind == "str":
+            offsets, data = text_buffers(array)
+            hashes = hash_bytes(offsets, data, hashes)
+        else:
+            hashes = hash_ints(codes(array, type), hashes)
+    return hashes
