@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -23,7 +24,9 @@ from simulation.memory_speed import MemorySpeedStore
 from simulation.memory_tables import GenerationTables, Position
 from simulation.play import play
 from simulation.world import Sizes, Stores
-from speed_layer.partition import PartitionWork
+from speed_layer.collaborators import ActiveSource
+from speed_layer.ownership import Ownership
+from speed_layer.partition import Loaded, PartitionWork
 from speed_layer.rebuild import Refold, SourceRefold
 from speed_layer.segment_states import SegmentStates
 from tasks.operator.generation import Mending
@@ -122,33 +125,67 @@ class PurgesWhatIsCovered(MemoryOperatorStore):
         super()._purge(generation, self._removable(self.tables.of(generation), self._keep)[1])
 
 
-def without_identities_below(self: PartitionWork, claim: Claim, *more: Any) -> Ingest:
+def without_identities_below(self: PartitionWork, claim: Claim, *more: Any) -> tuple[Ingest, int]:
     """A worker that begins with the record at its position, as if nothing had been before it."""
-    self.replayed_from = claim.position
-    return Ingest(self.parts.source, claim.partition, None)
+    return Ingest(self.source.source, claim.partition, None), claim.position
 
 
 shipped_load = PartitionWork.load
+remembered: WeakKeyDictionary[PartitionWork, Loaded] = WeakKeyDictionary()
 
 
 def load_keeping_memory(self: PartitionWork, *more: Any) -> bool:
     """Reads its row again, and goes on with the states and identities that it has."""
-    if not hasattr(self, "ingest"):
+    loaded = remembered.get(self)
+    if loaded is None:
         return shipped_load(self)
-    claim = self.parts.store.reload(self.claim)
+    claim = self.collaborators.store.reload(self.claim)
     if claim is None:
         return False
     self.claim = claim
-    for memory in self.states.values():
+    for memory in loaded.states.values():
         memory._asked = None
-    self.begun, self.pending = None, self._nothing()
-    self.read = claim.position
+    loaded.begun, loaded.pending = None, self._nothing()
+    loaded.read = claim.position
+    self.loaded = loaded
     return True
 
 
 def forget_nothing(self: PartitionWork) -> None:
     """The states stay in memory."""
-    self.read = None
+    if self.loaded is not None:
+        remembered[self] = self.loaded
+    self.loaded = None
+
+
+shipped_renew = Ownership.renew
+
+
+def renew_adopting(self: Ownership) -> None:
+    """Who lost a lease goes on in the name of whoever took it: the row as it is now is his, the memory is what it was."""
+    shipped_renew(self)
+    store: Any = self.store
+    for work in self.in_hand:
+        row = store.tables.positions[work.claim.partition]
+        if row.owner is not None and row.owner != work.claim.owner and work.read is not None and work.read > row.position:
+            work.claim = replace(work.claim, owner=row.owner, epoch=row.epoch, position=row.position, segment=row.segment)
+
+
+shipped_take = Ownership._take
+kept: WeakKeyDictionary[Ownership, dict[int, PartitionWork]] = WeakKeyDictionary()
+
+
+def take_with_the_memory_of_before(self: Ownership, source: ActiveSource, partition: int) -> None:
+    """A partition that this worker held before is taken again with the memory of then, and the row as it is now."""
+    shipped_take(self, source, partition)
+    before, at = kept.setdefault(self, {}), (source.source.topic, partition)
+    work = self.get(at)
+    if work is None:
+        return
+    old = before.get(partition)
+    before[partition] = work
+    if old is not None and old.loaded is not None and old.loaded.begun is None and old.loaded.read >= work.claim.position:
+        work.loaded = old.loaded
 
 
 def undo_nothing(self: Any) -> None:
@@ -325,6 +362,12 @@ BUGS = {
     ),
     "folds beside a commit that moved the segment merged into the last": Bug(
         planted=lambda: patch.object(SegmentStates, "next_segment", next_segment_merged)
+    ),
+    "a renewal that goes on in the name of whoever took the lease": Bug(
+        planted=lambda: patch.object(Ownership, "renew", renew_adopting)
+    ),
+    "a partition taken again with the memory of before": Bug(
+        planted=lambda: patch.object(Ownership, "_take", take_with_the_memory_of_before)
     ),
     "the segment not changed when a position arrives exactly at a cut": Bug(Stores(speed=SegmentKept)),
     "the end offsets read after which the rows are locked, without the max": Bug(Stores(night=EndsAlone)),
