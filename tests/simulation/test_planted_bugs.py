@@ -27,7 +27,7 @@ from simulation.world import Sizes, Stores
 from speed_layer.collaborators import ActiveSource
 from speed_layer.ownership import Ownership
 from speed_layer.partition import Loaded, PartitionWork
-from speed_layer.rebuild import Refold, SourceRefold
+from speed_layer.refold import Refold, SourceRefold
 from speed_layer.segment_states import SegmentStates
 from tasks.operator.generation import Mending
 from tests.support.simulated import by_shop
