@@ -15,10 +15,10 @@ import structlog
 from pipeline.base.crash import crash_points
 from pipeline.base.errors import LakeError
 from pipeline.base.memory import reuse_memory
-from pipeline.base.patience import wait_out
 from pipeline.definition.view import View
 from pipeline.handover import Generation
 from pipeline.handover.generation import refuse_other_log
+from pipeline.handover.patience import wait_out
 from pipeline.lake.lake import Lake
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.log import Unreachable

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.base.errors import Refused
-from pipeline.base.patience import RETRY_S, wait_out
+from pipeline.handover.patience import RETRY_S, wait_out
 from sandbox.processes import free_ports
 from sandbox.weather import encode, readings
 from serving.postgres.connection import StoreUnavailable
