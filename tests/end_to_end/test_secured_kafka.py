@@ -14,8 +14,8 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
 from pipeline.base.errors import SettingsError
-from pipeline.log.log.kafka.connection import KafkaConnection
-from pipeline.log.log.kafka.log import KafkaLog
+from pipeline.log.kafka.connection import KafkaConnection
+from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.log.log import AccessDenied, Unreachable
 from sandbox.processes import wait_until
 from speed_layer.consumer import LiveConsumer

@@ -17,7 +17,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType, UserScramCredentialUpsertion
 from pydantic import SecretStr
 
-from pipeline.log.log.kafka.connection import KafkaConnection
+from pipeline.log.kafka.connection import KafkaConnection
 from sandbox.kafka import RealKafka
 from tests.support.certificates import Authority
 from tests.support.system import ROOT
