@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 from pipeline.base.errors import SettingsError
 from pipeline.definition.view import View
 from pipeline.definition.views_module import load_views
+from pipeline.kernels import cache
 from pipeline.log.kafka.connection import NO_SECRET, KafkaConnection
 
 SERVICES = ".watershed/services.env"
@@ -110,9 +111,11 @@ class Settings(BaseSettings):
     lake: str = "lake"
     views: str = "views"
     snapshot_every_s: float = Field(default=60.0, gt=0)  # how much of the log a takeover replays at most
+    start_patience_s: float = Field(default=60.0, ge=0)  # how long a worker that starts waits for a Postgres or Kafka that does not answer
     night_partitions: int = Field(default=max(1, (os.cpu_count() or 1) // 2), gt=0)  # that a night takes side by side
     metrics_port: int = Field(default=0, ge=0, le=65535)  # 0: none
     metrics_host: str = "127.0.0.1"
+    kernel_cache: str | None = None  # the folder of compiled code; see kernels.cache
 
     @classmethod
     def settings_customise_sources(  # type: ignore[override]  # the sources are passed by name
@@ -125,9 +128,9 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> "Settings":
-        """The settings as they are now; SettingsError names the one that cannot be."""
+        """The settings as they are now, and compiled code goes where they say; SettingsError names the one that cannot be."""
         try:
-            return cls()
+            found = cls()
         except ValidationError as error:
             first = error.errors()[0]
             name = str(first["loc"][0]) if first["loc"] else "settings"
@@ -136,6 +139,8 @@ class Settings(BaseSettings):
             raise SettingsError(f"setting {name} (WATERSHED_{name.upper()}): {first['msg']}{shown}") from None
         except UnicodeDecodeError as error:
             raise SettingsError(f"a .env file cannot be read: {error}; write it in UTF-8") from None
+        cache.keep_in(found.kernel_cache)
+        return found
 
     def kafka_connection(self) -> KafkaConnection:
         """Bootstrap servers and credentials; SettingsError when no servers are set, or the settings do not go together."""

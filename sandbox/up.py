@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from pipeline.base.errors import SettingsError
 from pipeline.definition.views_module import load_views
 from pipeline.handover import Cut
+from pipeline.kernels import cache
+from pipeline.kernels.compiling import compile_all
 from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.settings import SERVICES
+from pipeline.warm_up import cold
 from sandbox.embedded_broker import EmbeddedBroker
 from sandbox.postgres import EmbeddedPostgres
 from sandbox.processes import (
@@ -172,9 +176,20 @@ def _start_servers(given: Given, state: State, bars: "Bars") -> Place:
     found["WATERSHED_LAKE"] = lake if lake.startswith(str(data)) else None
     lines = ["# Written by `watershed up`, removed by `watershed down`; environment, .env and luigi.cfg come first."]
     _write_private(Path(SERVICES), "\n".join([*lines, *(f"{k}='{v}'" for k, v in found.items() if v)]) + "\n")
+    _compile(given, bars)
     with bars.doing("topics, tables and views are made"):
         run(where.watershed("init", log=data / "init.log"), LIMIT_S)
     return where
+
+
+def _compile(given: Given, bars: "Bars") -> None:
+    """What the views need, where nobody has done so yet; the commands that follow load it."""
+    cache.keep_in(given.kernel_cache)
+    kernels = cold(load_views(given.views))
+    if kernels:
+        with bars.doing("kernels are compiled, once", len(kernels)) as show:
+            begun = count()
+            compile_all(kernels, lambda title: show(next(begun), title))
 
 
 def _start_worker(where: Place, state: State, bars: "Bars") -> None:

@@ -88,9 +88,8 @@ def play(
             world.broken = f"{type(error).__name__}: {error}"
             world.trace += ["=> " + line for line in traceback.format_exc().splitlines()[-12:]]
         finally:
-            for actor in world.actors.values():
-                world.current = actor
-                actor.kill()
+            for slot in list(world.actors):
+                world.kill(slot)
     return Played(seed, world.broken, world.seen, made, world.trace if world.broken else [])
 
 
@@ -101,7 +100,7 @@ def draw(world: World, rng: random.Random) -> Iterator[Decision]:
     resting = rng.randrange(sizes.partitions) if rng.random() < 0.3 else None
     calm = rng.choice([0.0, 0.5, 0.9])  # how rarely things go wrong
     shares: dict[str, float] = {"log": rng.choice([2, 4]), "worker": rng.choice([4, 8]), "night": rng.choice([3, 6])}
-    shares |= {"operator": 1.2, "clock": 0.7, "network": 0.5}
+    shares |= {"renewer": 1.2, "operator": 1.2, "clock": 0.7, "network": 0.5}
     shares |= {kind: 1.5 for kind in REPLACING if rng.random() < REPLACING_SHARE}
     for _ in range(sizes.decisions):
         kind = rng.choices(list(shares), list(shares.values()))[0]
@@ -116,8 +115,9 @@ def draw(world: World, rng: random.Random) -> Iterator[Decision]:
         elif kind == "network":
             yield Decision("network", 1, rng.choice(["land", "land", "drop"]))
         else:
-            name = rng.choice({"worker": workers, "night": nights, "operator": ["operator"]}.get(kind) or [f"{kind}0", f"{kind}1"])
-            most = {"worker": 24, "night": 120, "operator": 12, "refold": 60, "init": 160}[kind]
+            slots = {"worker": workers, "renewer": [f"renewer{n}" for n in range(sizes.workers)], "night": nights, "operator": ["operator"]}
+            name = rng.choice(slots.get(kind) or [f"{kind}0", f"{kind}1"])
+            most = {"worker": 24, "renewer": 9, "night": 120, "operator": 12, "refold": 60, "init": 160}[kind]
             fate = "run" if rng.random() < calm else rng.choices(["run", "crash", "lose", "refuse", "delay"], [10, 1, 2, 0.7, 1.3])[0]
             yield Decision(name, min(most, 1 + int(rng.expovariate(3 / most))), fate)
 
@@ -155,7 +155,7 @@ def _let(world: World, actor: Actor, decision: Decision) -> None:
     if decision.fate == "crash":
         world.seen["crash"] += 1
         world.say(f"{actor.name}: crashes")
-        actor.kill()
+        world.kill(decision.actor)
     else:
         if decision.fate != "run":
             actor.fate = decision.fate

@@ -13,15 +13,20 @@ from pipeline.handover.replacement import Plan
 from serving.postgres.connection import StoreUnavailable
 from simulation.actors import run_task
 from simulation.definitions import Definition
-from speed_layer.rebuild import SourceRefold
+from simulation.memory_night import Untiled
+from speed_layer.refold import SourceRefold
 from tasks.executors import Inline
 from tasks.operator.generation import Mending
 
 if TYPE_CHECKING:
     from simulation.world import World
 
+OVER = ("withdrawn", "below everything", "is published", "is purged")  # why nothing is left to do for a batch
 # Another was faster. Each of these says what to run again.
-CROSSED = ("is retired", "are not those on record", "is not being built", "has no published batch yet", "rolled back all the while")
+CROSSED = (
+    *("is retired", "are not those on record", "is not being built", "has no published batch yet"),
+    *("rolled back all the while", "run `watershed init --rebuild` again: it goes on"),
+)
 
 
 def refold(world: "World", name: str, rng: random.Random) -> None:
@@ -50,8 +55,16 @@ def rebuild(world: "World", name: str, views: Definition) -> None:
     plan = Plan(source, world.log.topic_id(source.topic), tuple(world.log.start_offsets(source.topic)), views)
 
     def build(tasks: Sequence[Any]) -> bool:
-        for task in tasks:
-            run_task(task)
+        try:
+            for task in tasks:
+                run_task(task)
+        except Untiled:
+            raise
+        except Refused as refused:
+            if not any(why in str(refused) for why in (*CROSSED, *OVER)):
+                raise
+            world.say(f"{name}: {refused}")
+            return False
         return True
 
     def say(line: str) -> None:

@@ -64,8 +64,7 @@ def generation_for(store: GenerationStore, topic: str, number: int, views: Seque
     0 is the active one. Refused when the definitions are not those on record, or the generation is retired.
     """
     building = store.building(topic)
-    wanted = {v.name: view_fingerprint(v) for v in views}
-    if building is not None and building.number == number and dict(building.views) == wanted:
+    if building is not None and building.number == number and dict(building.views) == {v.name: view_fingerprint(v) for v in views}:
         return building
     active = store.require(views[0].source, views)
     if number not in (0, active.number):

@@ -19,6 +19,7 @@ from pipeline.handover import Cut
 from pipeline.lake import layout
 from pipeline.lake.targets import ViewAtCut
 from tasks.context import context
+from tasks.current import try_write_current
 from tasks.night.night import Night, Report
 
 LOG = logging.getLogger("luigi-interface")
@@ -194,6 +195,7 @@ class Publish(OfCut):
 
     def run(self) -> None:
         _say(self.set_status_message, f"{self.topic}, cut {self.number}: {self.night.publish(self.number)}")
+        try_write_current(self.night)
         self.made(self.night.targets(self.number).view(self.night.views[0].name).path)
 
 

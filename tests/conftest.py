@@ -20,6 +20,7 @@ from sandbox.embedded_broker import EmbeddedBroker
 from sandbox.kafka import RealKafka, missing_programs
 from sandbox.postgres import EmbeddedPostgres, SystemPostgres, system_binaries
 from sandbox.processes import ServerError
+from tests.support.budget import Budget
 from tests.support.secured import Secured, documented_acls, environment
 from tests.support.system import System
 
@@ -28,6 +29,7 @@ SAID = pytest.StashKey[list[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SAID] = []
+    config.pluginmanager.register(Budget(), "budget")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

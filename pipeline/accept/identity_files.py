@@ -14,6 +14,7 @@ from pipeline.columns.arrays import chunk
 from pipeline.definition.fingerprints import source_fingerprint
 from pipeline.definition.source import Source
 from pipeline.handover import Generation
+from pipeline.lake import layout
 from pipeline.lake.lake import Known, Lake
 from pipeline.lake.manifest import File, Manifest
 from pipeline.lake.targets import IdentitiesAtCut
@@ -51,13 +52,13 @@ def write_identities(lake: Lake, path: str, inputs: dict[str, Any], snapshot: Id
     hashes = pa.Array.from_buffers(pa.binary(16), len(snapshot.hashes), [None, pa.py_buffer(data)])
     table = pa.table({"identity": hashes, "seen_ms": pa.array(snapshot.seen_ms)})
     file = File(f"{path}.parquet", lake.write_table(f"{path}.parquet", table.schema, [table], Known(noise=["identity"], near=["seen_ms"])))
-    lake.commit(f"{path}.json", Manifest("identities", inputs, (file,), {"watermark_ms": snapshot.watermark_ms}))
+    lake.commit(layout.manifest(path), Manifest("identities", inputs, (file,), {"watermark_ms": snapshot.watermark_ms}))
     return file
 
 
 def read_identities(lake: Lake, path: str, inputs: dict[str, Any]) -> IdentitySnapshot | None:
     """The snapshot at the path (which has no ending), if it was made from just these inputs; else None."""
-    manifest = lake.made_from(f"{path}.json", inputs)
+    manifest = lake.made_from(layout.manifest(path), inputs)
     if manifest is None:
         return None
     table = lake.read_table(manifest.files[0])

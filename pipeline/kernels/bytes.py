@@ -78,7 +78,7 @@ def prefetch(context, address, index):  # type: ignore[no-untyped-def]
     return types.void(types.int64, types.int64), code
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def copy_bytes(source, start, end, target, at):  # type: ignore[no-untyped-def]
     """Copy the bytes [start, end) of the address `source` to `target` + at."""
     while start + 8 <= end:
@@ -99,26 +99,26 @@ def _trailing_zeros(context, value):  # type: ignore[no-untyped-def]
     return types.uint64(types.uint64), code
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def zeros_behind(value):  # type: ignore[no-untyped-def]
     """How many zero bits a uint64, which is not 0, ends in; int64."""
     return np.int64(_trailing_zeros(value))  # type: ignore[call-arg]
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def first_byte(marks):  # type: ignore[no-untyped-def]
     """The number of the lowest byte of `marks` (uint64, not 0) whose high bit is set."""
     return zeros_behind(marks) >> 3
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def equal_bytes(value, wanted):  # type: ignore[no-untyped-def]
     """Marks (high bits) at the bytes of the word `value` that equal the byte that `wanted` repeats; exact up to the first one."""
     other = value ^ wanted
     return (other - LOW_BITS) & ~other & HIGH_BITS
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def below_32(value):  # type: ignore[no-untyped-def]
     """Marks at the bytes of a word that are below 32; exact up to the first one."""
     return (value - LOW_BITS * np.uint64(32)) & ~value & HIGH_BITS

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from pipeline.kernels.bytes import byte, word
+from pipeline.kernels.compiling import READ_BYTES, READ_INTS, READ_INTS32, READ_WORDS, kernel
 
 Array = np.ndarray[Any, Any]
 
@@ -20,12 +21,12 @@ C2, C3 = np.uint64(0x6C7967656E657261), np.uint64(0x7465646279746573)
 ONE, FF, EE, DD = np.uint64(1), np.uint64(0xFF), np.uint64(0xEE), np.uint64(0xDD)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _rotl(x, b):  # type: ignore[no-untyped-def]
     return (x << np.uint64(b)) | (x >> np.uint64(64 - b))
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _round(v0, v1, v2, v3):  # type: ignore[no-untyped-def]
     v0 += v1
     v1 = _rotl(v1, 13) ^ v0
@@ -40,7 +41,7 @@ def _round(v0, v1, v2, v3):  # type: ignore[no-untyped-def]
     return v0, v1, v2, v3
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _absorb(v0, v1, v2, v3, m):  # type: ignore[no-untyped-def]
     v3 ^= m
     v0, v1, v2, v3 = _round(v0, v1, v2, v3)
@@ -48,7 +49,7 @@ def _absorb(v0, v1, v2, v3, m):  # type: ignore[no-untyped-def]
     return v0 ^ m, v1, v2, v3
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _finish(v0, v1, v2, v3):  # type: ignore[no-untyped-def]
     v2 ^= EE
     for _ in range(4):
@@ -60,7 +61,7 @@ def _finish(v0, v1, v2, v3):  # type: ignore[no-untyped-def]
     return low, v0 ^ v1 ^ v2 ^ v3
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_INTS32, READ_BYTES, READ_WORDS), (READ_INTS, READ_BYTES, READ_WORDS))
 def hash_bytes(offsets: Array, data: Array, before: Array) -> Array:
     """uint64 (n, 2): row i is sip(before[i] || data[offsets[i]:offsets[i + 1]]); offsets of integers (n + 1,), before uint64 (n, 2)."""
     n = len(offsets) - 1
@@ -84,7 +85,7 @@ def hash_bytes(offsets: Array, data: Array, before: Array) -> Array:
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_INTS, READ_WORDS))
 def hash_ints(values: Array, before: Array) -> Array:
     """uint64 (n, 2): row i is sip(before[i] || the 8 little-endian bytes of values[i]); values int64."""
     n = len(values)

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 
 from pipeline.kernels.bytes import byte, copy_bytes, int_at, set_byte, set_int, set_real
+from pipeline.kernels.compiling import INT64, READ_BYTES, READ_INTS, READ_INTS32, READ_MASK, kernel
 from pipeline.kernels.scalars import (
     BROKEN,
     COLON,
@@ -44,7 +45,7 @@ COMMA, OPEN, CLOSE, BRACKET = 44, 123, 125, 91
 FLOAT_POWERS = np.array([10.0**n for n in range(23)], np.float64)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _is_name(data, start, size, names, first):  # type: ignore[no-untyped-def]
     for k in range(size):  # noqa: SIM110 -- a generator is no loop to the compiler
         if byte(data, start + k) != byte(names, first + k):
@@ -52,7 +53,7 @@ def _is_name(data, start, size, names, first):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _column(data, start, end, names, starts, columns, likely):  # type: ignore[no-untyped-def]
     """The declared column of a key, UNKNOWN when there is none; `likely` is tried first."""
     size = end - start
@@ -65,7 +66,7 @@ def _column(data, start, end, names, starts, columns, likely):  # type: ignore[n
     return np.int64(UNKNOWN)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _from_text(data: Any, at: Any, end: Any, kind: Any, scale: Any, least: Any, most: Any) -> Any:
     """(value, breach, state) of a text in a column that is neither text nor undeclared."""
     if kind == DECIMAL:
@@ -85,7 +86,7 @@ def _from_text(data: Any, at: Any, end: Any, kind: Any, scale: Any, least: Any, 
     return 0, False, UNSURE if kind == DATE else BROKEN
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _from_number(mantissa, digits, fraction, exponent, kind, scale, least, most):  # type: ignore[no-untyped-def]
     """(value, as a float, breach, state) of a number in a declared column."""
     value, real, breach = np.int64(0), 0.0, False
@@ -111,7 +112,7 @@ def _from_number(mantissa, digits, fraction, exponent, kind, scale, least, most)
     return value, real, breach, DECODED if least <= value <= most else UNSURE
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _value(data, at, end, cell, kind, scale, least, most, values, ends, reals, nulls, breaches):  # type: ignore[no-untyped-def]
     """(behind it, state) of the value at `at` of a column of `kind` (or UNKNOWN), which is written into the outputs' `cell`."""
     first = byte(data, at)
@@ -149,7 +150,7 @@ def _value(data, at, end, cell, kind, scale, least, most, values, ends, reals, n
     return at + size, DECODED
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _is_new(data, start, stop, others, known):  # type: ignore[no-untyped-def]
     """Whether an undeclared key is none of the `known` ones before it, as a state; it is noted."""
     for k in range(known):
@@ -163,7 +164,7 @@ def _is_new(data, start, stop, others, known):  # type: ignore[no-untyped-def]
     return DECODED
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _event(data, at, end, i, n, names, starts, kinds, scales, columns, least, most, seen, others, values, ends, reals, nulls, breaches):  # type: ignore[no-untyped-def]
     """The state of event i of n, whose bytes are data[at:end]; `seen[c]` is the last event that had column c. Arrays are addresses."""
     at = space(data, at, end)
@@ -211,7 +212,7 @@ def _event(data, at, end, i, n, names, starts, kinds, scales, columns, least, mo
     return DECODED if space(data, at + 1, end) == end else BROKEN
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_INTS32, READ_BYTES, READ_MASK, READ_BYTES, READ_INTS, READ_INTS, READ_INTS, INT64, INT64))
 def parse_events(
     offsets: Array, data: Array, present: Array, names: Array, starts: Array, kinds: Array, scales: Array, least: int, most: int
 ) -> tuple[Array, Array, Array, Array, Array, Array]:
@@ -239,7 +240,7 @@ def parse_events(
     return state, values, ends, reals, nulls, breaches
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_BYTES, READ_INTS, READ_INTS, READ_INTS))
 def gather_texts(data: Array, begin: Array, end: Array, rows: Array) -> tuple[Array, Array]:
     """(offsets int32 (n + 1,), bytes): the texts data[begin[r]:end[r]] of the rows, one behind the other; below 2**31 bytes."""
     offsets = np.zeros(len(rows) + 1, np.int32)

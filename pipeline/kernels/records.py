@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from pipeline.kernels.bytes import byte, copy_bytes
+from pipeline.kernels.compiling import INT64, INT_TABLE, INTS, INTS32, READ_INT_TABLE, kernel
 
 Array = np.ndarray[Any, Any]
 
@@ -35,7 +36,7 @@ FAULTS = (
 )
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _varint(data, at, end):  # type: ignore[no-untyped-def]
     """(value, where the next part begins); -1 for the latter when it leaves [at, end) or 64 bits."""
     raw, shift = np.uint64(0), np.uint64(0)
@@ -54,7 +55,7 @@ def _varint(data, at, end):  # type: ignore[no-untyped-def]
     return value, after
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _part(data, at, end):  # type: ignore[no-untyped-def]
     """(where it begins, its size, where the next part begins) of nullable bytes; the last is -1 when they leave [at, end)."""
     size, begin = _varint(data, at, end)
@@ -80,8 +81,8 @@ def _headers(data, at, end, count):  # type: ignore[no-untyped-def]
     return total, at
 
 
-@njit(cache=True, nogil=True)
-def decode_records(data, batches, offsets, timestamps, spans):  # type: ignore[no-untyped-def]
+@kernel((INT64, READ_INT_TABLE, INTS, INTS, INT_TABLE))
+def decode_records(data: int, batches: Array, offsets: Array, timestamps: Array, spans: Array) -> tuple[int, int, int]:
     """Fill offsets, timestamps and spans (a row for each of the batches' COUNT records) from the bytes at the address `data`.
 
     (fault, index of the batch, records before it): fault is SOUND, or what is wrong with that batch; what is behind it is not filled.
@@ -138,8 +139,8 @@ def decode_records(data, batches, offsets, timestamps, spans):  # type: ignore[n
     return SOUND, len(batches), row
 
 
-@njit(cache=True, nogil=True)
-def rows_within(spans, start, stop, most):  # type: ignore[no-untyped-def]
+@kernel((READ_INT_TABLE, INT64, INT64, INT64))
+def rows_within(spans: Array, start: int, stop: int, most: int) -> tuple[int, int]:
     """(rows from `start` on, at most up to `stop`, whose keys, values and headers are of `most` bytes or less in all, those bytes)."""
     total = 0
     for row in range(start, stop):
@@ -150,8 +151,8 @@ def rows_within(spans, start, stop, most):  # type: ignore[no-untyped-def]
     return max(stop - start, 0), total
 
 
-@njit(cache=True, nogil=True)
-def bounds_of(spans, column, start, stop, bounds):  # type: ignore[no-untyped-def]
+@kernel((READ_INT_TABLE, INT64, INT64, INT64, INTS32))
+def bounds_of(spans: Array, column: int, start: int, stop: int, bounds: Array) -> int:
     """Fill `bounds` (int32, a row more) with where each row's part begins and ends in one buffer; how many parts are null.
 
     The sizes must add up to less than 2**31.
@@ -168,8 +169,8 @@ def bounds_of(spans, column, start, stop, bounds):  # type: ignore[no-untyped-de
     return nulls
 
 
-@njit(cache=True, nogil=True)
-def gather(data, spans, column, start, stop, target):  # type: ignore[no-untyped-def]
+@kernel((INT64, READ_INT_TABLE, INT64, INT64, INT64, INT64))
+def gather(data: int, spans: Array, column: int, start: int, stop: int, target: int) -> None:
     """Copy the rows' parts from the address `data` to the address `target`, one behind the other."""
     filled = 0
     for row in range(start, stop):
@@ -180,8 +181,8 @@ def gather(data, spans, column, start, stop, target):  # type: ignore[no-untyped
             filled += size
 
 
-@njit(cache=True, nogil=True)
-def header_spans(data, end, spans, start, stop, found):  # type: ignore[no-untyped-def]
+@kernel((INT64, INT64, READ_INT_TABLE, INT64, INT64, INT_TABLE))
+def header_spans(data: int, end: int, spans: Array, start: int, stop: int, found: Array) -> None:
     """Fill `found` (a row for each header: key, its size, value, its size) from the headers of rows that decode_records accepted."""
     filled = 0
     for row in range(start, stop):

@@ -9,12 +9,13 @@ of rows nor the cut into batches can show.
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from pipeline.kernels.compiling import INT64, READ_INTS, READ_MASK, READ_WORDS, kernel
 
 Array = np.ndarray[Any, Any]
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_MASK, READ_INTS, INT64))
 def count_by_group(mask: Array, group: Array, groups: int) -> Array:
     """int64 (groups,): how many rows with mask True each group has."""
     out = np.zeros(groups, np.int64)
@@ -24,7 +25,7 @@ def count_by_group(mask: Array, group: Array, groups: int) -> Array:
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_INTS, READ_MASK, READ_INTS, INT64))
 def sum_ints_by_group(values: Array, mask: Array, group: Array, groups: int) -> Array:
     """uint64 (groups, 2): the 128-bit sums of int64 values."""
     out = np.zeros((groups, 2), np.uint64)
@@ -39,7 +40,7 @@ def sum_ints_by_group(values: Array, mask: Array, group: Array, groups: int) -> 
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_WORDS, READ_MASK, READ_INTS, INT64))
 def sum_limbs_by_group(values: Array, mask: Array, group: Array, groups: int) -> Array:
     """uint64 (groups, k): the sums of wide integers of k limbs, modulo 2**(64 k)."""
     width = values.shape[1]
@@ -57,7 +58,7 @@ def sum_limbs_by_group(values: Array, mask: Array, group: Array, groups: int) ->
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_INTS, READ_MASK, READ_INTS, INT64))
 def sum_squares_by_group(values: Array, mask: Array, group: Array, groups: int) -> Array:
     """uint64 (groups, 4): the 256-bit sums of the squares of int64 values (2**63 squares of 2**126 stay below 2**190)."""
     out = np.zeros((groups, 4), np.uint64)
@@ -88,7 +89,7 @@ def sum_squares_by_group(values: Array, mask: Array, group: Array, groups: int) 
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_INTS, READ_INTS, READ_INTS, READ_INTS, READ_MASK, READ_INTS, INT64))
 def best_by_group(rank: Array, time: Array, partition: Array, offset: Array, mask: Array, group: Array, groups: int) -> Array:
     """int64 (groups,): the row least by (rank, time, partition, offset) of each group, -1 where none counts."""
     out = np.full(groups, -1, np.int64)

@@ -23,7 +23,7 @@ POWERS = np.array([10**n for n in range(19)], np.int64)
 MONTH_DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def space(data, at, end):  # type: ignore[no-untyped-def]
     """The first place from `at` on that is no white space."""
     while at < end and (byte(data, at) == 32 or byte(data, at) == 10 or byte(data, at) == 13 or byte(data, at) == 9):
@@ -31,7 +31,7 @@ def space(data, at, end):  # type: ignore[no-untyped-def]
     return at
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _utf8(data: Any, at: Any, end: Any) -> Any:
     """How many bytes the character at `at` (a byte >= 0x80) has, 0 when it is no UTF-8 (Unicode, table 3-7)."""
     first = byte(data, at)
@@ -52,7 +52,7 @@ def _utf8(data: Any, at: Any, end: Any) -> Any:
     return 0
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def string(data, at, end):  # type: ignore[no-untyped-def]
     """(index of the closing quote, state) of the string whose first byte is at `at`."""
     while True:
@@ -81,7 +81,7 @@ def string(data, at, end):  # type: ignore[no-untyped-def]
             at += size
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def number(data, at, end):  # type: ignore[no-untyped-def]
     """(end, state, mantissa, its digits, digits behind the point, has an exponent) of a JSON number; the mantissa has the sign.
 
@@ -124,7 +124,7 @@ def number(data, at, end):  # type: ignore[no-untyped-def]
     return at, DECODED, -mantissa if negative else mantissa, digits, fraction, exponent
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _pair(data, at):  # type: ignore[no-untyped-def]
     """The value of two digits, or -1."""
     high, low = byte(data, at), byte(data, at + 1)
@@ -133,7 +133,7 @@ def _pair(data, at):  # type: ignore[no-untyped-def]
     return np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def days(data: Any, at: Any) -> Any:
     """(days since 1970-01-01, certain) of the 10 bytes YYYY-MM-DD at `at` (proleptic Gregorian; Hinnant's days_from_civil)."""
     century, years, month, day = _pair(data, at), _pair(data, at + 2), _pair(data, at + 5), _pair(data, at + 8)
@@ -150,7 +150,7 @@ def days(data: Any, at: Any) -> Any:
     return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468, True
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def microseconds(data: Any, at: Any, end: Any, least: Any, most: Any) -> Any:
     """(microseconds since 1970, certain) of YYYY-MM-DDThh:mm:ss[.f]Z or ...+hh:mm, f of 1 to 6 digits."""
     if end - at < 20:
@@ -190,7 +190,7 @@ def microseconds(data: Any, at: Any, end: Any, least: Any, most: Any) -> Any:
     return found, at == end and least <= found <= most
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def decimal(mantissa, digits, fraction, exponent, scale):  # type: ignore[no-untyped-def]
     """(unscaled value, has more decimals than the scale, certain)."""
     if exponent or digits > MANTISSA_DIGITS or digits - fraction + scale > DECIMAL_DIGITS:
@@ -203,7 +203,7 @@ def decimal(mantissa, digits, fraction, exponent, scale):  # type: ignore[no-unt
     return mantissa // unit, False, True
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _four(data, at):  # type: ignore[no-untyped-def]
     found = np.int64(0)
     for k in range(4):
@@ -211,7 +211,7 @@ def _four(data, at):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def literal(data, at, end):  # type: ignore[no-untyped-def]
     """(length, value) of true, false or null: value 1, 0 or -1; length 0 when it is none."""
     four = _four(data, at) if at + 4 <= end else 0

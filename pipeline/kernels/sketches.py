@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from pipeline.kernels.bytes import zeros_behind
+from pipeline.kernels.compiling import INT64, READ_BYTES, READ_INTS, READ_INTS32, READ_MASK, READ_WORDS, kernel
 
 Array = np.ndarray[Any, Any]
 
@@ -23,7 +24,7 @@ MAX_RANK = 64 - REGISTER_BITS + 1
 FEW = 8  # so many numbers are sooner sorted by insertion than through a set
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_INTS, INT64))
 def rows_by_group(group: Array, groups: int) -> tuple[Array, Array]:
     """(rows, starts), both int64: the rows of group g, in order, are rows[starts[g]:starts[g + 1]]."""
     starts = np.zeros(groups + 1, np.int64)
@@ -37,7 +38,7 @@ def rows_by_group(group: Array, groups: int) -> tuple[Array, Array]:
     return rows, starts
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def room(offsets: Array, rows: Array, starts: Array, most: int) -> int:
     """How many bytes the merged states of all groups take at most, each at most `most`."""
     total = 0
@@ -73,7 +74,7 @@ def _ascending(touched, count, bits):  # type: ignore[no-untyped-def]
     return touched[:count]
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_INTS,))
 def buckets_of(values: Array) -> Array:
     """int64 (n,): the bucket of each int64: sign(x) (64 k + (|x| >> k)), k >= 0 the least with |x| >> k < 128. Monotone, 0 for 0."""
     out = np.empty(len(values), np.int64)
@@ -109,7 +110,7 @@ def _read_count(data, at):  # type: ignore[no-untyped-def]
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_INTS, READ_MASK, READ_INTS, READ_INTS))
 def lift_buckets(buckets: Array, mask: Array, rows: Array, starts: Array) -> tuple[Array, Array]:
     """(offsets int64 (groups + 1,), bytes): how many of each group's rows, of those that count, are in each bucket."""
     offsets = np.zeros(len(starts), np.int64)
@@ -128,7 +129,7 @@ def lift_buckets(buckets: Array, mask: Array, rows: Array, starts: Array) -> tup
     return offsets, data[: offsets[-1]].copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_INTS32, READ_BYTES, READ_INTS, READ_INTS))
 def merge_buckets(before: Array, states: Array, rows: Array, starts: Array) -> tuple[Array, Array]:
     """(offsets, bytes) of each group's added states; state i is states[before[i]:before[i + 1]]."""
     offsets = np.zeros(len(starts), np.int64)
@@ -147,7 +148,7 @@ def merge_buckets(before: Array, states: Array, rows: Array, starts: Array) -> t
     return offsets, data[: offsets[-1]].copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_INTS32, READ_BYTES))
 def count_buckets(offsets: Array, data: Array) -> Array:
     """int64 (n,): how many values each row's buckets hold."""
     out = np.zeros(len(offsets) - 1, np.int64)
@@ -157,7 +158,7 @@ def count_buckets(offsets: Array, data: Array) -> Array:
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_INTS32, READ_BYTES, READ_INTS))
 def bucket_at_rank(offsets: Array, data: Array, ranks: Array) -> Array:
     """int64 (n,): the bucket of each row's value number ranks[i], from 0, in ascending order; 0 for a row without values."""
     out = np.zeros(len(ranks), np.int64)
@@ -185,7 +186,7 @@ def _write_registers(slots, touched, bits, count, data, at):  # type: ignore[no-
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_WORDS, READ_MASK, READ_INTS, READ_INTS))
 def lift_registers(hashes: Array, mask: Array, rows: Array, starts: Array) -> tuple[Array, Array]:
     """(offsets int64 (groups + 1,), bytes): each register's greatest rank among those of each group's rows that count.
 
@@ -214,7 +215,7 @@ def lift_registers(hashes: Array, mask: Array, rows: Array, starts: Array) -> tu
     return offsets, data[: offsets[-1]].copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_INTS32, READ_BYTES, READ_INTS, READ_INTS))
 def merge_registers(before: Array, states: Array, rows: Array, starts: Array) -> tuple[Array, Array]:
     """(offsets, bytes) of the greatest ranks among each group's states; state i is states[before[i]:before[i + 1]]."""
     offsets = np.zeros(len(starts), np.int64)
@@ -235,7 +236,7 @@ def merge_registers(before: Array, states: Array, rows: Array, starts: Array) ->
     return offsets, data[: offsets[-1]].copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_INTS32, READ_BYTES))
 def count_ranks(offsets: Array, data: Array) -> Array:
     """int64 (n, 54): how many of the 4096 registers of each row are at each rank; column 0 has those that are not set."""
     out = np.zeros((len(offsets) - 1, MAX_RANK + 1), np.int64)

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from pipeline.kernels.bytes import prefetch
+from pipeline.kernels.compiling import INT64, INTS, READ_INTS, READ_WORDS, WORDS, kernel
 
 Array = np.ndarray[Any, Any]
 ZERO, ONE = np.uint64(0), np.uint64(1)
@@ -54,7 +55,7 @@ def _announce(keys, values, shift, hashes, i):  # type: ignore[no-untyped-def]
         prefetch(values, 8 * at)
 
 
-@njit(cache=True, nogil=True)
+@kernel((WORDS, INTS, READ_WORDS))
 def group_rows(keys: Array, values: Array, hashes: Array) -> tuple[Array, Array]:
     """Number rows by hash: (group int64 (n,), first row of each group int64). `keys`/`values` must be empty, capacity > n."""
     n = len(hashes)
@@ -73,7 +74,7 @@ def group_rows(keys: Array, values: Array, hashes: Array) -> tuple[Array, Array]
     return group, first[:groups]
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_INTS, INT64))
 def number_codes(codes: Array, size: int) -> tuple[Array, Array]:
     """(group int64 (n,), first row of each group int64): codes int64 (n,) in [0, size), numbered in the order of their first rows."""
     n = len(codes)
@@ -91,7 +92,7 @@ def number_codes(codes: Array, size: int) -> tuple[Array, Array]:
     return group, first[:groups]
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_WORDS, READ_INTS, READ_WORDS))
 def find(keys: Array, values: Array, hashes: Array) -> Array:
     """int64 (n,): the value of each hash, -1 where it is absent."""
     out = np.empty(len(hashes), np.int64)
@@ -103,7 +104,7 @@ def find(keys: Array, values: Array, hashes: Array) -> Array:
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel((WORDS, INTS, READ_WORDS, READ_INTS))
 def put(keys: Array, values: Array, hashes: Array, new: Array) -> int:
     """Set the value of each hash; how many were absent. The caller keeps capacity > filled + n."""
     added = 0
@@ -119,7 +120,7 @@ def put(keys: Array, values: Array, hashes: Array, new: Array) -> int:
     return added
 
 
-@njit(cache=True, nogil=True)
+@kernel((WORDS, INTS, READ_WORDS, READ_INTS, INT64, INTS))
 def mark_duplicates(keys: Array, values: Array, hashes: Array, times: Array, horizon: int, before: Array) -> tuple[Array, int]:
     """In row order: duplicate[i] = an earlier row or entry has this hash and times[i] - its latest time <= horizon.
 
@@ -145,7 +146,7 @@ def mark_duplicates(keys: Array, values: Array, hashes: Array, times: Array, hor
     return duplicate, added
 
 
-@njit(cache=True, nogil=True)
+@kernel((WORDS, INTS, READ_WORDS, READ_INTS))
 def restore(keys: Array, values: Array, hashes: Array, before: Array) -> None:
     """Undo one mark_duplicates: the last row first, each hash's value is what it was before; its slot stays its own."""
     shift = _shift(keys)
@@ -154,7 +155,7 @@ def restore(keys: Array, values: Array, hashes: Array, before: Array) -> None:
         values[_slot(keys, shift, low, high)] = before[i]
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_WORDS, READ_INTS, INT64, WORDS, INTS))
 def move(keys: Array, values: Array, least: int, to_keys: Array, to_values: Array) -> int:
     """Put the entries with value >= least into an empty table; how many they are. The caller keeps its capacity > n."""
     moved, shift = 0, _shift(to_keys)
@@ -166,7 +167,7 @@ def move(keys: Array, values: Array, least: int, to_keys: Array, to_values: Arra
     return moved
 
 
-@njit(cache=True, nogil=True)
+@kernel((WORDS, INTS, INT64, INT64))
 def spread(keys: Array, values: Array, old: int, least: int) -> int:
     """Make a table of the slots [0, old) one of all slots, in place; entries with value < least are dropped. How many are left.
 
@@ -199,7 +200,7 @@ def spread(keys: Array, values: Array, old: int, least: int) -> int:
     return left
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_WORDS, READ_INTS, INT64))
 def count_since(keys: Array, values: Array, least: int) -> int:
     """How many entries have value >= least."""
     count = 0
@@ -209,7 +210,7 @@ def count_since(keys: Array, values: Array, least: int) -> int:
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel((READ_WORDS, READ_INTS, INT64))
 def entries_since(keys: Array, values: Array, least: int) -> tuple[Array, Array]:
     """The hashes and values of all entries with value >= least, nearly in the order of their hashes: by their homes."""
     count = count_since(keys, values, least)
@@ -229,7 +230,7 @@ def entries_since(keys: Array, values: Array, least: int) -> tuple[Array, Array]
     return hashes, kept
 
 
-@njit(cache=True, nogil=True)
+@kernel((WORDS, INTS))
 def sort_entries(hashes: Array, values: Array) -> None:
     """Sort by hash, in place, by insertion: one pass over what entries_since gives, and quadratic for what is in no order."""
     for i in range(1, len(hashes)):

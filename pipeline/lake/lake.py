@@ -3,7 +3,8 @@
     complete(target)  <=>  its manifest exists  and  manifest.inputs == the inputs it would be made from now
     commit            =    temp -> fsync -> rename -> manifest (temp -> fsync -> rename)
 
-Manifests list their files relative to the lake; nothing ever lists a directory. Any engine reads the lake by them.
+Manifests list their files relative to the lake; nothing ever lists a directory. Any engine reads the lake by them. A manifest's name
+begins with `_`, which readers of a folder pass over; one that was committed before that was so is found under its name without it.
 """
 
 import json
@@ -53,6 +54,12 @@ class Known:
 
 
 NOTHING = Known()
+
+
+def older_name(path: str) -> str:
+    """The path under which a manifest was committed before manifests' names began with `_`; the path itself if its name does not."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{name.removeprefix('_')}"
 
 
 class Lake:
@@ -172,8 +179,9 @@ class Lake:
         self.write_bytes(path, manifest.to_json())
 
     def manifest(self, path: str) -> Manifest | None:
-        """The manifest at the path, or None when there is none; LakeError when it is no manifest of ours."""
-        if not self.exists(path):
+        """The manifest at the path, or at its older name, or None when there is none; LakeError when it is no manifest of ours."""
+        path = next((name for name in _names(path) if self.exists(name)), "")
+        if not path:
             return None
         try:
             found = json.loads(self.read_bytes(path))
@@ -186,6 +194,20 @@ class Lake:
         """The manifest if its target is complete, that is made from just these inputs; else None."""
         found = self.manifest(path)
         return found if found is not None and found.inputs == inputs else None
+
+    def has_manifest(self, path: str) -> bool:
+        """Whether a manifest stands at the path or at its older name, whatever it was made from."""
+        return any(map(self.exists, _names(path)))
+
+    def delete_manifest(self, path: str) -> int:
+        """Remove the manifest at the path and at its older name; how many there were.
+
+        The older one goes first: it must not come to count again when the newer one is gone.
+        """
+        found = [name for name in reversed(_names(path)) if self.exists(name)]
+        for name in found:
+            self.delete(name)
+        return len(found)
 
     def check_writable(self) -> None:
         """Raise LakeError, in one line, when nothing can be written here."""
@@ -257,6 +279,11 @@ class Lake:
     def _error(self, error: OSError) -> LakeError:
         root = self.root.split("?")[0]
         return LakeError(f"lake {root}: {error}; check the setting `lake` (WATERSHED_LAKE), its rights and its free space")
+
+
+def _names(path: str) -> list[str]:
+    """Where a manifest may stand: the newer name counts where both are there."""
+    return list(dict.fromkeys((path, older_name(path))))
 
 
 def _fsync(path: str) -> None:

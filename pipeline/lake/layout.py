@@ -6,6 +6,12 @@ Invariant: a path is a function of what the file holds (topic, fingerprint, offs
 from typing import Any
 
 
+def manifest(stem: str) -> str:
+    """The manifest of what lies at `stem`, a path without an ending. Readers of a folder pass over names that begin with `_`."""
+    folder, _, name = stem.rpartition("/")
+    return f"{folder}/_{name}.json"
+
+
 def master(topic: str, partition: int, start: int, end: int) -> str:
     """The archived log [start, end), without an ending."""
     return f"master/{topic}/partition={partition}/{start}-{end}"
@@ -23,7 +29,7 @@ def clean(topic: str, fingerprint: str) -> str:
 
 def clean_manifest(topic: str, fingerprint: str, partition: int, start: int, end: int) -> str:
     """The manifest of the accepted, rejected and identities of [start, end)."""
-    return f"clean/{topic}/fingerprint={fingerprint}/manifests/{partition}-{start}-{end}.json"
+    return manifest(f"clean/{topic}/fingerprint={fingerprint}/manifests/{partition}-{start}-{end}")
 
 
 def rejected(topic: str, fingerprint: str, name: str) -> str:
@@ -38,7 +44,12 @@ def view(name: str, fingerprint: str, cut: int) -> str:
 
 def view_manifest(name: str, fingerprint: str, cut: int) -> str:
     """The manifest of a view at a cut."""
-    return f"{view(name, fingerprint, cut)}/manifest.json"
+    return manifest(f"{view(name, fingerprint, cut)}/manifest")
+
+
+def current_view(name: str) -> str:
+    """The manifest of the visible batch of a view: where to look for it without a look at Postgres."""
+    return manifest(f"views/{name}/current")
 
 
 def identities(topic: str, fingerprint: str, cut: int, partition: int) -> str:

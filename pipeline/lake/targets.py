@@ -74,7 +74,7 @@ class MasterRange(Target):
 
     @property
     def path(self) -> str:
-        return f"{self._stem}.json"
+        return layout.manifest(self._stem)
 
     @property
     def data(self) -> str:
@@ -129,7 +129,7 @@ class IdentitiesAtCut(Target):
 
     @property
     def path(self) -> str:
-        return f"{self.stem}.json"
+        return layout.manifest(self.stem)
 
     @property
     def data(self) -> str:

@@ -15,6 +15,7 @@ from pipeline.handover.replacement import GenerationStore
 from pipeline.lake.lake import Lake
 from serving.stores.operator import PostgresOperatorStore
 from tasks.context import Context
+from tasks.current import write_current
 from tasks.night.night import Night
 
 KEEP = 2  # published batches: the visible one, and the one a rollback returns to
@@ -46,6 +47,7 @@ def purge_source(night: Night, store: OperatorStore, generations: GenerationStor
     night.crash.reach("purge.marked")
     if marked is not None:
         store.purge(night.generation, marked)
+    write_current(night)  # before a file goes that it may name still, if whoever published died before it was written
     ledger = night.store.ledger(night.generation)
     # What the mark kept, whatever was published since: a rollback may still return to it.
     oldest = min(c.number for c in ledger if c.status == "published")
@@ -65,11 +67,11 @@ def purge_lake(night: Night, ledger: list[Cut], oldest: int) -> int:
     for number in sorted(stale):  # the oldest first, and its last identities last: _still_there rests on this order
         for view in night.views:
             gone = [file for file in _files(night, view, number) if file not in kept]
-            manifest = night.targets(number).view(view.name).path
-            deleted += sum(_delete(night.lake, path) for path in (*gone, manifest))
+            deleted += sum(_delete(night.lake, path) for path in gone)
+            deleted += night.lake.delete_manifest(night.targets(number).view(view.name).path)
         for partition in range(night.generation.partitions):
             identities = night.targets(number).clean(partition).identities
-            deleted += sum(_delete(night.lake, path) for path in (identities.data, identities.path))
+            deleted += _delete(night.lake, identities.data) + night.lake.delete_manifest(identities.path)
     return deleted
 
 
@@ -79,7 +81,7 @@ def _still_there(night: Night, numbers: list[int]) -> Iterator[int]:
     for number in sorted(numbers, reverse=True):
         targets = night.targets(number)
         manifests = [targets.clean(last).identities.path, *(targets.view(view.name).path for view in night.views)]
-        if not any(map(night.lake.exists, manifests)):
+        if not any(map(night.lake.has_manifest, manifests)):
             return
         yield number
 

@@ -14,9 +14,11 @@ from pipeline.base.errors import Refused
 from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
 from pipeline.handover import Generation
 from pipeline.handover.replacement import AS_IT_WAS, GenerationStore, Plan, Restart
+from pipeline.lake import layout
 from pipeline.lake.lake import Lake
 from pipeline.lake.targets import MasterRange
 from pipeline.log.log import Log, recreated
+from tasks.current import try_write_current
 from tasks.executors import Executor, Threads
 from tasks.night.archive import LOST
 from tasks.night.night import Night, Store
@@ -51,7 +53,7 @@ class Mending:
 
         Refused, with figures, when something cannot be part of the answer any more, until `accept_loss`.
         """
-        night = Night(self.plan.source, self.plan.views, active, self.nights, self.log, self.lake, self.crash, self.executor)
+        night = self._night_of(active)
         damage = survey(self.store, night, self.plan)
         if damage.loses and not accept_loss:
             raise Refused(self._loss(night, damage) + "; if that is to be, run `watershed init --rebuild --accept-loss`")
@@ -72,6 +74,10 @@ class Mending:
             self._replace(active, AS_IT_WAS)
         else:
             self._mend_identities(night)
+
+    def _night_of(self, generation: Generation) -> Night:
+        parts = (self.nights, self.log, self.lake, self.crash, self.executor)
+        return Night(self.plan.source, self.plan.views, generation, *parts)
 
     def _resume(self, night: Night, damage: Damage) -> tuple[int, ...]:
         """Where the log goes on, in every partition; what is lost below is noted in the master dataset."""
@@ -134,6 +140,9 @@ class Mending:
             )
         self.crash.reach("rebuild.folded")
         self.store.activate(generation, self.plan.views)
+        try_write_current(self._night_of(generation))
+        for gone in sorted(old.views.keys() - generation.views.keys()):
+            self.lake.delete_manifest(layout.current_view(gone))
         self.say(f"{self.topic}: generation {generation.number} answers now, from cut {number}; start the workers again")
 
     def _newest_cut(self, old: Generation, generation: Generation, restart: Restart) -> int:

@@ -14,6 +14,7 @@ from pipeline.handover.replacement import Plan
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.log import MissingTopic, refuse_compacted
 from pipeline.settings import by_source
+from pipeline.warm_up import warm_up
 from serving.generations.create import install
 from tasks.context import Context, context
 from tasks.operator.generation import Mending
@@ -35,13 +36,15 @@ def plan_of(log: KafkaLog, views: tuple[View, ...], partitions: int, say: Say) -
 
 
 def init(rebuild: bool, partitions: int, say: Say, accept_loss: bool = False) -> list[Generation]:
-    """Make what is missing; with `rebuild`, mend what is not as it was recorded: definitions, topic, partitions, log, identities.
+    """Make what is missing, and compile what the views need.
 
+    With `rebuild`, mend what is not as it was recorded: definitions, topic, partitions, log, identities.
     What cannot be part of the answer any more is a loss: it is refused, with figures, until `accept_loss`.
     """
     if accept_loss and not rebuild:
         raise Refused("--accept-loss says what a rebuild may leave out: run `watershed init --rebuild --accept-loss`")
     parts = context()
+    warm_up(parts.views)
     parts.lake.check_writable()
     plans = [plan_of(parts.log, views, partitions, say) for views in by_source(parts.views).values()]
     if rebuild:

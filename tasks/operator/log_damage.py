@@ -84,9 +84,10 @@ def _archived(night: Night, ledger: list[Cut]) -> tuple[Cut, int]:
 
 def _gaps(store: GenerationStore, night: Night, plan: Plan, keep: Cut) -> list[Gap]:
     topic, active = night.source.topic, night.generation
-    ends = night.log.end_offsets(topic)
+    rows = store.progress(active)
+    ends = night.log.end_offsets(topic)  # after the positions: workers go on, and none commits beyond an end that is read later
     found = []
-    for p, (position, witness) in enumerate(store.progress(active)):
+    for p, (position, witness) in enumerate(rows):
         start = keep.offsets[p]
         other = ends[p] < max(position, start) or _other_record(night, p, witness)
         regrown = other or _other_archive(night, p, keep)
@@ -123,10 +124,11 @@ def set_aside(night: Night) -> int:
             if manifest is not None and r.end > r.start:
                 batches = (batch for file in manifest.files for batch in lake.read_batches(file, ROW_GROUP))
                 files = (File(f"{new}.parquet", lake.write_table(f"{new}.parquet", RAW_SCHEMA, batches, RAW)),)
-                lake.commit(f"{new}.json", Manifest("master", manifest.inputs, files, manifest.facts))
-                for path in (*(f.path for f in manifest.files), r.path):
-                    lake.delete(path)
-            moved = lake.manifest(f"{new}.json")
+                lake.commit(layout.manifest(new), Manifest("master", manifest.inputs, files, manifest.facts))
+                for file in manifest.files:
+                    lake.delete(file.path)
+                lake.delete_manifest(r.path)
+            moved = lake.manifest(layout.manifest(new))
             records += sum(f.rows for f in moved.files) if moved is not None else 0
     return records
 

@@ -29,8 +29,8 @@ def files(system: System, *folders: str) -> set[Path]:
 
 def named(system: System) -> set[Path]:
     """Every file of views/ that a manifest there names, and the manifests."""
-    manifests = list((system.lake / "views").rglob("manifest.json"))
-    found = {m.relative_to(system.lake) for m in manifests}
+    manifests = list((system.lake / "views").rglob("_manifest.json"))
+    found = {m.relative_to(system.lake) for m in (*manifests, *(system.lake / "views").glob("*/_current.json"))}
     return found | {Path(f["path"]) for m in manifests for f in json.loads(m.read_text())["files"]}
 
 
@@ -86,7 +86,7 @@ def test_a_failing_purge_is_reported_and_fails_no_night(system: System) -> None:
     for night in range(2):
         system.produce((0, e.key, e.value) for e in map(encode, readings()[night * 10 : night * 10 + 10]))
         system.night(f"2013-01-0{night + 2}")
-    (manifest,) = (system.lake / "views/hourly_weather").glob("fingerprint=*/cut=1/manifest.json")
+    (manifest,) = (system.lake / "views/hourly_weather").glob("fingerprint=*/cut=1/_manifest.json")
     whole = manifest.read_text()
     manifest.write_text("{}")
     system.produce((0, e.key, e.value) for e in map(encode, readings()[20:30]))

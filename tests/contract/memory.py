@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pipeline.base.errors import StoreError
 from pipeline.definition.view import View
 from pipeline.fold.states import present
+from pipeline.handover import Counts
 from simulation.memory_tables import Tables
 from simulation.world import Stores
-from tests.contract.store_world import LOGS
-from tests.contract.world import VIEWS, merge, ordered, payments, states, values
+from tests.contract.world import VIEWS, merge, ordered, payments
 from tests.serving.test_operator_store import Operated
 
 TICK_S = 0.001  # a lease of 0 s has run out when the next one asks, as it has by a clock
@@ -32,6 +33,8 @@ class MemoryWorld(Operated):
         self.speed: Any = stores.speed(self.tables)
         self.night: Any = stores.night(self.tables)
         self.operator: Any = stores.operator(self.tables)
+        self.refolds = stores.refold(self.tables)
+        self.generations = stores.generation(self.tables)
         self.days = 0
 
     def row(self, partition: int) -> tuple[int, int]:
@@ -41,14 +44,24 @@ class MemoryWorld(Operated):
     def now(self) -> tuple[int, ...]:
         return tuple(row.position for row in self.tables.of(self.generation).positions)
 
-    def check(self, *positions: int) -> None:
-        for view in VIEWS:
-            expected = merge(view, [states(view, log[:p]) for log, p in zip(LOGS, positions, strict=True)])
-            assert self.served(view) == values(view, expected)
+    def damage(self) -> None:
+        t = self.tables.of(self.generation)
+        for (partition, segment), rows in t.speed_rows["by_account"].items():
+            if partition == 0:
+                t.speed_rows["by_account"][partition, segment] = {group: (*row[:2], row[2] + 1, *row[3:]) for group, row in rows.items()}
+        for key in [key for key in t.speed_rows["by_region"] if key[0] == 0]:
+            del t.speed_rows["by_region"][key]
+        for found in t.segments[0].values():
+            found.counts += Counts(accepted=3)
+
+    def made_for(self, views: Sequence[View]) -> tuple[Any, Any]:
+        return self.speed, self.night
 
     def served(self, view: View) -> list[dict[str, Any]]:
         """What serving.<view> would show."""
-        t = self.tables.of(self.generation)
+        t = self.tables.of(self.tables.answering)
+        if view.name not in t.views:
+            raise StoreError(f"there is no view {view.name}")
         newest: dict[Any, Any] = {}
         for number in sorted(n for n in t.batch_rows[view.name] if n <= t.visible):
             newest |= t.batch_rows[view.name][number]
@@ -68,6 +81,7 @@ class MemoryWorld(Operated):
                 (sum(len(rows) for (_, s), rows in t.speed_rows["by_account"].items() if s > 0),)
             ],
             "SELECT DISTINCT number FROM ops.batch_counts ORDER BY 1": sorted((n,) for n in t.batches),
+            "SELECT accepted FROM ops.segments": [(found.counts.accepted,) for rows in t.segments for found in rows.values()],
             "SELECT min(start) FROM ops.segments WHERE partition = 0": [(min((s for p, s in starts if p == 0), default=None),)],
         }
         return list(answers[sql])

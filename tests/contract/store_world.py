@@ -1,11 +1,14 @@
 """One installed source with two partitions on a real Postgres, and shorthands, for tests of the store's own rules."""
 
+from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from pipeline.definition.view import View
 from pipeline.handover import Claim, Committed
 from serving.generations.create import install
 from serving.postgres.connection import transaction
@@ -51,8 +54,16 @@ class World:
             ).one()
         return found.position, found.segment
 
-    def check(self, *positions: int) -> None:
+    def check(self, *positions: int, views: Sequence[View] = VIEWS) -> None:
         """What is served is f(log[0, positions)), for every view."""
-        for view in VIEWS:
+        for view in views:
             expected = merge(view, [states(view, log[:p]) for log, p in zip(LOGS, positions, strict=True)])
-            assert served(self.engine, view) == values(view, expected)
+            assert self.served(view) == values(view, expected)
+
+    def served(self, view: View) -> list[dict[str, Any]]:
+        """The rows of serving.<view>, ordered by group."""
+        return served(self.engine, view)
+
+    def made_for(self, views: Sequence[View]) -> tuple[Any, Any]:
+        """The stores of workers and nights that were started with these definitions."""
+        return PostgresSpeedStore(self.engine, views), PostgresNightStore(self.engine, views, lock_timeout_s=0.2, patience_s=20)

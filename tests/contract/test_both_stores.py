@@ -1,7 +1,7 @@
 """One suite over both stores: what is tested on Postgres holds on the arbiter in memory, so that the simulation cannot drift from it.
 
-The tests themselves stand in tests/serving/test_protocol.py, test_serving_leases.py and test_operator_store.py, where they run on a
-real Postgres.
+The tests themselves stand in tests/serving (test_protocol.py, test_leases.py, test_operator_store.py, test_generation_store.py) and in
+tests/speed_layer/test_refold.py, where they run on a real Postgres.
 """
 
 import inspect
@@ -14,9 +14,11 @@ from pipeline.handover import Committed
 from tests.contract.memory import MemoryWorld
 from tests.contract.store_world import LOGS
 from tests.contract.world import commit_of, connected
+from tests.serving import test_generation_store as generations
 from tests.serving import test_leases as leases
 from tests.serving import test_operator_store as operating
 from tests.serving import test_protocol as protocol
+from tests.speed_layer import test_refold as refolds
 
 POSTGRES_ALONE = {
     protocol.test_only_touched_groups_are_stored_and_all_are_served: "asks the tables what is stored",
@@ -47,7 +49,8 @@ def cases(test: Test) -> list[dict[str, Any]]:
     return found
 
 
-TESTS = [test for module in (protocol, leases, operating) for test in found_in(module) if test not in POSTGRES_ALONE]
+MODULES = (protocol, leases, operating, refolds, generations)
+TESTS = [test for module in MODULES for test in found_in(module) if test not in POSTGRES_ALONE]
 SHARED = [(test, case) for test in TESTS for case in cases(test)]
 
 

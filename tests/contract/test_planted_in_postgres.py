@@ -16,14 +16,18 @@ from sqlalchemy.engine import Connection
 from pipeline.base.crash import NoCrash
 from pipeline.base.errors import WatershedError
 from pipeline.handover import Generation, Purge
+from serving.generations import replace as rebuild
 from serving.ops import batches, cuts, positions
 from serving.stores import night as night_store
+from serving.stores import refold as segments
 from serving.stores.night import PostgresNightStore
 from serving.stores.operator import PostgresOperatorStore
 from tests.contract.world import VIEWS, connected
+from tests.serving import test_generation_store as generations
 from tests.serving import test_leases as leasing
 from tests.serving import test_operator_store as operating
 from tests.serving import test_protocol as protocol
+from tests.speed_layer import test_refold as refolding
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,14 @@ def lower_nothing(self: PostgresOperatorStore, connection: Connection, generatio
     """The positions stay where publish had raised them."""
 
 
+def retire_nothing(connection: Any, generation: Generation) -> None:
+    """The generation before is left as it was."""
+
+
+def copy_no_cut(connection: Any, old: Generation, new: Generation, positions: list[int]) -> None:
+    """What was chosen meanwhile is not known to the new one."""
+
+
 BUGS = {
     "position out of the commit's WHERE": Bug(
         without(positions, "ADVANCE", "AND position = :start "), protocol.test_the_same_commit_twice_lands_once
@@ -139,6 +151,26 @@ BUGS = {
     "purge that recomputes what is covered": Bug(
         lambda: patch.object(PostgresOperatorStore, "_purge", purge_what_is_covered),
         operating.test_purge_deletes_what_was_marked_though_more_is_covered_by_then,
+    ),
+    "a refold put in place whoever has the lease": Bug(
+        without(segments, "LOCK_MINE", "AND owner = :owner AND epoch = :epoch ", "AND epoch >= :epoch AND :owner IS NOT NULL "),
+        refolding.test_a_refold_seized_by_its_twin_is_fenced_and_one_that_landed_lands_once,
+    ),
+    "a refold that lands and does not let go": Bug(
+        without(segments, "LET_GO", "epoch = epoch + 1, owner = NULL", "owner = owner"),
+        refolding.test_a_refold_seized_by_its_twin_is_fenced_and_one_that_landed_lands_once,
+    ),
+    "an activation that does not fence the generation before": Bug(
+        lambda: patch.object(rebuild, "_retire", retire_nothing),
+        generations.test_until_it_is_active_the_one_before_answers_and_moves_and_afterwards_nothing_of_it_lands,
+    ),
+    "a generation that does not take the later cuts over": Bug(
+        lambda: patch.object(rebuild, "_copy_later_cuts", copy_no_cut),
+        generations.test_workers_of_the_new_generation_split_at_the_cuts_that_were_taken_over,
+    ),
+    "a cut taken over at a position without a segment there": Bug(
+        without(rebuild, "OPEN_SEGMENTS", "SET segment = position", "SET segment = segment"),
+        generations.test_a_cut_that_is_taken_over_at_a_position_begins_a_segment_there,
     ),
 }
 

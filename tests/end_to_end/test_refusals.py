@@ -107,7 +107,7 @@ def test_a_topic_made_anew_is_refused_and_starts_over_keeping_the_archive(system
     system.catch_up()
     assert records(system.assert_exact()) == {100}
     system.night("2013-01-03")
-    aside = list((system.lake / f"master/{system.topic}").glob("topic_id=*/partition=*/*.json"))
+    aside = list((system.lake / f"master/{system.topic}").glob("topic_id=*/partition=*/_*.json"))
     assert sum(f["rows"] for m in aside for f in json.loads(m.read_text())["files"]) == 60
     send(system, 180, 200)
     system.catch_up()

@@ -16,7 +16,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from pipeline.base.errors import SettingsError
 from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.log import KafkaLog
-from pipeline.log.log.log import AccessDenied, Unreachable
+from pipeline.log.log import AccessDenied, Unreachable
 from sandbox.processes import wait_until
 from speed_layer.consumer import LiveConsumer
 from tests.support.secured import Secured, documented_acls, environment

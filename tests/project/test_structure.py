@@ -34,7 +34,7 @@ ALLOWED |= {"watershed": EVERYTHING, "tests": EVERYTHING | {"benchmarks"}, "benc
 # The floors of pipeline/, from the ground up: folders and modules. Each may import those named before it, and itself.
 FLOORS = (
     *("base", "kernels", "columns", "aggregates", "definition", "log", "handover", "lake", "decode", "accept", "fold", "plain"),
-    *("laws", "settings"),
+    *("warm_up", "laws", "settings"),
 )
 # The second computation of f judges the first: it may not stand on what computes it.
 PLAIN_MAY = {"base", "aggregates", "definition", "handover", "plain"}

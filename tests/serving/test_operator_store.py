@@ -11,8 +11,11 @@ import sqlalchemy as sa
 
 from pipeline.base.errors import Refused
 from pipeline.handover import Committed, Fenced, Purge, Split
+from pipeline.handover.replacement import GenerationStore, RefoldStore
+from serving.generations.replace import PostgresGenerationStore
 from serving.postgres.connection import transaction
 from serving.stores.operator import PostgresOperatorStore
+from serving.stores.refold import PostgresRefoldStore
 from tests.contract.store_world import LOGS, World
 from tests.contract.world import VIEWS, commit_of, connected, staged_of
 
@@ -23,6 +26,8 @@ class Operated(World):
     def __init__(self, engine: sa.Engine) -> None:
         super().__init__(engine)
         self.operator = PostgresOperatorStore(engine, VIEWS, lock_timeout_s=0.2, patience_s=20)
+        self.refolds: RefoldStore = PostgresRefoldStore(engine, VIEWS, lock_timeout_s=0.2, patience_s=20)
+        self.generations: GenerationStore = PostgresGenerationStore(engine)
         self.days = 0
 
     def night_at(self, *ends: int) -> int:
@@ -42,6 +47,13 @@ class Operated(World):
 
     def now(self) -> tuple[int, ...]:
         return tuple(int(p) for (p,) in self.rows("SELECT position FROM ops.positions ORDER BY partition"))  # type: ignore[call-overload]
+
+    def damage(self) -> None:
+        """The real-time rows of partition 0 are not what they were."""
+        with transaction(self.engine) as connection:
+            connection.exec_driver_sql('UPDATE speed."by_account__g1" SET events__n = events__n + 1 WHERE partition = 0')
+            connection.exec_driver_sql('DELETE FROM speed."by_region__g1" WHERE partition = 0 AND segment >= 0')
+            connection.exec_driver_sql("UPDATE ops.segments SET accepted = accepted + 3 WHERE partition = 0")
 
     def statuses(self) -> list[str]:
         return [cut.status for cut in self.night.ledger(self.generation)]

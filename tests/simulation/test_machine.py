@@ -83,6 +83,10 @@ class Schedules(RuleBasedStateMachine):
     def worker(self, number: int, points: int, fate: str) -> None:
         self._perform(Decision(f"worker{number}", points, fate))
 
+    @rule(number=st.integers(0, 1), points=st.integers(1, 9), fate=FATES)
+    def renewer(self, number: int, points: int, fate: str) -> None:
+        self._perform(Decision(f"renewer{number}", points, fate))
+
     @rule(number=st.integers(0, 1), points=st.integers(1, 200), fate=FATES)
     def night(self, number: int, points: int, fate: str) -> None:
         self._perform(Decision(f"night{number}", points, fate))
@@ -109,9 +113,8 @@ class Schedules(RuleBasedStateMachine):
         except Broken as broken:
             raise AssertionError("\n".join([str(broken), *world.trace[-60:]])) from None
         finally:
-            for actor in world.actors.values():
-                world.current = actor
-                actor.kill()
+            for slot in list(world.actors):
+                world.kill(slot)
             self.around.close()
             type(self).seen += world.seen + Counter(machines=1)
 

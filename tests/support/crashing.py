@@ -27,6 +27,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from sandbox.weather import readings
 from tests.end_to_end.test_end_to_end import records
+from tests.support.forking import popen
 from tests.support.system import System, wait_for
 
 T = TypeVar("T")
@@ -116,7 +117,7 @@ class Kills:
         environment = {**self.system.environment, "WATERSHED_CRASH": at}
         path = self.system.folder / f"night-{day}-{at.replace(':', '-')}.log"
         with path.open("w") as log:
-            child = subprocess.Popen(self.system.luigi(day), env=environment, cwd=self.system.folder, stdout=log, stderr=log)
+            child = popen(self.system.luigi(day), environment, cwd=self.system.folder, text=True, stdout=log, stderr=log)
         self.died(child, "night at a crash point", at, lambda: path.read_text()[-3000:])
         self.points[at.partition(":")[0]] += 1
         assert_nothing_is_half_there(self.system)

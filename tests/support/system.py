@@ -20,6 +20,7 @@ from kafka import KafkaProducer
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from serving.postgres.connection import engine
+from tests.support.forking import popen
 
 ROOT = Path(__file__).resolve().parents[2]
 VIEWS = """
@@ -111,16 +112,20 @@ class System:
 
     def _call(self, command: list[str], check: bool, timeout: float, extra: dict[str, str]) -> subprocess.CompletedProcess[str]:
         environment = {**self.environment, **extra}
-        done = subprocess.run(
-            command, env=environment, cwd=self.folder, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        with popen(command, environment, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+            try:
+                out, err = child.communicate(timeout=timeout)
+            except BaseException:
+                child.kill()
+                raise
+        done = subprocess.CompletedProcess(command, child.returncode, out, err)
         if check:
             assert done.returncode == 0, f"{' '.join(command)} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
     def _start(self, command: list[str], extra: dict[str, str], **streams: Any) -> subprocess.Popen[str]:
         environment, stdout = {**self.environment, **extra}, streams.pop("stdout", subprocess.DEVNULL)
-        child = subprocess.Popen(command, env=environment, cwd=self.folder, text=True, stdout=stdout, **streams)
+        child = popen(command, environment, cwd=self.folder, text=True, stdout=stdout, **streams)
         self.children.append(child)
         return child
 

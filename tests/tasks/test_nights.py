@@ -69,7 +69,7 @@ def test_a_target_whose_manifest_names_other_inputs_is_made_again(system: System
     events = [encode(r) for r in readings()[:20]]
     system.produce((0, e.key, e.value) for e in events)
     kill_night_at_task(system, "2013-01-02", 8)  # archived, cleaned, one view folded
-    (manifest,) = (system.lake / "views/hourly_weather").glob("fingerprint=*/cut=1/manifest.json")
+    (manifest,) = (system.lake / "views/hourly_weather").glob("fingerprint=*/cut=1/_manifest.json")
     forged = json.loads(manifest.read_text())
     forged["inputs"]["view_fingerprint"] = "0" * 16
     manifest.write_text(json.dumps(forged))
@@ -85,7 +85,7 @@ def test_a_view_whose_carried_files_were_purged_under_it_is_no_base_and_is_folde
     system.night("2013-01-02")
     send_days(system, 1)
     system.night("2013-01-03")
-    (manifest,) = (system.lake / "views/daily_weather").glob("fingerprint=*/cut=2/manifest.json")
+    (manifest,) = (system.lake / "views/daily_weather").glob("fingerprint=*/cut=2/_manifest.json")
     slept = json.loads(manifest.read_text())  # as a night would leave it that read its base before that was purged
     carried = [file for file in slept["files"] if "/cut=1/" in file["path"]]
     assert carried, "the second night wrote every date again"
@@ -95,7 +95,7 @@ def test_a_view_whose_carried_files_were_purged_under_it_is_no_base_and_is_folde
     manifest.write_text(json.dumps(slept))
     send_days(system, 2)
     system.night("2013-01-04")
-    (made,) = (system.lake / "views/daily_weather").glob("fingerprint=*/cut=3/manifest.json")
+    (made,) = (system.lake / "views/daily_weather").glob("fingerprint=*/cut=3/_manifest.json")
     found = json.loads(made.read_text())
     assert found["facts"]["base"] == 0 and all((system.lake / file["path"]).exists() for file in found["files"])
     system.assert_exact()
@@ -141,7 +141,7 @@ def test_what_the_cleaning_lacks_keeps_nothing_from_the_archive(system: System) 
     send_days(system, 1)
     failed = system.night("2013-01-03", check=False)
     assert failed.returncode != 0 and "is no manifest of Watershed" in failed.stderr
-    assert [path.name for path in sorted((system.lake / "master").rglob("*.json"))] == ["0-300.json", "300-600.json"]
+    assert [path.name for path in sorted((system.lake / "master").rglob("*.json"))] == ["_0-300.json", "_300-600.json"]
     manifest.write_text(whole)
     system.night("2013-01-03")
     system.assert_exact()

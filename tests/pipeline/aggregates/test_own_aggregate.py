@@ -28,8 +28,8 @@ from pipeline.fold.fold import columns_of, combine, fold
 from pipeline.fold.states import state_fields
 from pipeline.laws import LawBroken, hold
 from pipeline.plain.groups import group_class, new_group, value_of
-from serving.arrow_copy import copy_in
-from serving.connection import transaction
+from serving.postgres.connection import transaction
+from serving.postgres.copy import copy_in
 from tests.contract.world import connected
 from tests.support.readings import ROWS, batch, rows_of, view
 

@@ -30,22 +30,23 @@ MASTER = MasterRange("weather", "id-1", 1, 30, 60)
 CLEAN = CleanRange(MASTER, "5f0e", 10, 2)
 VIEW = ViewAtCut("hourly", "weather", "id-1", "c0de", 2, (0, 10), (40, 60))
 LOG = {"topic": "weather", "topic_id": "id-1"}
-# Every lake that was made so far has these: a target that is looked for elsewhere, or with other inputs, is made again, or never found.
+# Every lake that was made so far has these inputs, at these paths or without the `_`: a target that is looked for elsewhere, or with
+# other inputs, is made again, or never found.
 PINNED = {
-    "master": (MASTER, "master/weather/partition=1/30-60.json", {**LOG, "partition": 1, "start": 30, "end": 60}),
+    "master": (MASTER, "master/weather/partition=1/_30-60.json", {**LOG, "partition": 1, "start": 30, "end": 60}),
     "clean": (
         CLEAN,
-        "clean/weather/fingerprint=5f0e/manifests/1-30-60.json",
+        "clean/weather/fingerprint=5f0e/manifests/_1-30-60.json",
         {**LOG, "partition": 1, "start": 30, "end": 60, "log_start": 10, "source_fingerprint": "5f0e"},
     ),
     "identities": (
         CLEAN.identities,
-        "identities/weather/fingerprint=5f0e/cut=2/partition=1.json",
+        "identities/weather/fingerprint=5f0e/cut=2/_partition=1.json",
         {"topic_id": "id-1", "partition": 1, "position": 60},
     ),
     "view": (
         VIEW,
-        "views/hourly/fingerprint=c0de/cut=2/manifest.json",
+        "views/hourly/fingerprint=c0de/cut=2/_manifest.json",
         {**LOG, "view_fingerprint": "c0de", "starts": [0, 10], "cut": [40, 60]},
     ),
 }
@@ -57,8 +58,13 @@ def test_targets_are_where_they_were_and_made_from_what_they_were(kind: str, tmp
     lake = Lake(str(tmp_path))
     assert (target.kind, target.path, target.inputs) == (kind, path, inputs)
     assert target.manifest(lake) is None
-    lake.commit(path, Manifest(kind, inputs, (), {"base": 0}))
-    assert target.require(lake).inputs == inputs
+    made = Manifest(kind, inputs, (), {"base": 0})
+    lake.write_bytes(path.replace("/_", "/"), made.to_json())  # as commits before manifests' names began with `_` left it
+    assert target.require(lake) == made and lake.has_manifest(path)
+    target.commit(lake, (), {"base": 1})
+    assert target.require(lake).facts == {"base": 1}, "the newer name counts"
+    assert (tmp_path / path).exists() and lake.delete_manifest(path) == 2
+    assert target.manifest(lake) is None and not lake.has_manifest(path) and not [f for f in tmp_path.rglob("*") if f.is_file()]
 
 
 def test_the_files_of_targets_are_where_they_were() -> None:

@@ -23,14 +23,14 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
-from pipeline.errors import SettingsError
-from pipeline.kafka_connection import KafkaConnection, Unshown
-from pipeline.kafka_log import KafkaLog
-from pipeline.log import AccessDenied
+from pipeline.base.errors import SettingsError
+from pipeline.log.kafka.connection import KafkaConnection, Unshown
+from pipeline.log.kafka.log import KafkaLog
+from pipeline.log.log import AccessDenied
 from pipeline.settings import Settings
 from sandbox.processes import free_ports
-from tests.secured import Secured
-from tests.system import System, wait_for
+from tests.support.secured import Secured
+from tests.support.system import System, wait_for
 
 # Read by every Python that starts in the system's folder: each library says all it can say.
 LOUD = """

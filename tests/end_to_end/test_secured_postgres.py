@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import need_real_postgres
 from sqlalchemy.engine import make_url
 
-from pipeline.errors import StoreError
+from pipeline.base.errors import StoreError
 from sandbox.postgres import SystemPostgres
 from sandbox.processes import wait_until
-from serving.connection import StoreUnavailable, engine, transaction
-from tests.certificates import Authority
+from serving.postgres.connection import StoreUnavailable, engine, transaction
+from tests.conftest import need_real_postgres
 from tests.contract.world import connected
-from tests.system import System
+from tests.support.certificates import Authority
+from tests.support.system import System
 
 
 class TlsPostgres(NamedTuple):

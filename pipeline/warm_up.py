@@ -1,0 +1,68 @@
+"""Compiling what views need before it is needed: once for each state of the sources (kernels.cache); after that it is only loaded.
+
+    after warm_up(views), nothing that a worker, a night or an audit does with these views compiles anything
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from pipeline.aggregates.sketches import DistinctCount, Quantile
+from pipeline.definition.view import View
+from pipeline.kernels import cache
+from pipeline.kernels.compiling import Kernel, compile_all, needed
+
+ALWAYS = ("hashing", "json", "records", "reduce", "tables")
+SHOWN_AFTER_S = 2.0
+
+
+def kernels_of(views: Iterable[View]) -> list[Kernel]:
+    """All that reading, folding and merging these views may call."""
+    sketched = any(isinstance(aggregate, DistinctCount | Quantile) for view in views for aggregate in view.aggregates.values())
+    return needed(*ALWAYS, *(["sketches"] if sketched else []))
+
+
+def cold(views: Iterable[View]) -> list[Kernel]:
+    """Those that are not compiled yet, here or in the folder that is kept."""
+    return [one for one in kernels_of(views) if not one.is_kept()]
+
+
+def warm_up(views: Iterable[View]) -> None:
+    """Load all that these views need; what is not compiled yet is compiled, and said on standard error."""
+    kernels = kernels_of(views)
+    missing = [one for one in kernels if not one.is_kept()]
+    if missing:
+        with _shown(len(missing)) as done:
+            compile_all(missing, done)
+    for one in kernels:
+        one.ready()
+
+
+@contextmanager
+def _shown(kernels: int) -> Iterator[Callable[[str], None]]:
+    """A bar on a terminal, when it takes its time; a line elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.print(f"compiling {kernels} kernels, once, into {cache.folder() or 'memory'} ...", markup=False)
+        yield lambda title: None
+        return
+    began_s = time.monotonic()
+    columns = TextColumn("compiling, once"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("[dim]{task.description}")
+    bar = Progress(*columns, console=console, transient=True)
+    task = bar.add_task("", total=kernels)
+    begun = 0
+
+    def done(title: str) -> None:
+        nonlocal begun
+        bar.update(task, completed=begun, description=title)
+        begun += 1
+        if not bar.live.is_started and time.monotonic() - began_s > SHOWN_AFTER_S:
+            bar.start()
+
+    try:
+        yield done
+    finally:
+        bar.stop()
