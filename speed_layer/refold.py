@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.accept.accept import Ingest
 from pipeline.accept.dedupe import IdentitySnapshot
-from pipeline.accept.identity_files import identities_at
+from pipeline.accept.identity_files import IdentitiesMissing, identities_at
 from pipeline.base.errors import Refused
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
@@ -98,7 +98,10 @@ class SourceRefold:
         for _ in range(TRIES):
             standing = began = self.store.standing(self.generation, partition)
             refold = Refold(self.source, self.views, partition, began.cut, None)
-            refold.ingest = self._knowing(began, partition)
+            known = self._knowing(began, partition)
+            if known is None:
+                continue
+            refold.ingest = known
             for _ in range(PASSES):
                 refold.upto(self.log, topic, partition, standing)
                 standing = self.store.standing(self.generation, partition)
@@ -120,8 +123,11 @@ class SourceRefold:
         """Whether what was folded from the cut that was visible at the start still begins at the visible one."""
         return began.visible == last.visible
 
-    def _knowing(self, standing: Standing, partition: int) -> Ingest:
-        """What the log below the cut leaves behind: replayed from its start, or as the batch layer published it."""
+    def _knowing(self, standing: Standing, partition: int) -> Ingest | None:
+        """What the log below the cut leaves behind: replayed from its start, or as the batch layer published it.
+
+        None when a night published and purged it while we looked: look again how the partition stands.
+        """
         if self.from_start:
             ingest = Ingest(self.source, partition, columns=columns_of(self.views))
             ledger = self.nights.ledger(self.generation)
@@ -129,5 +135,10 @@ class SourceRefold:
                 ingest.feed(block)
             return ingest
         repair = "`watershed rebuild --from-start` does without them, `watershed init --rebuild` makes them again"
-        known = identities_at(self.lake, self.source, self.generation, standing.visible.number, partition, standing.cut, repair)
+        try:
+            known = identities_at(self.lake, self.source, self.generation, standing.visible.number, partition, standing.cut, repair)
+        except IdentitiesMissing:
+            if self.store.standing(self.generation, partition).visible.number != standing.visible.number:
+                return None  # a night published and purged while we looked
+            raise
         return Ingest(self.source, partition, known, columns_of(self.views))
