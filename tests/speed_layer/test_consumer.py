@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
-from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError
+from kafka.errors import RetriableError
 
 from pipeline.base.errors import LogError
 from pipeline.log.kafka.log import KafkaLog
@@ -69,7 +69,7 @@ def send(bootstrap: str, topic: str, partition: int, values: list[bytes], **conf
 def group_offsets(admin: KafkaAdminClient, group: str) -> dict[TopicPartition, int]:
     try:
         left = admin.list_group_offsets([group])[group]
-    except (CoordinatorLoadInProgressError, CoordinatorNotAvailableError):  # its topic is being made
+    except RetriableError:  # the topic of groups is being made
         return {}
     return {at: one.offset for at, one in left.items() if one.offset >= 0}
 
