@@ -2,15 +2,33 @@
 
     batch(view) ⊕ speed(view) = f(log[0, position))
 
-Everything public is named here; other modules of this package are the layers' own.
+Everything public is named here; other modules of this package are the layers' own. A name's module is imported when
+the name is first asked for, so that a command that needs none of them starts at once.
 """
 
-from pipeline.aggregates import Count, CountNonNull, DistinctCount, First, Last, Max, Mean, Min, Quantile, StdDev, Sum, Variance
-from pipeline.definition.constraints import Between, Clip, Default, Length, Nullable, OneOf, Pattern, Scale
-from pipeline.definition.derived import Derived
-from pipeline.definition.source import Source
-from pipeline.definition.view import View
-from pipeline.definition.window import tumbling
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.aggregates import Count, CountNonNull, DistinctCount, First, Last, Max, Mean, Min, Quantile, StdDev, Sum, Variance
+    from pipeline.definition.constraints import Between, Clip, Default, Length, Nullable, OneOf, Pattern, Scale
+    from pipeline.definition.derived import Derived
+    from pipeline.definition.source import Source
+    from pipeline.definition.view import View
+    from pipeline.definition.window import tumbling
+
+HOMES = {
+    "pipeline.aggregates": (
+        *("Count", "CountNonNull", "DistinctCount", "First", "Last", "Max", "Mean", "Min", "Quantile", "StdDev", "Sum"),
+        "Variance",
+    ),
+    "pipeline.definition.constraints": ("Between", "Clip", "Default", "Length", "Nullable", "OneOf", "Pattern", "Scale"),
+    "pipeline.definition.derived": ("Derived",),
+    "pipeline.definition.source": ("Source",),
+    "pipeline.definition.view": ("View",),
+    "pipeline.definition.window": ("tumbling",),
+}
+_HOME = {name: module for module, names in HOMES.items() for name in names}
 
 __all__ = [
     "Between",
@@ -38,3 +56,14 @@ __all__ = [
     "View",
     "tumbling",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,40 +1,43 @@
-"""The shipped code as actors: workers that step, nights and rebuilds that run Luigi's tasks.
+"""The shipped code as actors: workers that step, the threads that renew their leases, nights and rebuilds that run Luigi's tasks.
 
-Nothing of the protocol is here: a worker's turn is speed_layer.worker.Worker._step, a night is tasks.nightly.Nightly with the tasks
-it requires, in the order that Luigi would run them.
+Nothing of the protocol is here: a worker's turn is speed_layer.worker.Worker.step, its leases are renewed by the loop that ships,
+speed_layer.ownership.Ownership.renew_until, and a night is tasks.nightly.Nightly with the tasks it requires, in the order that Luigi
+would run them. Only what a worker is given differs: see simulated_worker.
 """
 
 import random
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline.accept.dedupe import Identities
 from pipeline.base.crash import CrashPoints
 from pipeline.base.errors import LakeError
 from pipeline.definition.view import View
-from pipeline.handover import Claim, Generation, Outcome
+from pipeline.handover import Generation
 from pipeline.handover.replacement import GenerationStore
 from pipeline.lake.lake import Lake
 from pipeline.log.log import Block
 from serving.postgres.connection import StoreUnavailable
 from simulation.memory_log import MemoryLog
-from speed_layer.committing import Commits
+from speed_layer.collaborators import ActiveSource, Collaborators
+from speed_layer.executors import InCaller, answer
 from speed_layer.fetch_ahead import At
-from speed_layer.identity_snapshots import Snapshots, SnapshotWriter
-from speed_layer.worker import LEASE_S, Worker
+from speed_layer.worker import Worker
 from tasks import executors
 from tasks.context import generation_for
 from tasks.night.night import Night, Store
 
-SNAPSHOTS = 0.25  # share of the commits after which a worker writes a snapshot
+T = TypeVar("T")
+SNAPSHOT_EVERY_S = 0.5
 FEW = 4  # stops of the log that one poll returns at most
+LOOKS_S = (0.0, 0.0, 0.0, 0.03, 0.1)  # that may have passed between two looks at a worker's clock
+HURRY_S = (2.0,)  # at which everything is due, always
 
 
 class Reader:
-    """What a worker reads from: speed_layer.fetch_ahead.Reader on the log in memory."""
+    """The consumer of a worker: speed_layer.fetch_ahead.Reader on the log in memory."""
 
     def __init__(self, log: MemoryLog, rng: random.Random) -> None:
         self.log, self.rng = log, rng
@@ -64,39 +67,38 @@ class Reader:
         """Nothing is open."""
 
 
-class Inline(SnapshotWriter):
-    """Writes a worker's snapshot at once, between two of its points, and not after every commit."""
-
-    rng: random.Random
-
-    def due(self, claim: Claim) -> bool:
-        return self.rng.random() < SNAPSHOTS
-
-    def after_commit(self, snapshots: Snapshots, claim: Claim, identities: Identities) -> None:
-        if self.rng.random() < SNAPSHOTS:
-            self._write(snapshots, claim, identities.copied(claim.position))
-            if self.failed is not None:
-                raise self.failed
-
-
 @dataclass
-class Never:
-    """The event that would stop a worker; waiting for it is a point."""
+class DrawnClock:
+    """A worker's clock: at each look some time has passed, drawn from `looks_s`; a wait is a point, and wakes nobody.
 
-    log: MemoryLog
+    It has nothing to do with the arbiter's clock, by which leases run out: what a worker believes to be the time may not matter.
+    """
 
-    def is_set(self) -> bool:
-        return False
+    point: Callable[[str], None]
+    rng: random.Random
+    looks_s: Sequence[float] = LOOKS_S
+    now_s: float = 0.0
 
-    def wait(self, timeout: float | None = None) -> bool:
-        self.log.point("wait")
-        return False
+    def monotonic(self) -> float:
+        """Later than before, or not."""
+        self.now_s += self.rng.choice(self.looks_s)
+        return self.now_s
+
+    def time(self) -> float:
+        """The time of monotonic(); only figures are made of it."""
+        return self.now_s
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Others may run; nobody knows how long it took."""
+        self.now_s += seconds
+        self.point("wait")
+        return event.is_set()
 
 
-class LateCall(Future[tuple[Outcome, float]]):
-    """A commit under way: it reaches the store when somebody asks what became of it, or some looks before; if nobody asks, never."""
+class LateCall(Future[T]):
+    """A call under way: it is made when somebody asks what became of it, or some looks before; if nobody asks, never."""
 
-    def __init__(self, call: Callable[[], tuple[Outcome, float]], rng: random.Random) -> None:
+    def __init__(self, call: Callable[[], T], rng: random.Random) -> None:
         super().__init__()
         self._call, self._rng = call, rng
 
@@ -105,7 +107,7 @@ class LateCall(Future[tuple[Outcome, float]]):
             self._make()
         return super().done()
 
-    def result(self, timeout: float | None = None) -> tuple[Outcome, float]:
+    def result(self, timeout: float | None = None) -> T:
         self._make()
         return super().result(timeout)
 
@@ -118,73 +120,47 @@ class LateCall(Future[tuple[Outcome, float]]):
 
     def _make(self) -> None:
         if not super().done():
-            try:
-                self.set_result(self._call())
-            except Exception as error:
-                self.set_exception(error)
+            answer(self, self._call)
 
 
 @dataclass
 class Late:
-    """What a worker's commits are made by."""
+    """The executor of a worker's commits."""
 
     rng: random.Random
 
-    def submit(self, call: Callable[[], tuple[Outcome, float]], /) -> LateCall:
+    def submit(self, call: Callable[[], T], /) -> LateCall[T]:
         """A call that is made later."""
         return LateCall(call, self.rng)
 
 
-class SimulatedWorker(Worker):
-    """The shipped worker; when leases are looked at and commits are due is drawn, instead of told by a clock."""
+def simulated_worker(
+    name: str, store: Any, log: MemoryLog, lake: Lake, crash: CrashPoints, views: Sequence[View], generation: Generation,
+    rng: random.Random, looks_s: Sequence[float] = LOOKS_S,
+) -> Worker:  # fmt: skip
+    """The shipped worker on the parts in memory; what is due when is drawn by its clock, and commits are sent late."""
+    collaborators = Collaborators(
+        store=store,
+        log=log,
+        reader=Reader(log, rng),
+        lake=lake,
+        snapshot_store=store,
+        transient=(StoreUnavailable,),
+        clock=DrawnClock(log.point, rng, looks_s),
+        crash=crash,
+        committing=Late(rng),
+        snapshotting=InCaller(),
+        snapshot_every_s=SNAPSHOT_EVERY_S,
+    )
+    return Worker([ActiveSource(views[0].source, views, generation)], collaborators, threading.Event(), name)
 
-    def __init__(self, name: str, store: Any, log: MemoryLog, lake: Lake, crash: CrashPoints, views: Sequence[View],
-                 generation: Generation, rng: random.Random) -> None:  # fmt: skip
-        sources = [(views[0].source, views, generation)]
-        never: Any = Never(log)
-        reader: Any = Reader(log, rng)
-        super().__init__(sources, store, log, reader, lake, (StoreUnavailable,), never, crash, store)
-        self.name, self.rng, self._eager = name, rng, False
-        self.commits = Commits(Late(rng))
-        self.parts_of_log = log.parts
-        self.snapshot_writer = Inline((StoreUnavailable,), 0.0, crash)
-        self.snapshot_writer.rng = rng
 
-    def turn(self, eager: bool = False) -> None:
-        """One step of the loop."""
-        if eager or self.rng.random() < 0.3:
-            self._renew_once()
-        self._rebalanced_s = -inf if eager or self.rng.random() < 0.4 else inf
-        self._eager = eager
-        self._step(None)
-
-    def _commit_due(self) -> None:
-        for sourced in self.sources.values():
-            for work in sourced.works.values():
-                work.oldest_s = -inf if self._eager or self.rng.random() < 0.5 else inf
-        super()._commit_due()
-
-    def _renew_once(self) -> None:
-        """What the thread of the leases does every RENEW_S."""
-        try:
-            for topic in self.sources:
-                self.store.heartbeat(topic, self.name, LEASE_S)
-            claims = self._claims()
-            held = self.store.renew(claims, LEASE_S) if claims else set()
-            for claim in claims:
-                if claim.owner not in held:
-                    self._lost.put(claim)
-        except StoreUnavailable as error:
-            self.trouble = str(error)
-
-    @property
-    def caught_up(self) -> bool:
-        """Whether it holds every partition, and has committed all of the log."""
-        works = [w for s in self.sources.values() for w in s.works.values()]
-        ends = self.parts_of_log
-        return len(works) == len(ends) and all(
-            w.read is not None and not w.dirty and w.claim.position == ends[w.claim.partition].end for w in works
-        )
+def caught_up(worker: Worker, log: MemoryLog) -> bool:
+    """True when the worker holds every partition and has committed all of the log."""
+    works = worker.ownership.in_hand
+    return len(works) == len(log.parts) and all(
+        w.loaded is not None and not w.dirty and w.claim.position == log.parts[w.claim.partition].end for w in works
+    )
 
 
 @dataclass

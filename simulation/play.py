@@ -75,7 +75,7 @@ def play(
     world = World(views, seed, sizes, stores or Stores(), parts)
     made: list[Decision] = []
     with quiet(), nights_of(world):
-        source = draw(world, random.Random(f"{seed} decisions")) if decisions is None else iter(decisions)
+        source = decisions_of(seed, sizes) if decisions is None else iter(decisions)
         try:
             for decision in source:
                 made.append(decision)
@@ -88,20 +88,23 @@ def play(
             world.broken = f"{type(error).__name__}: {error}"
             world.trace += ["=> " + line for line in traceback.format_exc().splitlines()[-12:]]
         finally:
-            for actor in world.actors.values():
-                world.current = actor
-                actor.kill()
+            for slot in list(world.actors):
+                world.kill(slot)
     return Played(seed, world.broken, world.seen, made, world.trace if world.broken else [])
 
 
-def draw(world: World, rng: random.Random) -> Iterator[Decision]:
+def decisions_of(seed: int, sizes: Sizes) -> Iterator[Decision]:
     """The seed's own decisions."""
-    sizes = world.sizes
+    return draw(sizes, random.Random(f"{seed} decisions"))
+
+
+def draw(sizes: Sizes, rng: random.Random) -> Iterator[Decision]:
+    """Decisions for a world of that size."""
     workers, nights = [f"worker{n}" for n in range(sizes.workers)], [f"night{n}" for n in range(sizes.nights)]
     resting = rng.randrange(sizes.partitions) if rng.random() < 0.3 else None
     calm = rng.choice([0.0, 0.5, 0.9])  # how rarely things go wrong
     shares: dict[str, float] = {"log": rng.choice([2, 4]), "worker": rng.choice([4, 8]), "night": rng.choice([3, 6])}
-    shares |= {"operator": 1.2, "clock": 0.7, "network": 0.5}
+    shares |= {"renewer": 1.2, "operator": 1.2, "clock": 0.7, "network": 0.5}
     shares |= {kind: 1.5 for kind in REPLACING if rng.random() < REPLACING_SHARE}
     for _ in range(sizes.decisions):
         kind = rng.choices(list(shares), list(shares.values()))[0]
@@ -116,8 +119,9 @@ def draw(world: World, rng: random.Random) -> Iterator[Decision]:
         elif kind == "network":
             yield Decision("network", 1, rng.choice(["land", "land", "drop"]))
         else:
-            name = rng.choice({"worker": workers, "night": nights, "operator": ["operator"]}.get(kind) or [f"{kind}0", f"{kind}1"])
-            most = {"worker": 24, "night": 120, "operator": 12, "refold": 60, "init": 160}[kind]
+            slots = {"worker": workers, "renewer": [f"renewer{n}" for n in range(sizes.workers)], "night": nights, "operator": ["operator"]}
+            name = rng.choice(slots.get(kind) or [f"{kind}0", f"{kind}1"])
+            most = {"worker": 24, "renewer": 9, "night": 120, "operator": 12, "refold": 60, "init": 160}[kind]
             fate = "run" if rng.random() < calm else rng.choices(["run", "crash", "lose", "refuse", "delay"], [10, 1, 2, 0.7, 1.3])[0]
             yield Decision(name, min(most, 1 + int(rng.expovariate(3 / most))), fate)
 
@@ -155,7 +159,7 @@ def _let(world: World, actor: Actor, decision: Decision) -> None:
     if decision.fate == "crash":
         world.seen["crash"] += 1
         world.say(f"{actor.name}: crashes")
-        actor.kill()
+        world.kill(decision.actor)
     else:
         if decision.fate != "run":
             actor.fate = decision.fate

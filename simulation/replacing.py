@@ -14,7 +14,7 @@ from serving.postgres.connection import StoreUnavailable
 from simulation.actors import run_task
 from simulation.definitions import Definition
 from simulation.memory_night import Untiled
-from speed_layer.rebuild import SourceRefold
+from speed_layer.refold import SourceRefold
 from tasks.executors import Inline
 from tasks.operator.generation import Mending
 

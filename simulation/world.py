@@ -7,6 +7,7 @@ at any later time, or never. The caller sees StoreUnavailable in all three.
 """
 
 import random
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from pipeline.handover import Committed, Fenced, Split
 from pipeline.log.log import LogTruncated
 from serving.postgres.connection import StoreUnavailable
 from simulation import replacing
-from simulation.actors import NightContext, SimulatedWorker, run_task
+from simulation.actors import HURRY_S, LOOKS_S, NightContext, caught_up, run_task, simulated_worker
 from simulation.definitions import Definition, variants
 from simulation.events import events
 from simulation.memory_lake import MemoryLake
@@ -32,6 +33,7 @@ from simulation.memory_tables import GenerationTables, Tables
 from simulation.oracle import Oracle
 from simulation.reader import Reader
 from simulation.schedule import Actor
+from speed_layer.worker import Worker
 from tasks import nightly
 from tasks.night.night import Night
 from tasks.night.purge import purge_source
@@ -114,6 +116,7 @@ class World:
         self.unfinished: set[date] = set()
         self.running: dict[str, date] = {}
         self.dates = 0
+        self.workers: dict[str, Worker] = {}  # by the name of the process
         self.births: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
         self.trace: list[str] = []
@@ -198,13 +201,19 @@ class World:
 
     # ---- processes
     def born(self, slot: str) -> Actor:
-        """The process in a slot, a new one after a crash."""
+        """The process in a slot, a new one after a crash; for `renewer0`, the second thread of the process in `worker0`."""
+        kind = slot.rstrip("0123456789")
         found = self.actors.get(slot)
-        if found is None or found.done:
+        if kind == "renewer":
+            process = self.born(slot.replace("renewer", "worker")).name
+            thread = f"{process}.leases" if process in self.workers else f"{process} starts"
+            if found is None or found.name != thread:
+                found = self.actors[slot] = Actor(thread, lambda: self._renewer(process))
+        elif found is None or found.done:
+            self.kill(slot)
             self.births[slot] += 1
             name = f"{slot}.{self.births[slot]}"
             rng = random.Random(f"{self.seed} {name}")
-            kind = slot.rstrip("0123456789")
             bodies: dict[str, Callable[[], None]] = {
                 "worker": lambda: self._worker(name, rng),
                 "night": lambda: self._night(slot, name, rng),
@@ -214,6 +223,14 @@ class World:
             }
             found = self.actors[slot] = Actor(name, bodies[kind])
         return found
+
+    def kill(self, slot: str) -> None:
+        """The process in a slot dies where it is, with all of its threads."""
+        before = self.current
+        for thread in sorted({slot, slot.replace("worker", "renewer"), slot.replace("renewer", "worker")} & set(self.actors)):
+            self.current = self.actors[thread]
+            self.current.kill()
+        self.current = before
 
     @property
     def in_force(self) -> Definition:
@@ -243,23 +260,28 @@ class World:
         """The context of a process that is started with these definitions."""
         return NightContext(views, self.generations, self.night_store, self.log, self.lake, self.crash)
 
-    def worker(self, name: str, rng: random.Random) -> SimulatedWorker:
+    def worker(self, name: str, rng: random.Random, looks_s: Sequence[float] = LOOKS_S) -> Worker:
         """A new worker process."""
         views = self.in_force
         generation = self.generations.require(views[0].source, views)
-        return SimulatedWorker(name, self.speed, self.log, self.lake, self.crash, views, generation, rng)
+        return simulated_worker(name, self.speed, self.log, self.lake, self.crash, views, generation, rng, looks_s)
 
     def _worker(self, name: str, rng: random.Random) -> None:
         try:
-            worker = self.worker(name, rng)
+            worker = self.workers[name] = self.worker(name, rng)
             while True:
-                worker.turn()
+                worker.step()
                 self.point("turn")
         except LogTruncated:
             raise
         except (Refused, LakeError) as error:  # a purge or a rebuild came in between: it is started again
             self.seen["worker ended"] += 1
             self.say(f"{name}: ends: {error}")
+
+    def _renewer(self, process: str) -> None:
+        """The thread that renews the leases of a worker, for as long as the process lives."""
+        if process in self.workers:  # it has read which generation it works for
+            self.workers[process].ownership.renew_until(threading.Event())
 
     def _night(self, slot: str, name: str, rng: random.Random) -> None:
         others = sorted(day for other, day in self.running.items() if other != slot and day in self.unfinished)
@@ -323,9 +345,8 @@ class World:
 
     def settle(self) -> None:
         """Everybody dies, then one worker and one night are left in peace: all of the log is published and served."""
-        for actor in self.actors.values():
-            self.current = actor
-            actor.kill()
+        for slot in list(self.actors):
+            self.kill(slot)
         self.current = None
         self.flights.clear()
         self.tables.now_s += 1000
@@ -334,10 +355,11 @@ class World:
         self._finish_rebuild()
         for day in sorted(self.unfinished):
             self.run_night(day)
-        worker = self.worker("peace", random.Random(self.seed))
+        worker = self.worker("peace", random.Random(self.seed), HURRY_S)
         turns = 0
-        while not worker.caught_up:
-            worker.turn(eager=True)
+        while not caught_up(worker, self.log):
+            worker.ownership.renew()
+            worker.step()
             turns += 1
             if turns > CATCH_UP_TURNS:
                 self._break("a worker that is left in peace does not catch up with the log")

@@ -5,38 +5,18 @@
 Each is a transaction of its own that mostly waits for Postgres: beside each other they take as long as one.
 """
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from pipeline.handover import Counts, Outcome
+from pipeline.handover import Clock, Counts, Outcome
+from speed_layer.executors import Executor
 from speed_layer.partition import Begun, PartitionWork
-
-
-class Executor(Protocol):
-    """Makes a call now or later, and at the latest when its result is asked for: a thread pool, the caller, or a simulation."""
-
-    def submit(self, call: Callable[[], tuple[Outcome, float]], /) -> Future[tuple[Outcome, float]]: ...
-
-
-class InCaller:
-    """Makes the call at once."""
-
-    def submit(self, call: Callable[[], tuple[Outcome, float]], /) -> Future[tuple[Outcome, float]]:
-        """A future that is done."""
-        made: Future[tuple[Outcome, float]] = Future()
-        try:
-            made.set_result(call())
-        except Exception as error:  # comes out where the result is asked for
-            made.set_exception(error)
-        return made
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A commit that was answered: whether it landed, of what records, the newest of them, and in what time."""
+    """A commit that was answered: whether it landed, the counts and the newest timestamp of its records, and how long it took."""
 
     work: PartitionWork
     landed: bool
@@ -50,6 +30,7 @@ class Commits:
     """The commits under way. Everything but the transactions themselves happens in the caller's thread."""
 
     executor: Executor
+    clock: Clock
     _under_way: dict[PartitionWork, tuple[Begun, Future[tuple[Outcome, float]]]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -63,8 +44,8 @@ class Commits:
         begun = work.begin()
 
         def send() -> tuple[Outcome, float]:
-            began = time.monotonic()
-            return work.send(begun), time.monotonic() - began
+            began_s = self.clock.monotonic()
+            return work.send(begun), self.clock.monotonic() - began_s
 
         self._under_way[work] = begun, self.executor.submit(send)
 
@@ -83,7 +64,7 @@ class Commits:
             del self._under_way[work]
             raise
         del self._under_way[work]
-        landed = work.begun is begun and work.settle(outcome)  # what failed meanwhile was forgotten
+        landed = work.settle(begun, outcome)
         return Attempt(work, landed, begun.pending.counts, begun.pending.newest_ms, took_s)
 
     def abandon(self) -> None:

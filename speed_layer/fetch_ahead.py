@@ -20,7 +20,7 @@ At = tuple[str, int]
 
 
 class Reader(Protocol):
-    """What the worker asks of its consumer."""
+    """The consumer as a worker needs it: reads what it is assigned, from given positions, and reconnects by itself."""
 
     def assign(self, wanted: Mapping[At, int]) -> None: ...
 
@@ -38,24 +38,24 @@ class Reader(Protocol):
 
 
 def ends_of(blocks: Mapping[At, Block]) -> dict[At, int]:
-    """Where each partition's block ends."""
+    """The end offset of each partition's block."""
     return {at: block.end for at, block in blocks.items()}
 
 
 @dataclass
-class Reading:
-    """What the worker reads with."""
+class FetchAhead:
+    """Polls a reader for as much as is worth the cost of a block."""
 
     reader: Reader
     _flowing: bool = False
 
     def behind(self, reached: Mapping[At, int]) -> bool:
-        """Whether a partition that is read up to there is far from the log's end."""
+        """True when a partition that is read up to its offset in `reached` is far from the log's end; an end that is unknown is not far."""
         ends = self.reader.end_offsets
         return any(ends.get(at, 0) - offset > BEHIND_OFFSETS for at, offset in reached.items())
 
     def poll(self, timeout_ms: int) -> dict[At, Block]:
-        """What has arrived; while far behind, of several polls: what a block costs is shared by more records.
+        """A block per partition of what has arrived; while far behind, of several polls, so that more records share a block's cost.
 
         Of two while records keep coming: the first answer was asked for when the last records were taken, and is as old as their folding.
         """

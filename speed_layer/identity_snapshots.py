@@ -6,20 +6,21 @@ A shortcut, never needed: one that is missing, not yet written or of another log
 that of the batch. It is recorded, then written, then those before it are deleted; whoever dies between leaves nothing that no row names.
 """
 
-import threading
-import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
 
 import pyarrow as pa
 import structlog
 
-from pipeline.accept.dedupe import Identities, IdentitySnapshot
+from pipeline.accept.dedupe import IdentitySnapshot
 from pipeline.accept.identity_files import read_identities, write_identities
 from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import LakeError
-from pipeline.handover import Claim, Generation, SnapshotStore
+from pipeline.handover import Claim, Clock, Generation, SnapshotStore
 from pipeline.lake import layout
 from pipeline.lake.lake import Lake
+from speed_layer.executors import Executor
 
 SNAPSHOT_EVERY_S = 60.0
 CLOSE_S = 10.0
@@ -28,19 +29,19 @@ log = structlog.get_logger("speed")
 
 @dataclass(frozen=True)
 class Snapshots:
-    """Where a source's snapshots are: the lake's files, and the store's rows that name them."""
+    """The snapshots of a source: the lake's files, and the store's rows that name them."""
 
     store: SnapshotStore
     lake: Lake
     generation: Generation
 
     def inputs(self, claim: Claim, position: int) -> dict[str, object]:
-        """What a snapshot is made from. The log's start is among it: a generation that began later knows less."""
+        """Inputs that a snapshot's manifest must name. The log's start is among it: a generation that began later knows less."""
         start = {"generation": claim.generation, "log_start": self.generation.starts[claim.partition]}
         return layout.identity_inputs(self.generation.topic_id, claim.partition, position) | start
 
     def newest(self, claim: Claim, above: int) -> IdentitySnapshot | None:
-        """The newest that is there, at or below the claim's position and above `above`."""
+        """The newest snapshot that is there, at or below the claim's position and above `above`."""
         for recorded in self.store.snapshots(claim):
             if recorded.position <= above:
                 break
@@ -54,7 +55,7 @@ class Snapshots:
         return None
 
     def path(self, claim: Claim) -> str:
-        """Where the claim's takeover writes its snapshot at its position."""
+        """Path, without an ending, of the snapshot that the claim's takeover writes at its position."""
         fingerprint = self.generation.source_fingerprint
         return layout.worker_identities(claim.topic, fingerprint, claim.partition, claim.position, claim.generation, claim.epoch)
 
@@ -74,50 +75,57 @@ class Snapshots:
         return True
 
 
-@dataclass
 class SnapshotWriter:
-    """Writes in the background, one at a time, each partition every `every_s`.
+    """Writes snapshots by `executor`, one at a time, each partition every `every_s`; `snapshots` is by topic, and a topic may lack.
 
-    A full disk, or a store that is down (`transient`), costs the snapshot and nothing else.
+    A full disk, or a store that is down (`transient`), costs the snapshot and nothing else; any other error is left in `failed`, and must
+    end the worker.
     """
 
-    transient: tuple[type[BaseException], ...]
-    every_s: float = SNAPSHOT_EVERY_S
-    crash: CrashPoints = field(default_factory=NoCrash)
-    failed: BaseException | None = None  # what must end the worker
-    _thread: threading.Thread | None = None
-    _last_s: dict[tuple[str, int, int], float] = field(default_factory=dict)  # (topic, partition, epoch) -> when
+    def __init__(
+        self,
+        snapshots: Mapping[str, Snapshots],
+        executor: Executor,
+        clock: Clock,
+        *,
+        transient: tuple[type[BaseException], ...] = (),
+        every_s: float = SNAPSHOT_EVERY_S,
+        crash: CrashPoints | None = None,
+    ) -> None:
+        self.snapshots, self.executor, self.clock, self.every_s = snapshots, executor, clock, every_s
+        self.passing: tuple[type[BaseException], ...] = (*transient, LakeError)
+        self.crash = crash or NoCrash()
+        self.failed: BaseException | None = None
+        self._writing: Future[None] | None = None
+        self._last_s: dict[tuple[str, int, int], float] = {}  # (topic, partition, epoch) -> when one was begun, or it was taken
 
     def due(self, claim: Claim) -> bool:
-        """Whether after_commit would write one: the memory must be at the position that is committed then."""
-        now = time.monotonic()
-        last = self._last_s.setdefault((claim.topic, claim.partition, claim.epoch), now)
-        return now - last >= self.every_s and not (self._thread is not None and self._thread.is_alive())
+        """True when write() should be called as soon as the memory is at the claim's position; a takeover counts as a snapshot."""
+        if claim.topic not in self.snapshots:
+            return False
+        now_s = self.clock.monotonic()
+        last_s = self._last_s.setdefault((claim.topic, claim.partition, claim.epoch), now_s)
+        return now_s - last_s >= self.every_s and (self._writing is None or self._writing.done())
 
-    def after_commit(self, snapshots: Snapshots, claim: Claim, identities: Identities) -> None:
-        """Call when claim.position is committed and `identities` is the memory at just that position."""
-        if not self.due(claim):
-            return
-        self._last_s[claim.topic, claim.partition, claim.epoch] = time.monotonic()
-        memory = identities.copied(claim.position)
-        self._thread = threading.Thread(target=self._write, args=(snapshots, claim, memory), name="snapshot", daemon=True)
-        self._thread.start()
+    def write(self, claim: Claim, memory: IdentitySnapshot) -> None:
+        """Begin to write `memory`: a copy of its own of the identities at claim.position, which is committed."""
+        self._last_s[claim.topic, claim.partition, claim.epoch] = self.clock.monotonic()
+        self._writing = self.executor.submit(lambda: self._write(claim, memory))
 
-    def _write(self, snapshots: Snapshots, claim: Claim, memory: IdentitySnapshot) -> None:
+    def _write(self, claim: Claim, memory: IdentitySnapshot) -> None:
         where = {"topic": claim.topic, "partition": claim.partition, "position": claim.position}
-        began = time.monotonic()
-        passing: tuple[type[BaseException], ...] = (*self.transient, LakeError)
+        began_s = self.clock.monotonic()
         try:
-            landed = snapshots.write(claim, memory, self.crash)
-        except passing as error:
+            landed = self.snapshots[claim.topic].write(claim, memory, self.crash)
+        except self.passing as error:
             log.warning("no snapshot this time", **where, why=str(error))
-        except Exception as error:  # the worker ends with it: the main thread raises it
+        except Exception as error:  # the worker ends with it: its own thread raises it
             self.failed = error
         else:
             if landed:
-                log.info("snapshot", **where, identities=len(memory.hashes), took_s=round(time.monotonic() - began, 3))
+                log.info("snapshot", **where, identities=len(memory.hashes), took_s=round(self.clock.monotonic() - began_s, 3))
 
     def close(self) -> None:
-        """Let the one that is being written come to its end."""
-        if self._thread is not None:
-            self._thread.join(timeout=CLOSE_S)
+        """Let the one that is being written come to its end, for CLOSE_S at most."""
+        if self._writing is not None:
+            wait([self._writing], timeout=CLOSE_S)

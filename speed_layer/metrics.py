@@ -1,6 +1,7 @@
 """A worker's figures for Prometheus: a page of text at http://HOST:PORT/metrics while `metrics_port` is set.
 
-Invariant: read, never kept: each figure is what Stats and pipeline.base.stages hold when the page is asked for.
+Invariant: read, never kept: each figure is what Stats and pipeline.base.stages hold when the page is asked for. The lag
+of a partition whose end is unknown is absent, so that an alert can tell it from 0 (`absent(watershed_lag_offsets)`).
 """
 
 import errno
@@ -34,10 +35,12 @@ class WorkerCollector(Collector):
         for outcome in ("accepted", "duplicates", "rejected", "tombstones"):
             records.add_metric([outcome], getattr(stats.totals, outcome))
         position = GaugeMetricFamily("watershed_position", "Next offset that this worker commits from.", labels=["topic", "partition"])
-        lag = GaugeMetricFamily("watershed_lag_offsets", "Offsets from position to the log's end.", labels=["topic", "partition"])
+        told = "Offsets from position to the log's end; absent while unknown."
+        lag = GaugeMetricFamily("watershed_lag_offsets", told, labels=["topic", "partition"])
         for (topic, partition), at in stats.positions.items():
             position.add_metric([topic, str(partition)], at)
-            lag.add_metric([topic, str(partition)], max(0, stats.log_ends.get((topic, partition), at) - at))
+            if (end := stats.log_end((topic, partition))) is not None:
+                lag.add_metric([topic, str(partition)], max(0, end - at))
         latency = GaugeMetricFamily("watershed_latency_seconds", "Median age of the newest record of recent commits, at its commit.")
         latency.add_metric([], stats.latency_ms / 1000)
         return [spent, through, records, position, lag, latency, CounterMetricFamily("watershed_commits", "Commits.", stats.commits)]

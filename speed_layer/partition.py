@@ -7,49 +7,32 @@ a cut splits changed nothing, and the row was just seen to be as it is here: the
 Fenced, or with an outcome unknown, everything is emptied: the next step is load().
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from pipeline.accept.accept import Ingest
-from pipeline.accept.dedupe import Moment
+from pipeline.accept.dedupe import IdentitySnapshot, Moment
 from pipeline.accept.identity_files import IdentitiesMissing, identities_at
-from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import Refused
 from pipeline.base.stages import stage
-from pipeline.definition.source import Source
-from pipeline.definition.view import View
 from pipeline.fold.fold import columns_of, fold
-from pipeline.handover import Claim, Commit, Committed, Counts, Generation, Outcome, SnapshotStore, SpeedStore, Split, ViewCounts, Witness
+from pipeline.handover import (
+    Claim,
+    Commit,
+    Committed,
+    Counts,
+    Outcome,
+    Split,
+    ViewCounts,
+    Witness,
+)
 from pipeline.handover.generation import refuse_other_log
-from pipeline.lake.lake import Lake
-from pipeline.log.log import Block, Log, refuse_regrown
-from speed_layer.identity_snapshots import Snapshots
+from pipeline.log.log import Block, refuse_regrown
+from speed_layer.collaborators import ActiveSource, Collaborators
+from speed_layer.fetch_ahead import At
 from speed_layer.segment_states import SegmentStates
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a worker works with; all of it given, so that tests and the simulation can give others.
-
-    Without `snapshot_store` it writes and reads no snapshots of its own: a takeover replays the log from the batch's.
-    """
-
-    source: Source
-    views: Sequence[View]
-    generation: Generation
-    store: SpeedStore
-    log: Log
-    lake: Lake
-    crash: CrashPoints = field(default_factory=NoCrash)
-    snapshot_store: SnapshotStore | None = None
-
-    @property
-    def snapshots(self) -> Snapshots | None:
-        """The workers' own snapshots of the source."""
-        return Snapshots(self.snapshot_store, self.lake, self.generation) if self.snapshot_store is not None else None
 
 
 def split_block(block: Block, at: int) -> tuple[Block, Block]:
@@ -60,7 +43,7 @@ def split_block(block: Block, at: int) -> tuple[Block, Block]:
 
 @dataclass
 class Pending:
-    """What became of the records of some work, and the newest and the last of them."""
+    """Counts of records that were folded and are in no commit yet, with the newest timestamp and the last record's witness."""
 
     views: dict[str, ViewCounts]
     counts: Counts = field(default_factory=Counts)
@@ -70,70 +53,111 @@ class Pending:
 
 @dataclass(frozen=True)
 class Begun:
-    """A commit that is under way: what it commits, and how the memory gets back to just that."""
+    """A commit that is under way: its content, and the moment that the identities are kept at when it lands."""
 
     commit: Commit
     pending: Pending
     moment: Moment
 
 
+@dataclass
+class Loaded:
+    """The memory of a partition, up to `read`, the next offset that it wants; of view name to states in `states`.
+
+    `replayed_from` is where loading began to read the log again. It is whole between two calls of PartitionWork, or thrown away.
+    """
+
+    read: int
+    replayed_from: int
+    states: dict[str, SegmentStates]
+    ingest: Ingest
+    pending: Pending
+    begun: Begun | None = None
+
+
 class PartitionWork:
-    """See the module. `read` is the next offset it wants; None while it must be loaded.
+    """The work on one partition, from a takeover on. `loaded` is None until load(), and after forget().
 
     One thread at a time; but send() may be called in another one while this is folded on.
     """
 
-    def __init__(self, parts: Parts, claim: Claim) -> None:
-        self.parts = parts
+    def __init__(self, source: ActiveSource, collaborators: Collaborators, claim: Claim) -> None:
+        self.source, self.collaborators = source, collaborators
         self.claim = claim
-        self.read: int | None = None
-        self.replayed_from = claim.position  # where the last load began to read the log again
+        self.loaded: Loaded | None = None
         self.limit: int | None = None  # a chosen cut that the next commit must end at
-        self.oldest_s = 0.0  # monotonic time at which the oldest uncommitted block was taken
-        self.states: dict[str, SegmentStates] = {}
-        self.begun: Begun | None = None
-        self.pending = self._nothing()
+        self.oldest_s = 0.0  # the clock's time at which the oldest uncommitted block was taken
+
+    @property
+    def at(self) -> At:
+        """The partition's place: (topic, partition)."""
+        return self.claim.topic, self.claim.partition
+
+    @property
+    def read(self) -> int | None:
+        """The next offset that it wants; None while it must be loaded."""
+        return self.loaded.read if self.loaded is not None else None
+
+    @property
+    def dirty(self) -> bool:
+        """True when there is work that is in no commit yet."""
+        at = self.loaded
+        return at is not None and at.read > (self.claim.position if at.begun is None else at.begun.commit.end)
+
+    @property
+    def full(self) -> bool:
+        """True when the next commit must come before more is read."""
+        return self.limit is not None and self.read == self.limit
+
+    @property
+    def uncommitted_records(self) -> int:
+        """Records folded that are in no commit yet."""
+        return self.loaded.pending.counts.records if self.loaded is not None else 0
+
+    def _memory(self) -> Loaded:
+        assert self.loaded is not None, "load() first"
+        return self.loaded
 
     def _nothing(self) -> Pending:
-        return Pending({v.name: ViewCounts() for v in self.parts.views})
+        return Pending({v.name: ViewCounts() for v in self.source.views})
 
     # ---- load
     def load(self, give_up: Callable[[], bool] = lambda: False) -> bool:
         """Read the row again and load what belongs to it; False when the lease is gone.
 
-        When `give_up()` turns true meanwhile, or the snapshot was purged under it, it returns without having loaded: `read` stays None.
+        When `give_up()` turns true meanwhile, or the snapshot was purged under it, it returns without having loaded: `loaded` stays None.
         """
-        claim = self.parts.store.reload(self.claim)
+        store = self.collaborators.store
+        claim = store.reload(self.claim)
         if claim is None:
             return False
         self._check_topic(claim)
         self._check_witness(claim)
         self.claim = claim
-        self.states = {v.name: SegmentStates(v, self.parts.store.load_states(claim, v.name)) for v in self.parts.views}
-        ingest = self._load_identities(claim, give_up)
-        if ingest is not None:
-            self.ingest = ingest
+        states = {v.name: SegmentStates(v, store.load_states(claim, v.name)) for v in self.source.views}
+        found = self._load_identities(claim, give_up)
+        if found is not None:
+            ingest, replayed_from = found
             ingest.identities.keep()
-            self.begun, self.pending = None, self._nothing()
-            self.read = claim.position
+            self.loaded = Loaded(claim.position, replayed_from, states, ingest, self._nothing())
         return True
 
     def forget(self) -> None:
         """Throw everything away; a commit under way must have ended, for load() to see what became of it."""
-        self.read = self.begun = None
-        self.states = {}
+        self.loaded = None
 
     def rewind(self) -> None:
         """Back to the row: as load() would leave it, without a look at the store, the lake or the log."""
-        self.ingest.identities.undo()
-        for memory in self.states.values():
-            memory.undo()
-        self.begun, self.pending = None, self._nothing()
-        self.read = self.claim.position
+        loaded = self._memory()
+        loaded.ingest.identities.undo()
+        for states in loaded.states.values():
+            states.undo()
+        loaded.begun, loaded.pending = None, self._nothing()
+        loaded.read = self.claim.position
 
-    def _load_identities(self, claim: Claim, give_up: Callable[[], bool]) -> Ingest | None:
-        """The identities of log[0, position): the newest snapshot at or below it, and the log from there."""
-        parts, topic, partition = self.parts, claim.topic, claim.partition
+    def _load_identities(self, claim: Claim, give_up: Callable[[], bool]) -> tuple[Ingest, int] | None:
+        """The identities of log[0, position): the newest snapshot at or below it, and the log from there on, which is given too."""
+        parts, topic, partition = self.collaborators, claim.topic, claim.partition
         cut = parts.store.snapshot_below(claim)
         if cut is None:
             raise Refused(
@@ -141,99 +165,97 @@ class PartitionWork:
                 f" identities below it are unknown; run a night, or `watershed init --rebuild`"
             )
         start = cut.offsets[partition]
-        snapshot = parts.snapshots.newest(claim, start) if parts.snapshots is not None else None
+        snapshots = parts.snapshots(self.source.generation)
+        snapshot = snapshots.newest(claim, start) if snapshots is not None else None
         if snapshot is None:
             try:
-                snapshot = identities_at(parts.lake, parts.source, parts.generation, cut.number, partition, start)
+                snapshot = identities_at(parts.lake, self.source.source, self.source.generation, cut.number, partition, start)
             except IdentitiesMissing:
                 if parts.store.snapshot_below(claim) != cut:
                     return None  # a night published and purged while we looked: read the row again
                 raise
-        start = self.replayed_from = snapshot.position if snapshot is not None else start
-        ingest = Ingest(parts.source, partition, snapshot, columns_of(parts.views))
+        start = snapshot.position if snapshot is not None else start
+        ingest = Ingest(self.source.source, partition, snapshot, columns_of(self.source.views))
         if start < claim.position:
             for block in parts.log.read(topic, partition, start, claim.position):
                 if give_up():
                     return None
                 ingest.feed(block)
-        return ingest
+        return ingest, start
 
     def _check_topic(self, claim: Claim) -> None:
         """A topic made anew may well have a record at this position; it is another one."""
-        refuse_other_log(self.parts.generation, self.parts.log.describe(claim.topic))
+        refuse_other_log(self.source.generation, self.collaborators.log.describe(claim.topic))
 
     def _check_witness(self, claim: Claim) -> None:
         if claim.witness is not None:
-            refuse_regrown(self.parts.log, claim.topic, claim.partition, claim.witness.offset, claim.witness.hash)
+            refuse_regrown(self.collaborators.log, claim.topic, claim.partition, claim.witness.offset, claim.witness.hash)
 
     # ---- fold
     def feed(self, block: Block) -> Block | None:
-        """Take the next block; what lies beyond a cut that must be committed first comes back."""
-        assert self.read == block.start, f"block starts at {block.start}, wanted {self.read}"
+        """Take the next block, which starts at `read`; what lies beyond a cut that must be committed first comes back.
+
+        After an error the memory is gone, for it may hold a part of the block: load() again, or end.
+        """
+        loaded = self._memory()
+        assert loaded.read == block.start, f"block starts at {block.start}, wanted {loaded.read}"
         rest = None
         if self.limit is not None and block.start < self.limit < block.end:
             block, rest = split_block(block, self.limit)
         if not self.dirty:
-            self.oldest_s = time.monotonic()
+            self.oldest_s = self.collaborators.clock.monotonic()
         try:
-            self._fold(block)
+            self._fold(loaded, block)
         except BaseException:
             self.forget()  # a part of the block is in the memory: it must never be committed
             raise
-        self.read = block.end
+        loaded.read = block.end
         newest_ms = int(block.batch.column("timestamp_ms")[-1].as_py()) if len(block) else -1
-        self.pending.newest_ms = max(self.pending.newest_ms, newest_ms)
+        loaded.pending.newest_ms = max(loaded.pending.newest_ms, newest_ms)
         return rest
 
-    def _fold(self, block: Block) -> None:
-        done = self.ingest.feed(block)
-        self.pending.counts += done.counts
-        self.pending.witness = done.witness or self.pending.witness
-        for view in self.parts.views:
+    def _fold(self, loaded: Loaded, block: Block) -> None:
+        done, pending = loaded.ingest.feed(block), loaded.pending
+        pending.counts += done.counts
+        pending.witness = done.witness or pending.witness
+        for view in self.source.views:
             with stage("fold", done.accepted.num_rows):
                 folded = fold(view, done.accepted)
             with stage("merge", done.accepted.num_rows):
-                self.states[view.name].merge(folded.states)
-            self.pending.views[view.name] += folded.counts
-
-    @property
-    def dirty(self) -> bool:
-        """Whether there is work that is in no commit yet."""
-        return self.read is not None and self.read > (self.claim.position if self.begun is None else self.begun.commit.end)
-
-    @property
-    def full(self) -> bool:
-        """Whether the next commit must come before more is read."""
-        return self.limit is not None and self.read == self.limit
+                loaded.states[view.name].merge(folded.states)
+            pending.views[view.name] += folded.counts
 
     # ---- commit
     def begin(self) -> Begun:
         """Begin the commit of all work in hand: send() it, then settle() what is answered; meanwhile feed() may go on."""
-        assert self.read is not None and self.begun is None, "one commit at a time"
+        loaded = self._memory()
+        assert loaded.begun is None, "one commit at a time"
         try:
             with stage("merge"):
-                states: dict[str, pa.Table] = {name: memory.changed() for name, memory in self.states.items()}
+                states: dict[str, pa.Table] = {name: memory.changed() for name, memory in loaded.states.items()}
         except BaseException:
             self.forget()  # some of the states wait for a commit that never begins
             raise
-        done, identities = self.pending, self.ingest.identities
-        commit = Commit(self.claim, self.read, done.counts, states, dict(done.views), identities.watermark_ms, done.witness)
-        self.begun, self.pending = Begun(commit, done, identities.moment()), self._nothing()
-        return self.begun
+        done, identities, lease_s = loaded.pending, loaded.ingest.identities, self.collaborators.lease_s
+        commit = Commit(self.claim, loaded.read, done.counts, states, dict(done.views), identities.watermark_ms, done.witness, lease_s)
+        loaded.begun, loaded.pending = Begun(commit, done, identities.moment()), self._nothing()
+        return loaded.begun
 
     def send(self, begun: Begun) -> Outcome:
         """Have the store commit it. In any thread: nothing that is fed is looked at. An error leaves the outcome unknown: forget()."""
-        self.parts.crash.reach("speed.before_commit")
+        self.collaborators.crash.reach("speed.before_commit")
         with stage("commit", begun.pending.counts.records):
-            outcome = self.parts.store.commit(begun.commit)
-        self.parts.crash.reach("speed.after_commit")
+            outcome = self.collaborators.store.commit(begun.commit)
+        self.collaborators.crash.reach("speed.after_commit")
         return outcome
 
-    def settle(self, outcome: Outcome) -> bool:
-        """Whether the commit landed. If not, `read` is the row's position, or None (load() next)."""
-        assert self.begun is not None
+    def settle(self, begun: Begun, outcome: Outcome) -> bool:
+        """True when the commit landed, and its memory was not forgotten meanwhile. Else `read` is the row's position, or None: load()."""
+        loaded = self.loaded
+        if loaded is None or loaded.begun is not begun:
+            return False
         if isinstance(outcome, Committed):
-            self._landed(outcome.claim, self.begun)
+            self._landed(loaded, begun, outcome.claim)
             return True
         if isinstance(outcome, Split):
             self.limit = outcome.at
@@ -243,14 +265,21 @@ class PartitionWork:
             self.forget()
         return False
 
-    def _landed(self, claim: Claim, begun: Begun) -> None:
+    def _landed(self, loaded: Loaded, begun: Begun, claim: Claim) -> None:
         if claim.segment != self.claim.segment:
-            self.states = {name: memory.next_segment() for name, memory in self.states.items()}
+            loaded.states = {name: memory.next_segment() for name, memory in loaded.states.items()}
         else:
-            for memory in self.states.values():
+            for memory in loaded.states.values():
                 memory.mark_committed()
         if self.limit is not None and claim.position >= self.limit:
             self.limit = None
         self.claim = replace(claim, witness=claim.witness or begun.pending.witness)
-        self.ingest.identities.keep(begun.moment)
-        self.begun = None
+        loaded.ingest.identities.keep(begun.moment)
+        loaded.begun = None
+
+    def remembered(self) -> IdentitySnapshot | None:
+        """A copy of the identities of log[0, position); None while the memory is elsewhere than at the position."""
+        loaded = self.loaded
+        if loaded is None or loaded.read != self.claim.position:
+            return None
+        return loaded.ingest.identities.copied(self.claim.position)

@@ -34,7 +34,7 @@ class Rows:
         return int(self._settled.num_rows + self._recent.num_rows)
 
     def append(self, rows: pa.Table) -> None:
-        """Behind the others."""
+        """Add rows behind the others."""
         self._recent = pa.concat_tables([self._recent, rows]).combine_chunks()
         if self._recent.num_rows > max(RECENT_ROWS, self._settled.num_rows // 4):
             self._settled, self._recent = pa.concat_tables([self._settled, self._recent]).combine_chunks(), self._recent.slice(0, 0)
@@ -42,11 +42,11 @@ class Rows:
     def take(self, numbers: Ints) -> pa.Table:
         """The rows of these numbers, in no order."""
         settled = numbers < self._settled.num_rows
-        parts = (self._settled, numbers[settled]), (self._recent, numbers[~settled] - self._settled.num_rows)
-        return pa.concat_tables([table.take(pa.array(of, pa.int64())) for table, of in parts if len(of)] or [self._recent.slice(0, 0)])
+        pieces = (self._settled, numbers[settled]), (self._recent, numbers[~settled] - self._settled.num_rows)
+        return pa.concat_tables([table.take(pa.array(of, pa.int64())) for table, of in pieces if len(of)] or [self._recent.slice(0, 0)])
 
     def first(self, count: int) -> pa.Table:
-        """Those with a number below `count`."""
+        """The rows with a number below `count`."""
         return pa.concat_tables([self._settled, self._recent]).slice(0, count).combine_chunks()
 
 
@@ -55,13 +55,17 @@ class SegmentStates:
 
     def __init__(self, view: View, committed: pa.Table | None = None) -> None:
         self.view = view
-        self._rows = Rows(state_schema(view).empty_table())
+        self._reset(committed if committed is not None else state_schema(view).empty_table())
+
+    def _reset(self, committed: pa.Table) -> None:
+        """Hold just these rows, which Postgres holds too."""
+        self._rows = Rows(state_schema(self.view).empty_table())
         self._hashes: Hashes = np.empty((0, 2), np.uint64)
         self._newest = HashTable()
         self._waiting: list[pa.Table] = []
         self._committed = 0  # rows below it are in Postgres, or superseded
         self._asked: int | None = None  # rows below it are in the commit that is under way
-        if committed is not None and committed.num_rows:
+        if committed.num_rows:
             self._append(committed)
             self._committed = len(self._rows)
 
@@ -99,7 +103,7 @@ class SegmentStates:
             rows = np.arange(len(self._rows))
             live = self._rows.take(rows[self._newest.find(self._hashes) == rows]).combine_chunks()
             waiting = self._waiting
-            self.__init__(self.view, live)  # type: ignore[misc]
+            self._reset(live)
             self._waiting = waiting
 
     def next_segment(self) -> "SegmentStates":
@@ -111,7 +115,7 @@ class SegmentStates:
 
     def undo(self) -> None:
         """Forget what was merged since the last commit."""
-        self.__init__(self.view, self._rows.first(self._committed))  # type: ignore[misc]
+        self._reset(self._rows.first(self._committed))
 
     def _append(self, rows: pa.Table) -> None:
         hashes = group_hashes(self.view, rows)

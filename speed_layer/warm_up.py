@@ -1,4 +1,4 @@
-"""Loading the compiled kernels before any partition is held: it takes a second, and whoever is taken from would stand still meanwhile.
+"""Loading the compiled kernels before any partition is held: it takes a second, in which a partition would stand still.
 
 Nothing is kept: warm_up(...) changes no answer. Where they are not compiled yet, that is done here, and said.
 """

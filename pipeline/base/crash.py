@@ -13,6 +13,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pipeline.base.counts import Counts as Counts
+from pipeline.base.counts import ViewCounts as ViewCounts
 from pipeline.base.errors import SettingsError
 
 POINTS = (

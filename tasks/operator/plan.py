@@ -1,62 +1,65 @@
-"""`watershed plan`: what the next night would do, and which targets of the nights so far are stale, without doing anything.
+"""What nights would do now, as values: the range that the next one takes in, and the steps of earlier ones that are not complete.
 
-    planned = targets whose complete() is false now
+    undone(night) = the tasks that Luigi would run for it        read from the tasks themselves, so a new step is in the plan at once
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table
+import luigi
 
-from pipeline.handover import Cut
+from pipeline.handover import Cut, Vector
+from pipeline.log.kafka.log import KafkaLog
 from tasks.context import context
-from tasks.night.night import Night
+from tasks.nightly import FoldView, OfPartition, Publish
 
 
-def plan() -> None:
-    """Print, per source, the range a night would take in now, and what earlier nights left undone."""
-    console = Console()
-    for topic in context().topics:
-        night = context().night(topic)
+@dataclass(frozen=True)
+class SourcePlan:
+    """One source: [starts, ends) is what cut `next_number` would add; `undone` are steps of the cuts so far, in their order."""
+
+    topic: str
+    nights: int
+    next_number: int
+    starts: Vector
+    ends: Vector
+    undone: Sequence[tuple[Cut, str]]
+
+
+def plans(kafka_patience_s: float) -> Iterator[SourcePlan]:
+    """Every source's plan. Refused or LogError as a night would be, when its topic is another one or Kafka does not answer."""
+    parts = context()
+    log = KafkaLog(parts.settings.kafka_connection(), timeout_s=kafka_patience_s)
+    for topic in parts.topics:
+        night = parts.night(topic)
+        night.log = log
         night.check_topic()
         ledger = night.store.ledger(night.generation)
-        console.print(_next_night(night, ledger[-1]))
-        undone = [(c, what) for c in ledger if c.number for what in _undone(night, c)]
-        if not undone:
-            console.print(f"{topic}: every target of {len(ledger) - 1} nights is complete")
-            continue
-        table = Table(title=f"{topic}: to be done")
-        for name in ("cut", "night", "status", "target"):
-            table.add_column(name)
-        for cut, what in undone:
-            table.add_row(str(cut.number), str(cut.date), cut.status, what)
-        console.print(table)
+        undone = [
+            (cut, step)
+            for cut in ledger
+            if cut.number and cut.status in ("chosen", "published") and not night.covered(cut.number)
+            for step in _undone(Publish(topic, night.generation.number, cut.number))
+        ]
+        ends = tuple(log.end_offsets(topic))
+        yield SourcePlan(topic, len(ledger) - 1, ledger[-1].number + 1, ledger[-1].offsets, ends, undone)
 
 
-def _next_night(night: Night, last: Cut) -> Table:
-    ends = night.log.end_offsets(night.source.topic)
-    table = Table(title=f"a night of {night.source.topic} would take in now (cut {last.number + 1})")
-    for name in ("partition", "from", "to", "offsets"):
-        table.add_column(name, justify="right")
-    for partition, (start, end) in enumerate(zip(last.offsets, ends, strict=True)):
-        table.add_row(str(partition), f"{start:,}", f"{max(start, end):,}", f"{max(0, end - start):,}")
-    return table
-
-
-def _undone(night: Night, cut: Cut) -> Iterator[str]:
-    """The incomplete targets of one cut, in the order they would be made."""
-    if cut.status not in ("chosen", "published") or night.covered(cut.number):
+def _undone(task: luigi.Task, seen: set[str] | None = None) -> Iterator[str]:
+    """The incomplete tasks of one night below this one, what they require first, each once."""
+    seen = set() if seen is None else seen
+    if task.task_id in seen:
         return
-    targets = night.targets(cut.number)
-    for partition in range(night.generation.partitions):
-        if targets.master(partition).manifest(night.lake) is None:
-            yield f"Archive partition {partition}"
-        if targets.clean(partition).with_identities(night.lake) is None:
-            yield f"Clean partition {partition}"
-    for view in night.views:
-        if targets.view(view.name).manifest(night.lake, night.is_kept) is None:
-            yield f"FoldView {view.name}"
-    if not night.staged(cut.number):
-        yield "Stage"
-    if cut.status == "chosen":
-        yield "Publish"
+    seen.add(task.task_id)
+    for needed in luigi.task.flatten(task.requires()):
+        if getattr(needed, "number", None) == getattr(task, "number", None):
+            yield from _undone(needed, seen)
+    if not task.complete():
+        yield _named(task)
+
+
+def _named(task: luigi.Task) -> str:
+    name = str(task.get_task_family())
+    if isinstance(task, OfPartition):
+        return f"{name} partition {task.partition}"
+    return f"{name} {task.view}" if isinstance(task, FoldView) else name

@@ -40,7 +40,7 @@ def test_unreachable_kafka_is_one_line(system: System, command: str) -> None:
         system.run("init", "--partitions", "1")
         system.produce([(0, b"k", b"{}")])
         system.catch_up()
-    system.environment["WATERSHED_KAFKA"] = unreachable()
+    system.environment |= {"WATERSHED_KAFKA": unreachable(), "WATERSHED_START_PATIENCE_S": "1"}
     assert_one_line(COMMANDS[command](system), "WATERSHED_KAFKA")
 
 
@@ -48,6 +48,7 @@ def test_unreachable_kafka_is_one_line(system: System, command: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_unreachable_postgres_is_one_line(system: System, command: str) -> None:
     system.environment["WATERSHED_POSTGRES"] = f"postgresql://nobody:hidden@{unreachable()}/nothing"
+    system.environment["WATERSHED_START_PATIENCE_S"] = "1"
     done = COMMANDS[command](system)
     assert_one_line(done, "WATERSHED_POSTGRES")
     assert "hidden" not in done.stderr + done.stdout

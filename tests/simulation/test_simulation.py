@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from math import inf
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -86,7 +85,6 @@ def test_a_worker_that_always_has_work_in_hand_is_asked_after_a_commit_whether_i
     for part in world.log.parts:
         part.append(len(part.stops))
     worker = world.worker("busy", random.Random(1))
-    worker._rebalanced_s = -inf
     asked = [0]
 
     def until() -> bool:
@@ -94,7 +92,7 @@ def test_a_worker_that_always_has_work_in_hand_is_asked_after_a_commit_whether_i
         return True
 
     with patch.object(worker, "_settled", lambda: False), quiet(), nights_of(world):
-        assert any(worker._step(until) for _ in range(50))
+        assert any(worker.step(until) for _ in range(50))
     assert asked == [1] and worker.stats.commits >= 1
 
 
@@ -222,8 +220,8 @@ def test_what_a_fold_that_failed_left_behind_is_never_committed(call: int) -> No
     with quiet(), nights_of(world):
         with patch("speed_layer.partition.fold", failing), pytest.raises(MemoryError):
             for _ in range(100):
-                worker.turn()
-        worker._let_go()
+                worker.step()
+        worker.ownership.let_go()
         assert world.reader.wrong() is None
         world.settle()
     assert world.broken is None

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pipeline.accept.dedupe import IdentitySnapshot
-from pipeline.base.crash import NoCrash, crash_points
+from pipeline.base.crash import crash_points
 from pipeline.base.errors import Refused, SettingsError
 from pipeline.handover import Claim
 from pipeline.lake import layout
@@ -26,10 +26,15 @@ from sandbox.weather import encode, readings
 from serving.generations.create import require
 from serving.postgres.connection import StoreUnavailable
 from serving.stores.speed import PostgresSpeedStore
+from simulation.world import Sizes, World
+from speed_layer.collaborators import ActiveSource, Collaborators
 from speed_layer.consumer import LiveConsumer
-from speed_layer.identity_snapshots import SnapshotWriter
-from speed_layer.partition import PartitionWork, Parts
+from speed_layer.executors import InCaller
+from speed_layer.identity_snapshots import Snapshots, SnapshotWriter
+from speed_layer.partition import PartitionWork
 from speed_layer.worker import Worker
+from tests.support.clocks import HandClock
+from tests.support.simulated import by_shop
 from tests.support.system import System, wait_for
 
 SEND = 400
@@ -84,8 +89,16 @@ def work(system: System, every_s: float = 3600.0) -> CountingLog:
     store = PostgresSpeedStore(system.database, views)
     log, lake, reader = CountingLog(KafkaLog(system.kafka)), Lake(str(system.lake)), LiveConsumer(system.kafka)
     generation = require(system.database, source, views)
-    sources = [(source, views, generation)]
-    worker = Worker(sources, store, log, reader, lake, (StoreUnavailable, Unreachable), threading.Event(), None, store, every_s)
+    collaborators = Collaborators(
+        store=store,
+        log=log,  # type: ignore[arg-type]
+        reader=reader,
+        lake=lake,
+        snapshot_store=store,
+        transient=(StoreUnavailable, Unreachable),
+        snapshot_every_s=every_s,
+    )
+    worker = Worker([ActiveSource(source, views, generation)], collaborators, threading.Event())
     ends = log.end_offsets(source.topic)
     worker.run(lambda: [row.position for row in store.leases(generation)] == ends)
     log.close()
@@ -157,13 +170,13 @@ def test_a_snapshot_that_is_gone_or_wrong_is_passed_over_for_the_batchs(system: 
         HARMS["it was never written"](*both_files(system, other))
     kept = {file: file.read_bytes() for path in paths for file in both_files(system, path)}
 
-    parts, claim = taken(system)
-    wanted, ranges = loaded(parts, claim)
+    work = taken(system)
+    wanted, ranges = loaded(work)
     assert ranges == ([(0, newest, position)] if newest < position else [])
     for harm, do in HARMS.items():
         for path in paths:
             do(*both_files(system, path))
-        found, ranges = loaded(parts, claim)
+        found, ranges = loaded(work)
         assert ranges == [(0, cut, position)], f"when {harm}, the log is read from the batch's cut"
         assert found.watermark_ms == wanted.watermark_ms and len(found.hashes) == len(wanted.hashes) > 0
         assert (found.hashes == wanted.hashes).all() and (found.seen_ms == wanted.seen_ms).all(), harm
@@ -179,33 +192,41 @@ def both_files(system: System, path: str) -> tuple[Path, Path]:
     return system.lake / f"{path}.parquet", system.lake / layout.manifest(path)
 
 
-def taken(system: System) -> tuple[Parts, Claim]:
-    """What a worker works with, and its claim on partition 0, once the lease of the dead one has run out."""
+def taken(system: System) -> PartitionWork:
+    """A worker's work on partition 0, not loaded yet, once the lease of the dead one has run out."""
     views = runpy.run_path(str(system.views_file))["VIEWS"]
     store = PostgresSpeedStore(system.database, views)
     generation = require(system.database, views[0].source, views)
     wait_for(lambda: not store.leases(generation)[0].held, "the dead worker's lease runs out")
     claim = store.take(generation, 0, "w", 1.0)
     assert claim is not None
-    log = CountingLog(KafkaLog(system.kafka))
-    return Parts(views[0].source, views, generation, store, log, Lake(str(system.lake)), NoCrash(), store), claim  # type: ignore[arg-type]
+    collaborators = Collaborators(
+        store=store,
+        log=CountingLog(KafkaLog(system.kafka)),  # type: ignore[arg-type]
+        reader=LiveConsumer(system.kafka),
+        lake=Lake(str(system.lake)),
+        snapshot_store=store,
+    )
+    return PartitionWork(ActiveSource(views[0].source, views, generation), collaborators, claim)
 
 
-def loaded(parts: Parts, claim: Claim) -> tuple[IdentitySnapshot, list[tuple[int, int, int]]]:
+def loaded(work: PartitionWork) -> tuple[IdentitySnapshot, list[tuple[int, int, int]]]:
     """The identities as loaded at the claim's position, and the ranges of the log that were read for it."""
-    assert isinstance(parts.log, CountingLog)
-    parts.log.ranges.clear()
-    work = PartitionWork(parts, claim)
+    log: Any = work.collaborators.log
+    log.ranges.clear()
+    work.forget()
     assert work.load()
-    return work.ingest.identities.snapshot(claim.position), list(parts.log.ranges)
+    found = work.remembered()
+    assert found is not None and found.position == work.claim.position
+    return found.in_order(), list(log.ranges)
 
 
 def test_a_snapshot_above_the_position_is_never_used(system: System) -> None:
     system.run("init", "--partitions", "1")
     position = die_after_snapshots(system, 1)
     above = recorded(system)[-1]["position"]
-    parts, claim = taken(system)
-    store = parts.snapshot_store
+    taken_over = taken(system)
+    store, claim = taken_over.collaborators.snapshot_store, taken_over.claim
     assert store is not None and claim.position == position
     dead = {row["path"] for row in recorded(system)}
     assert store.snapshots(claim)[0].position == above
@@ -235,7 +256,13 @@ def test_a_crash_point_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_snapshot_falls_due_though_no_commit_ever_left_the_memory_at_its_position() -> None:
-    writer = SnapshotWriter((), every_s=0.05)
-    claim = Claim("busy", 1, 0, uuid.uuid4(), 1, 0, 0, None)
+    clock, world = HandClock(), World([by_shop], 1, Sizes())
+    topic, generation = by_shop.source.topic, world.tables.generation
+    writer = SnapshotWriter({topic: Snapshots(world.speed, world.lake, generation)}, InCaller(), clock, every_s=60)
+    claim = Claim(topic, 1, 0, uuid.uuid4(), 1, 0, 0, None)
     assert not writer.due(claim), "a partition that was just taken has one"
-    wait_for(lambda: writer.due(claim), "it falls due", 10)
+    clock.now_s += 59.9
+    assert not writer.due(claim)
+    clock.now_s += 0.2
+    assert writer.due(claim)
+    assert not SnapshotWriter({}, InCaller(), clock, every_s=0).due(claim), "there is nowhere to write one"

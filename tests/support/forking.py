@@ -30,7 +30,7 @@ from typing import Any, NoReturn
 
 # watershed first: it asks for one heap before pyarrow is there. Not luigi nor tasks: what luigi.cfg says is read when they are imported.
 IMPORTED = (
-    *("watershed", "speed_layer.run", "speed_layer.rebuild", "serving.shown", "pandas", "pyarrow.parquet", "pyarrow.dataset"),
+    *("watershed", "speed_layer.run", "speed_layer.refold", "console.commands.status", "pandas", "pyarrow.parquet", "pyarrow.dataset"),
     *("dask", "psutil", "jinja2", "urllib3"),
 )
 READ_AT_IMPORT = ("PYTHON", "DASK", "LUIGI", "NUMBA", "LD_", "MALLOC", "ARROW", "OMP_", "WATERSHED_KERNEL_CACHE")

@@ -16,7 +16,7 @@ import pytest
 from sandbox.weather import encode, readings
 from tests.support.system import System
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "docs" / "LAKE.md").read_text()
 SECTIONS = {"clean": "Events: clean/", "master": "Records as received: master/", "view": "A view's values: its current files"}
 ROWS = 900

@@ -12,9 +12,8 @@ import pyarrow as pa
 
 from pipeline.accept.accept import Ingest
 from pipeline.accept.dedupe import IdentitySnapshot
-from pipeline.accept.identity_files import identities_at
-from pipeline.base.crash import crash_points
-from pipeline.base.errors import DefinitionError, Refused, did_you_mean
+from pipeline.accept.identity_files import IdentitiesMissing, identities_at
+from pipeline.base.errors import Refused
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.fold.fold import columns_of, combine, fold
@@ -22,13 +21,7 @@ from pipeline.fold.recompute import whole_log
 from pipeline.handover import Generation, NightStore, ViewCounts
 from pipeline.handover.replacement import RefoldStore, Segment, Standing
 from pipeline.lake.lake import Lake
-from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.log import Log
-from pipeline.settings import Settings, by_source
-from serving.generations.create import require
-from serving.postgres.connection import engine
-from serving.stores.night import PostgresNightStore
-from serving.stores.refold import PostgresRefoldStore
 
 NEAR = 20_000  # offsets that may be left to fold while nobody else can commit
 PASSES = 20  # while workers go on; then the lease is taken, however much is left
@@ -105,7 +98,10 @@ class SourceRefold:
         for _ in range(TRIES):
             standing = began = self.store.standing(self.generation, partition)
             refold = Refold(self.source, self.views, partition, began.cut, None)
-            refold.ingest = self._knowing(began, partition)
+            known = self._knowing(began, partition)
+            if known is None:
+                continue
+            refold.ingest = known
             for _ in range(PASSES):
                 refold.upto(self.log, topic, partition, standing)
                 standing = self.store.standing(self.generation, partition)
@@ -127,8 +123,11 @@ class SourceRefold:
         """Whether what was folded from the cut that was visible at the start still begins at the visible one."""
         return began.visible == last.visible
 
-    def _knowing(self, standing: Standing, partition: int) -> Ingest:
-        """What the log below the cut leaves behind: replayed from its start, or as the batch layer published it."""
+    def _knowing(self, standing: Standing, partition: int) -> Ingest | None:
+        """What the log below the cut leaves behind: replayed from its start, or as the batch layer published it.
+
+        None when a night published and purged it while we looked: look again how the partition stands.
+        """
         if self.from_start:
             ingest = Ingest(self.source, partition, columns=columns_of(self.views))
             ledger = self.nights.ledger(self.generation)
@@ -136,29 +135,10 @@ class SourceRefold:
                 ingest.feed(block)
             return ingest
         repair = "`watershed rebuild --from-start` does without them, `watershed init --rebuild` makes them again"
-        known = identities_at(self.lake, self.source, self.generation, standing.visible.number, partition, standing.cut, repair)
+        try:
+            known = identities_at(self.lake, self.source, self.generation, standing.visible.number, partition, standing.cut, repair)
+        except IdentitiesMissing:
+            if self.store.standing(self.generation, partition).visible.number != standing.visible.number:
+                return None  # a night published and purged while we looked
+            raise
         return Ingest(self.source, partition, known, columns_of(self.views))
-
-
-def rebuild(names: tuple[str, ...], from_start: bool, say: Say) -> None:
-    """Rebuild the sources of the named views, of all when none is named. A source's views share their segments: all are folded."""
-    settings = Settings.load()
-    views = settings.load_views()
-    known = [v.name for v in views]
-    for name in names:
-        if name not in known:
-            raise DefinitionError(f"there is no view {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}")
-    database = engine(settings.postgres_url(), application_name="watershed rebuild")
-    log, lake = KafkaLog(settings.kafka_connection()), Lake(settings.lake)
-    for topic, mine in by_source(views).items():
-        if names and not any(v.name in names for v in mine):
-            continue
-        generation = require(database, mine[0].source, mine)
-        stores = PostgresRefoldStore(database, mine, crash=crash_points()), PostgresNightStore(database, mine)
-        work = SourceRefold(mine[0].source, mine, generation, *stores, log, lake, from_start=from_start)
-        say(f"{topic}: refolding the real-time views {', '.join(v.name for v in mine)}, which share their segments")
-        for partition in range(generation.partitions):
-            standing, new = work.partition(partition)
-            records = sum(s.counts.records for s in new)
-            say(f"  partition {partition}: [{standing.cut:,}, {standing.position:,}) refolded, {records:,} records in {len(new)} segments")
-    log.close()
