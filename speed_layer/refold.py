@@ -81,16 +81,18 @@ class Refold:
 class SourceRefold:
     """The refold of one source. Everything it touches is an argument.
 
-    `worker` is the name that holds the lease for a moment, taken when at most `near` offsets are left to fold. Two at once fence each
-    other: each tries again, and what lands is whole.
+    `worker` is the name that holds the lease for a moment, `lease_s` at most, taken when at most `near` offsets are left to fold. Two at
+    once fence each other: each tries again, and what lands is whole.
     """
 
     def __init__(
         self, source: Source, views: Sequence[View], generation: Generation, store: RefoldStore, nights: NightStore,
-        log: Log, lake: Lake, *, from_start: bool = False, worker: str = "watershed rebuild", near: int = NEAR,
+        log: Log, lake: Lake, *, from_start: bool = False, worker: str = "watershed rebuild",
+        near: int = NEAR, lease_s: float = LEASE_S,
     ) -> None:  # fmt: skip
         self.source, self.views, self.generation, self.store, self.nights = source, views, generation, store, nights
-        self.log, self.lake, self.from_start, self.worker, self.near = log, lake, from_start, worker, near
+        self.log, self.lake, self.from_start, self.worker = log, lake, from_start, worker
+        self.near, self.lease_s = near, lease_s
 
     def partition(self, partition: int) -> tuple[Standing, list[Segment]]:
         """Refold one partition and put the result in place; how it stood then, and the new segments."""
@@ -107,7 +109,7 @@ class SourceRefold:
                 standing = self.store.standing(self.generation, partition)
                 if standing.position - refold.end <= self.near:
                     break
-            claim = self.store.seize(self.generation, partition, self.worker, LEASE_S)
+            claim = self.store.seize(self.generation, partition, self.worker, self.lease_s)
             last = self.store.standing(self.generation, partition)
             if self._goes_on(began, last) and refold.end <= claim.position == last.position:
                 refold.upto(self.log, topic, partition, last)
