@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import Count, Quantile, View
+from pipeline import Count, Quantile, View, warm_up
 from pipeline.base.errors import SettingsError
 from pipeline.kernels import cache
 from pipeline.kernels.compiling import INT64, READ_INTS, Kernel, compile_all
 from pipeline.kernels.tables import number_codes
 from pipeline.settings import Settings
 from pipeline.warm_up import cold, kernels_of
+from tests.support.system import wait_for
 from views import VIEWS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -263,3 +264,28 @@ def test_what_a_helper_that_dies_leaves_undone_is_compiled_here(own_place: Path,
     fresh = [Kernel(number_codes.py_func, [(READ_INTS, INT64)]) for _ in range(8)]  # type: ignore[attr-defined]
     compile_all(fresh, lambda title: None)
     assert all(one.is_kept() for one in fresh) and fresh[0].compiled_s > 0
+
+
+@pytest.mark.parametrize(("shown_after_s", "shown"), [(0.0, True), (60.0, False)])
+def test_on_a_terminal_a_bar_stands_for_what_takes_its_time(
+    shown_after_s: float, shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(warm_up, "SHOWN_AFTER_S", shown_after_s)
+    said: list[str] = []
+    with warm_up._shown(3) as done:
+        done("a.first")
+        if shown:
+            wait_for(lambda: said.append(capsys.readouterr().err) or "0/3" in "".join(said), "a bar is drawn", 30)
+        done("b.second")
+        done("c.third")
+    said.append(capsys.readouterr().err)
+    assert ("compiling, once" in "".join(said) and "2/3" in said[-1] and "c.third" in said[-1]) == shown
+    assert shown or said == [""]
+
+
+def test_elsewhere_one_line_says_how_many_and_where(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    with warm_up._shown(3) as done:
+        done("a.first")
+    assert capsys.readouterr().err == f"compiling 3 kernels, once, into {cache.folder()} ...\n"
