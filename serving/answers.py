@@ -21,7 +21,7 @@ from pipeline.fold.states import group_columns, state_schema, value_schema
 from pipeline.handover import Counts, Generation, ViewCounts
 from serving.merged_view import batch_states, merged_view
 from serving.ops.generations import active_generation
-from serving.postgres.connection import transaction
+from serving.postgres.connection import reading
 from serving.postgres.copy import copy_to_file, read_csv
 from serving.postgres.quoting import quote, relation
 
@@ -57,7 +57,7 @@ class Snapshot:
 def snapshot(engine: Engine, views: Sequence[View], folder: Path) -> Snapshot:
     """Copy the views into `folder`, one file each, with the freshness and counts of the same instant; bounded memory."""
     files = {view.name: folder / f"{view.name}.csv" for view in views}
-    with transaction(engine, isolation="REPEATABLE READ") as connection:
+    with reading(engine) as connection:
         _begin_reading(connection, [*files, "freshness", "accounting", "view_accounting"])
         connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
         freshness: dict[str, list[Freshness]] = defaultdict(list)
@@ -123,7 +123,7 @@ def batch_part(engine: Engine, views: Sequence[View], folder: Path) -> BatchPart
     accounting: dict[str, list[Counts]] = defaultdict(list)
     view_accounting: dict[str, list[ViewCounts]] = defaultdict(list)
     numbers: dict[str, int] = {}
-    with transaction(engine, isolation="REPEATABLE READ") as connection:
+    with reading(engine) as connection:
         _begin_reading(connection, [view.name for view in views])
         connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
         for row in connection.execute(BATCH_FRESHNESS):
@@ -146,7 +146,6 @@ def batch_part(engine: Engine, views: Sequence[View], folder: Path) -> BatchPart
 
 def _begin_reading(connection: Connection, names: Sequence[str]) -> None:
     """LOCK TABLE takes no snapshot: the views' definitions are fixed first, so that the data is not older than they."""
-    connection.exec_driver_sql("SET TRANSACTION READ ONLY")
     locked = ", ".join(relation("serving", name) for name in names)
     connection.exec_driver_sql(f"LOCK TABLE {locked} IN ACCESS SHARE MODE")
 
@@ -177,7 +176,7 @@ def by_layer(engine: Engine, view: View, *, limit: int = 1000, **equal: Any) -> 
         raise ValueError(
             f"view {view.name} has no key column {', '.join(sorted(unknown))}; it has {', '.join(group_columns(view))}"
         )
-    with transaction(engine, isolation="REPEATABLE READ") as connection:
+    with reading(engine) as connection:
         _begin_reading(connection, [view.name, "freshness"])
         generation = active_generation(connection, view.source.topic)
         number = generation.number if generation is not None else 0

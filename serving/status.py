@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 from pipeline.handover import Cut
 from serving.ops.cuts import read_cuts
 from serving.ops.workers import living
-from serving.postgres.connection import transaction
+from serving.postgres.connection import reading
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ ORDER BY f.topic, f.partition
 
 def status(engine: Engine) -> Status:
     """All of it at one instant."""
-    with transaction(engine, isolation="REPEATABLE READ") as connection:
+    with reading(engine) as connection:
         rows = [PartitionStatus(**row) for row in connection.execute(STATUS).mappings()]
         ledger = {
             topic: read_cuts(connection, topic, number) for topic, number in {(r.topic, r.generation) for r in rows}

@@ -3,6 +3,7 @@
 Invariant: context() in a process never returns what another process opened.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ from serving.generations.replace import PostgresGenerationStore
 from serving.postgres.connection import Engine, engine
 from serving.stores.night import PostgresNightStore
 from tasks.night.night import Night
+
+LOG = logging.getLogger("luigi-interface")
+_patient = True
 
 
 @dataclass
@@ -73,17 +77,29 @@ def generation_for(store: GenerationStore, topic: str, number: int, views: Seque
 
 
 @lru_cache(maxsize=1)
-def _open(pid: int) -> Context:
+def _open(pid: int, patient: bool) -> Context:
     settings = Settings.load()
     views = settings.load_views()
     crash = crash_points()
     lake = Lake(settings.lake, crash)
     log = KafkaLog(settings.kafka_connection())
-    database = engine(settings.postgres_url(), application_name="watershed night")
+    patience_s = settings.start_patience_s if patient else 0.0
+    database = engine(
+        settings.postgres_url(), application_name="watershed night", outage_patience_s=patience_s, say=LOG.warning
+    )
     generations = PostgresGenerationStore(database, crash)
     return Context(settings, views, lake, log, database, PostgresNightStore(database, views, crash=crash), generations, crash)
 
 
 def context() -> Context:
-    """The context of this process."""
-    return _open(os.getpid())
+    """The context of this process.
+
+    A Postgres that is away is waited for, `start_patience_s` at most for each transaction, unless `answer_at_once` was called.
+    """
+    return _open(os.getpid(), _patient)
+
+
+def answer_at_once() -> None:
+    """For commands that somebody waits for: from now on, and in processes forked from here, what does not answer is an error at once."""
+    global _patient
+    _patient = False

@@ -20,6 +20,7 @@ from sandbox.embedded_broker import EmbeddedBroker
 from sandbox.kafka import RealKafka, missing_programs
 from sandbox.postgres import EmbeddedPostgres, SystemPostgres, system_binaries
 from sandbox.processes import ServerError
+from tests.support.bouncer import PgBouncer, pgbouncer
 from tests.support.budget import Budget
 from tests.support.secured import Secured, documented_acls, environment
 from tests.support.system import System
@@ -157,6 +158,15 @@ def postgres_url(real_postgres: SystemPostgres) -> Iterator[str]:
     """The URL of an empty database of the real Postgres, this test's own."""
     with real_postgres.database(f"test_{uuid.uuid4().hex}") as url:
         yield url
+
+
+@pytest.fixture
+def bouncer(server_folder: Path, postgres_url: str) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode before this test's own database, with one server connection."""
+    if pgbouncer() is None:
+        skip_or_fail("PgBouncer is not installed: apt-get install pgbouncer")
+    with PgBouncer(server_folder / f"bouncer-{uuid.uuid4().hex[:8]}", postgres_url) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

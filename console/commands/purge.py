@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from pipeline.base.errors import WatershedError
-from tasks.context import context
+from tasks.context import answer_at_once, context
 from tasks.night.purge import purge as purge_topic
 
 
@@ -13,6 +13,7 @@ def purge(
     keep: Annotated[int, typer.Option(min=1, help="Published batches to keep; with 1, the last publish cannot be undone any more.")] = 2,
 ) -> None:
     """Delete old batches, covered segments and the lake files that no kept batch needs. Every night does, keeping two."""
+    answer_at_once()
     parts = context()
     failed: WatershedError | None = None  # all topics are tried, and the first that failed is raised
     for topic in parts.topics:

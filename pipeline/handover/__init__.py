@@ -43,7 +43,8 @@ class Staged:
     """What a night stages for one batch: cumulative counts per partition for [start, cut), and the rows of each view.
 
     `rows` maps each view's name to tables of its states (state_schema): every group touched since the newest published
-    batch below, or all groups. `staged_from` is a digest of the manifests the rows were read from.
+    batch below, or all groups; each can be read again, for staging may be tried again. `staged_from` is a digest of the
+    manifests the rows were read from.
     """
 
     counts: Sequence[Counts]

@@ -32,7 +32,7 @@ from pipeline.plain import Reference
 from serving.answers import Snapshot, batch_part, snapshot
 from serving.audit.refold import refolded
 from serving.ops.cuts import read_cuts
-from serving.postgres.connection import transaction
+from serving.postgres.connection import reading
 
 SHOWN = 20  # differing rows that a report holds; all are counted
 MAX_RECORDS = 19_997  # a block size that no layer uses
@@ -147,7 +147,7 @@ class _Source:
             yield block
 
     def _ledger(self) -> list[Cut]:
-        with transaction(self.audit.engine) as connection:
+        with reading(self.audit.engine) as connection:
             return read_cuts(connection, self.generation.topic, self.generation.number)
 
     # ---- with the shared kernels, in bounded memory

@@ -24,9 +24,9 @@ from pipeline.handover.replacement import Plan
 from serving.merged_view import COMMON_VIEWS, merged_view, support
 from serving.ops import tables
 from serving.ops.generations import active_generation, definitions_of, foreign_view, free_number
-from serving.postgres.connection import patiently, transaction
 from serving.postgres.quoting import quote
 from serving.postgres.views import replace_view
+from serving.stores.transactions import Transactions
 
 SETUP_LOCK = 0x57415445525348  # "WATERSH": one init, rebuild or activation at a time
 
@@ -34,40 +34,58 @@ SETUP_LOCK = 0x57415445525348  # "WATERSH": one init, rebuild or activation at a
 def install(engine: Engine, plans: Sequence[Plan]) -> list[Generation]:
     """Make what is missing; the active generation of each plan. Refused, changing nothing, when a plan differs from it."""
     _check_names(plans)
-    return patiently(lambda: _install(engine, plans))
+    return Transactions(engine).patiently(lambda connection: _install(connection, plans), again=True)
 
 
-def _install(engine: Engine, plans: Sequence[Plan]) -> list[Generation]:
-    with transaction(engine) as connection:
-        lock_setup(connection)
-        _make_schemas(connection)
-        found = []
-        for plan in plans:
-            generation = active_generation(connection, plan.source.topic)
-            if generation is None:
-                refuse_foreign_views(connection, plan)
-                number = free_number(connection, plan.source.topic, [v.name for v in plan.views])
-                generation = make_generation(connection, plan, number, plan.starts, "active")
-            else:
-                refuse_other_log(generation, plan.found)
-                refuse_other_definition(connection, generation, plan.source, plan.views)
-            publish_views(connection, plan.views, generation.number)
-            found.append(generation)
-        for name, select in COMMON_VIEWS.items():
-            replace_view(
-                connection, name, select, f"Watershed: {name.replace('_', ' ')} of every partition at this instant"
-            )
+def _install(connection: Connection, plans: Sequence[Plan]) -> list[Generation]:
+    refuse_encoding(connection)
+    lock_setup(connection)
+    _make_schemas(connection)
+    found = []
+    for plan in plans:
+        generation = active_generation(connection, plan.source.topic)
+        if generation is None:
+            refuse_foreign_views(connection, plan)
+            number = free_number(connection, plan.source.topic, [v.name for v in plan.views])
+            generation = make_generation(connection, plan, number, plan.starts, "active")
+        else:
+            refuse_other_log(generation, plan.found)
+            refuse_other_definition(connection, generation, plan.source, plan.views)
+        publish_views(connection, plan.views, generation.number)
+        found.append(generation)
+    for name, select in COMMON_VIEWS.items():
+        replace_view(
+            connection, name, select, f"Watershed: {name.replace('_', ' ')} of every partition at this instant"
+        )
     return found
+
+
+def check_database(engine: Engine) -> None:
+    """Refused for a database that `install` would refuse, whatever is to be made in it."""
+    Transactions(engine).once(refuse_encoding)
+
+
+def refuse_encoding(connection: Connection) -> None:
+    """Keys and texts are any Unicode: another encoding than UTF8 could not hold some, and the first of them would end its worker."""
+    found = connection.exec_driver_sql("SELECT current_setting('server_encoding'), current_database()").one()
+    if found[0] != "UTF8":
+        raise Refused(
+            f"database {found[1]!r} has the encoding {found[0]}, which cannot hold every key and text; make one that can"
+            " (createdb --encoding=UTF8 --template=template0 NAME), name it in WATERSHED_POSTGRES, and run `watershed init`"
+        )
 
 
 def require(engine: Engine, source: Source, views: Sequence[View]) -> Generation:
     """The active generation, if recorded for exactly these definitions; Refused else. Workers and nights begin so."""
-    with transaction(engine) as connection:
+
+    def read(connection: Connection) -> Generation:
         generation = active_generation(connection, source.topic)
         if generation is None:
             raise Refused(f"topic {source.topic} is not set up in this database: run `watershed init`")
         refuse_other_definition(connection, generation, source, views)
         return generation
+
+    return Transactions(engine).read(read)
 
 
 def lock_setup(connection: Connection) -> None:

@@ -48,33 +48,28 @@ class PostgresGenerationStore:
         self._crash = crash or NoCrash()
 
     def active(self, topic: str) -> Generation | None:
-        with self._transactions.once() as connection:
-            return active_generation(connection, topic)
+        return self._transactions.read(lambda connection: active_generation(connection, topic))
 
     def building(self, topic: str) -> Generation | None:
-        with self._transactions.once() as connection:
-            return building_generation(connection, topic)
+        return self._transactions.read(lambda connection: building_generation(connection, topic))
 
     def require(self, source: Source, views: Sequence[View]) -> Generation:
         return require(self._transactions.engine, source, views)
 
     def visible(self, generation: Generation) -> int:
-        with self._transactions.once() as connection:
-            return visible_number(connection, generation)
+        return self._transactions.read(lambda connection: visible_number(connection, generation))
 
     def progress(self, generation: Generation) -> list[tuple[int, Witness | None]]:
-        with self._transactions.once() as connection:
-            return witnesses(connection, generation)
+        return self._transactions.read(lambda connection: witnesses(connection, generation))
 
     def counted_from(self, generation: Generation, partition: int, start: int) -> int:
-        with self._transactions.once() as connection:
-            return counted_from(connection, generation, partition, start)
+        return self._transactions.read(lambda connection: counted_from(connection, generation, partition, start))
 
     def begin(self, plan: Plan, restart: Restart = AS_IT_WAS) -> Generation:
-        return self._transactions.patiently(lambda connection: _begin(connection, plan, restart))
+        return self._transactions.patiently(lambda connection: _begin(connection, plan, restart), again=True)
 
     def activate(self, generation: Generation, views: Sequence[View]) -> None:
-        self._transactions.patiently(lambda connection: self._activate(connection, generation, views))
+        self._transactions.patiently(lambda connection: self._activate(connection, generation, views), again=True)
 
     def _activate(self, connection: Connection, generation: Generation, views: Sequence[View]) -> None:
         self._transactions.limit_waits(connection)

@@ -3,11 +3,15 @@
     a failed statement  =>  StoreError with one line: what, where, the next command; never a password
     StoreUnavailable    <=>  the same call may succeed later, as it is: workers and nights retry it
 
-A transaction that ended with an error has an unknown outcome: whoever called throws away what was built on it.
+    a transaction's isolation, and all that its SQL rests on = what is said here        never a default of session, role or database
+
+Writers are READ COMMITTED and READ WRITE: after a lock, a new statement must see what is true now. Readers are REPEATABLE READ and
+READ ONLY: all their statements see one instant. A transaction that ended with an error has an unknown outcome, unless it is
+NothingChanged or StoreBusy: whoever called throws away what was built on it.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import psycopg2
@@ -16,10 +20,15 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from pipeline.base.errors import StoreError
+from serving.postgres.pinned import pin
 
 T = TypeVar("T")
 SETTING = "`postgres` in luigi.cfg, section [watershed], or WATERSHED_POSTGRES"
 CONNECT_TIMEOUT_S = 10
+WRITERS, READERS = "READ COMMITTED", "REPEATABLE READ"
+BRIEF_IDLE_MS = 2000
+# Names of our options on an engine, or on one of its connections.
+LOCK_MS, IDLE_MS, PATIENCE = "watershed_lock_timeout_ms", "watershed_idle_timeout_ms", "watershed_outage_patience"
 # A peer that vanished (machine off, cable out) is noticed in about 10 s, well before TCP would.
 KEEPALIVE = {
     "keepalives": 1,
@@ -39,6 +48,14 @@ class StoreUnavailable(StoreError):
 
 class StoreBusy(StoreUnavailable):
     """A lock was not had in time: nothing changed, try again at once."""
+
+
+class NothingChanged(StoreUnavailable):
+    """Postgres went away before the commit was asked for: the transaction had no effect, and may be tried again."""
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """Postgres went away while it committed: the transaction landed, or it did not."""
 
 
 def parse_url(url: str) -> URL:
@@ -77,65 +94,102 @@ def engine(
     idle_timeout_s: float = 2.0,
     lock_timeout_s: float = 10.0,
     pool_size: int = 5,
+    outage_patience_s: float = 0.0,
+    say: Callable[[str], None] = lambda why: None,
 ) -> Engine:
-    """An engine whose sessions speak UTC and cannot hold locks for long; connects when it is first used.
+    """An engine whose transactions each pin what they rely on, and cannot hold locks for long; connects when it is first used.
 
     `idle_timeout_s` ends a transaction whose client stopped answering in the middle (0: never; must be shorter than a
-    lease for workers); `lock_timeout_s` ends a wait for a lock with StoreBusy (0: never). Make it in the process that
-    uses it: an engine does not survive a fork.
+    lease for workers); `lock_timeout_s` ends a wait for a lock with StoreBusy (0: never). A Postgres that is away is waited for by
+    serving.stores.transactions, for `outage_patience_s` at most, and `say` is told. Make it in the process that uses it: an engine does
+    not survive a fork.
     """
     parsed = parse_url(url)
-    arguments: dict[str, Any] = {"application_name": application_name, **KEEPALIVE}
+    # In the packet that opens the connection, which PgBouncer too keeps apart for each client.
+    arguments: dict[str, Any] = {"application_name": application_name, "client_encoding": "UTF8", **KEEPALIVE}
     if "connect_timeout" not in parsed.query:
         arguments["connect_timeout"] = CONNECT_TIMEOUT_S
-    made = sa.create_engine(parsed, pool_pre_ping=True, pool_size=pool_size, connect_args=arguments)
-    settings = {
-        "timezone": "UTC",
-        "datestyle": "ISO, YMD",
-        "extra_float_digits": "1",
-        "bytea_output": "hex",
-        "client_min_messages": "warning",
-        "client_encoding": "UTF8",
-        "idle_in_transaction_session_timeout": str(round(idle_timeout_s * 1000)),
-        "lock_timeout": str(round(lock_timeout_s * 1000)),
+    options = {
+        "postgresql_readonly": False,
+        LOCK_MS: round(lock_timeout_s * 1000),
+        IDLE_MS: round(idle_timeout_s * 1000),
+        PATIENCE: (outage_patience_s, say),
     }
-
-    @sa.event.listens_for(made, "connect")
-    def prepare(connection: Any, record: Any) -> None:
-        before, connection.autocommit = connection.autocommit, True
-        with connection.cursor() as cursor:
-            # set_config, not SET: one round trip, and values as parameters.
-            calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
-            cursor.execute("SELECT " + calls, [part for pair in settings.items() for part in pair])
-        connection.autocommit = before
-
+    # No ping when a connection leaves the pool: the statement that pins is one.
+    made = sa.create_engine(
+        parsed, isolation_level=WRITERS, pool_size=pool_size, connect_args=arguments, execution_options=options
+    )
+    sa.event.listen(made, "begin", _pin)
     return made
 
 
-@contextmanager
-def transaction(engine: Engine, *, isolation: str | None = None) -> Iterator[Connection]:
-    """One transaction: committed when the block ends, rolled back when it raises; errors of Postgres as StoreError.
+def _pin(connection: Connection) -> None:
+    """SQLAlchemy calls it as each transaction begins, also after a rollback in the middle of a block."""
+    options = connection.get_execution_options()
+    version = int((connection.dialect.server_version_info or (0,))[0])
+    reads = options["postgresql_readonly"]
+    connection.exec_driver_sql(pin(version, lock_timeout_ms=options[LOCK_MS], idle_timeout_ms=options[IDLE_MS], reads=reads))
+
+
+def outage_patience(engine: Engine) -> tuple[float, Callable[[str], None]]:
+    """How long a Postgres that is away is waited for, in seconds, and who is told."""
+    found: tuple[float, Callable[[str], None]] = engine.get_execution_options()[PATIENCE]
+    return found
+
+
+def transaction(engine: Engine, *, lock_timeout_ms: int | None = None) -> AbstractContextManager[Connection]:
+    """One transaction that may write: committed when the block ends, rolled back when it raises; errors of Postgres as StoreError.
 
     `connection.rollback()` inside ends it without effect. When the commit itself raises, it is not known
-    whether it landed.
+    whether it landed: OutcomeUnknown.
     """
+    return _transaction(engine, {} if lock_timeout_ms is None else {LOCK_MS: int(lock_timeout_ms)})
+
+
+def reading(engine: Engine) -> AbstractContextManager[Connection]:
+    """One transaction that reads: all its statements see the same instant, a standby answers it too, and it writes nothing."""
+    return _transaction(engine, {"isolation_level": READERS, "postgresql_readonly": True})
+
+
+@contextmanager
+def _transaction(engine: Engine, options: dict[str, Any]) -> Iterator[Connection]:
+    committing = False
     try:
-        with engine.connect() as connection:
-            if isolation is not None:
-                connection = connection.execution_options(isolation_level=isolation)
-            connection.begin()  # not left to the first statement: COPY goes past SQLAlchemy
+        connection = _begun(engine, options)
+        with connection:
             yield connection
+            committing = connection.in_transaction()  # not so when the block has rolled back
             connection.commit()
     except (sa.exc.DBAPIError, psycopg2.Error) as error:
-        raise explain(error, engine.url) from error
+        found = explain(error, engine.url)
+        if type(found) is StoreUnavailable:
+            found = (OutcomeUnknown if committing else NothingChanged)(str(found))
+        raise found from error
+
+
+def _begun(engine: Engine, options: dict[str, Any]) -> Connection:
+    """A connection in a transaction; another one when it broke while it lay in the pool: nothing was asked of it yet."""
+    for last in (False, True):
+        connection = engine.connect().execution_options(**options)
+        try:
+            connection.begin()  # not left to the first statement: COPY goes past SQLAlchemy
+        except sa.exc.DBAPIError as error:
+            connection.close()
+            if last or not error.connection_invalidated:
+                raise
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise AssertionError("the second try returned or raised")
 
 
 @contextmanager
 def brief_transaction(engine: Engine, lock_timeout_ms: int) -> Iterator[Connection]:
     """A transaction that neither waits long for a lock nor holds one for long while this process is stopped."""
-    with transaction(engine) as connection:
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(lock_timeout_ms)}")
-        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 2000")
+    brief = engine.get_execution_options()[IDLE_MS]
+    with _transaction(engine, {LOCK_MS: int(lock_timeout_ms), IDLE_MS: min(brief, BRIEF_IDLE_MS) or BRIEF_IDLE_MS}) as connection:
         yield connection
 
 
@@ -165,6 +219,11 @@ def explain(error: BaseException, url: URL) -> StoreError:
         return StoreError(f"{where} lacks what `watershed init` makes ({text}): run `watershed init`")
     if code == "42501":
         return StoreError(f"{where}: {text}; the user {url.username} needs CREATE on the database for `watershed init`")
+    if code == "25006" or "during recovery" in text:
+        return StoreError(
+            f"{where} takes no writes ({text}): it is a standby, or was made read-only; name the primary, or several hosts with"
+            f" ?target_session_attrs=read-write: set {SETTING}"
+        )
     if code in BUSY:
         return StoreBusy(f"{where} is busy: {text}; try again")
     if code is not None and (code in TRANSIENT or code.startswith(TRANSIENT_CLASSES)):
@@ -215,13 +274,17 @@ def _tls_refusal(text: str, url: URL) -> str:
 
 __all__ = [
     "Engine",
+    "NothingChanged",
+    "OutcomeUnknown",
     "StoreBusy",
     "StoreUnavailable",
     "brief_transaction",
     "engine",
     "explain",
+    "outage_patience",
     "parse_url",
     "patiently",
     "place",
+    "reading",
     "transaction",
 ]

@@ -58,8 +58,7 @@ class PostgresNightStore:
         self._crash = crash or NoCrash()
 
     def active(self, topic: str) -> Generation | None:
-        with self._transactions.once() as connection:
-            return active_generation(connection, topic)
+        return self._transactions.read(lambda connection: active_generation(connection, topic))
 
     def cut_of(self, generation: Generation, date: date) -> Cut | None:
         return next((cut for cut in self.ledger(generation) if cut.date == date), None)
@@ -69,8 +68,7 @@ class PostgresNightStore:
         return cut_in(self.ledger(generation), generation, number)
 
     def ledger(self, generation: Generation) -> list[Cut]:
-        with self._transactions.once() as connection:
-            return read_cuts(connection, generation.topic, generation.number)
+        return self._transactions.read(lambda connection: read_cuts(connection, generation.topic, generation.number))
 
     def base_of(self, generation: Generation, number: int) -> Cut | None:
         """The newest published cut below `number` and nowhere above it; None when all were purged (then it is covered)."""
@@ -78,19 +76,17 @@ class PostgresNightStore:
 
     def visible(self, generation: Generation) -> int:
         """The number of the visible batch."""
-        with self._transactions.once() as connection:
-            return visible_number(connection, generation)
+        return self._transactions.read(lambda connection: visible_number(connection, generation))
 
     def witnesses(self, generation: Generation) -> list[Witness | None]:
         """By partition, the last record that a worker has counted; None when publish or rollback moved the position."""
-        with self._transactions.once() as connection:
-            return [witness for _, witness in witnesses(connection, generation)]
+        return [witness for _, witness in self._transactions.read(lambda connection: witnesses(connection, generation))]
 
     # ---- choose
     def choose(self, generation: Generation, date: date, ends: Vector) -> Cut:
         if len(ends) != generation.partitions:
             raise ValueError(f"topic {generation.topic} has {generation.partitions} partitions, not {len(ends)}")
-        self._transactions.briefly(lambda connection: self._choose(connection, generation, date, ends))
+        self._transactions.briefly(lambda connection: self._choose(connection, generation, date, ends), again=True)
         chosen = self.cut_of(generation, date)
         assert chosen is not None
         return chosen
@@ -110,21 +106,24 @@ class PostgresNightStore:
     # ---- stage
     def stage(self, generation: Generation, number: int, staged: Staged) -> None:
         _check_staged(generation, staged, set(self._views) & set(generation.views))
-        with self._transactions.once() as connection:
-            self._copy(connection, generation, staged)
-            self._crash.reach("stage.copied")
-            had_rows = lock_chosen(connection, generation, number)
-            if had_rows is None:
-                connection.rollback()
-                self._refuse_staging(generation, number)
-                return
-            refuse_retired(connection, generation)
-            begin_staging(connection, generation, number)
-            for view in staged.rows:
-                _replace_rows(connection, self._views[view], generation.number, number, had_rows)
-            replace_counts(connection, generation, number, staged)
-            end_staging(connection, generation, number, staged.staged_from)
-            self._crash.reach("stage.written")
+        if not self._transactions.once(lambda connection: self._stage(connection, generation, number, staged), again=True):
+            self._refuse_staging(generation, number)
+
+    def _stage(self, connection: Connection, generation: Generation, number: int, staged: Staged) -> bool:
+        self._copy(connection, generation, staged)
+        self._crash.reach("stage.copied")
+        had_rows = lock_chosen(connection, generation, number)
+        if had_rows is None:
+            connection.rollback()
+            return False
+        refuse_retired(connection, generation)
+        begin_staging(connection, generation, number)
+        for view in staged.rows:
+            _replace_rows(connection, self._views[view], generation.number, number, had_rows)
+        replace_counts(connection, generation, number, staged)
+        end_staging(connection, generation, number, staged.staged_from)
+        self._crash.reach("stage.written")
+        return True
 
     def _copy(self, connection: Connection, generation: Generation, staged: Staged) -> None:
         """Into temporary tables: no lock is held while the caller's tables are read."""
@@ -143,7 +142,7 @@ class PostgresNightStore:
 
     # ---- publish
     def publish(self, generation: Generation, number: int) -> str:
-        return self._transactions.briefly(lambda connection: self._publish(connection, generation, number))
+        return self._transactions.briefly(lambda connection: self._publish(connection, generation, number), again=True)
 
     def _publish(self, connection: Connection, generation: Generation, number: int) -> str:
         visible = lock_visible(connection, generation)
@@ -199,6 +198,8 @@ def _check_staged(generation: Generation, staged: Staged, known: set[str]) -> No
         raise ValueError(
             f"topic {generation.topic} has {generation.partitions} partitions: counts are one per partition"
         )
+    if once := [view for view, tables in staged.rows.items() if iter(tables) is tables]:
+        raise ValueError(f"the tables of views {once} can be read once only, and a second try would stage none of them")
 
 
 def _temporary(view: View, generation: int) -> sa.Table:

@@ -94,7 +94,7 @@ class PostgresOperatorStore:
     def mark_purge(self, generation: Generation, keep: int) -> Purge | None:
         if keep < 1:
             raise ValueError(f"purge keeps at least the visible batch, not {keep}")
-        return self._transactions.briefly(lambda connection: self._mark(connection, generation, keep))
+        return self._transactions.briefly(lambda connection: self._mark(connection, generation, keep), again=True)
 
     def _mark(self, connection: Connection, generation: Generation, keep: int) -> Purge | None:
         lock_visible(connection, generation)
@@ -114,7 +114,7 @@ class PostgresOperatorStore:
             raise ValueError(f"marked in generation {marked.generation}, purged in {generation.number}")
         if missing := sorted(set(generation.views) - set(self._views)):
             raise StoreError(f"views {missing} of topic {generation.topic} are not among those this store was made for")
-        self._transactions.patiently(lambda connection: self._purge(connection, generation, marked))
+        self._transactions.patiently(lambda connection: self._purge(connection, generation, marked), again=True)
 
     def _purge(self, connection: Connection, generation: Generation, marked: Purge) -> None:
         lock_batches(connection, generation, marked.batches)

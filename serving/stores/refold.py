@@ -50,13 +50,15 @@ class PostgresRefoldStore:
         self._crash = crash or NoCrash()
 
     def standing(self, generation: Generation, partition: int) -> Standing:
-        with self._transactions.once(isolation="REPEATABLE READ") as connection:
+        def read(connection: Connection) -> Standing:
             position = position_of(connection, generation, partition)
             return _standing(connection, generation, partition, visible_number(connection, generation), position)
 
+        return self._transactions.read(read)
+
     def seize(self, generation: Generation, partition: int, worker: str, lease_s: float) -> Claim:
         return self._transactions.patiently(
-            lambda connection: leases.seize(connection, generation, partition, worker, lease_s)
+            lambda connection: leases.seize(connection, generation, partition, worker, lease_s), again=True
         )
 
     def replace(self, generation: Generation, claim: Claim, number: int, new: Sequence[Segment]) -> bool:

@@ -31,7 +31,7 @@ from serving.ops.keys import row_of
 from serving.ops.positions import advance, begin_segment
 from serving.ops.segments import add_counts
 from serving.ops.tables import speed_table, temporary_table
-from serving.postgres.connection import transaction
+from serving.postgres.connection import reading, transaction
 from serving.postgres.copy import copy_csv, copy_out, to_csv
 from serving.postgres.quoting import quote, relation
 
@@ -45,7 +45,7 @@ class PostgresSpeedStore:
         self._views: Mapping[str, View] = {view.name: view for view in views}
 
     def active(self, topic: str) -> Generation | None:
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return active_generation(connection, topic)
 
     def heartbeat(self, topic: str, worker: str, ttl_s: float) -> list[str]:
@@ -57,7 +57,7 @@ class PostgresSpeedStore:
             workers.farewell(connection, topic, worker)
 
     def leases(self, generation: Generation) -> list[LeaseRow]:
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return leases.leases(connection, generation)
 
     def take(self, generation: Generation, partition: int, worker: str, lease_s: float) -> Claim | None:
@@ -75,7 +75,7 @@ class PostgresSpeedStore:
             leases.release(connection, claim)
 
     def reload(self, claim: Claim) -> Claim | None:
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return leases.reload(connection, claim)
 
     def load_states(self, claim: Claim, view: str) -> pa.Table:
@@ -84,11 +84,11 @@ class PostgresSpeedStore:
         columns = ", ".join(quote(name) for name in state_schema(definition).names)
         query = f"SELECT {columns} FROM {relation('speed', table.name)}"  # noqa: S608 -- quoted names and two integers
         query += f" WHERE partition = {int(claim.partition)} AND segment = {int(claim.segment)}"
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return copy_out(connection, query, state_schema(definition))
 
     def snapshot_below(self, claim: Claim) -> Cut | None:
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             below = [
                 cut
                 for cut in read_cuts(connection, claim.topic, claim.generation)
@@ -101,11 +101,11 @@ class PostgresSpeedStore:
             return snapshots.record_snapshot(connection, claim, path)
 
     def snapshots(self, claim: Claim) -> list[WorkerSnapshot]:
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return snapshots.snapshots(connection, claim)
 
     def superseded(self, claim: Claim, path: str) -> list[str]:
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return snapshots.superseded(connection, claim, path)
 
     def forget_snapshot(self, claim: Claim, path: str) -> None:

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -28,7 +29,7 @@ def stage(night: Night, number: int, report: Report) -> None:
     staged = Staged(
         counts=counts,
         view_counts={name: view_counts_of(m.facts["view_counts"]) for name, m in manifests.items()},
-        rows={v.name: _rows(night, v, manifests[v.name], base, report) for v in night.views},
+        rows={v.name: _Rows(night, v, manifests[v.name], base, report) for v in night.views},
         staged_from=digest,
     )
     night.crash.reach("night.before_stage")
@@ -42,9 +43,20 @@ def _total(night: Night, clean: CleanRange) -> Counts:
     return counts_of(clean.require(night.lake).facts["total"])
 
 
-def _rows(night: Night, view: View, manifest: Manifest, base: int, report: Report) -> Iterator[pa.Table]:
-    wanted = set(manifest.facts["touched"]) if manifest.facts["base"] == base else {f.partition[WINDOW_DATE] for f in manifest.files}
-    files = [f for f in manifest.files if f.partition[WINDOW_DATE] in wanted]
-    for done, file in enumerate(files):
-        report(f"staging {view.name}, {file.partition[WINDOW_DATE]}", done / len(files))
-        yield read_states(night.lake, view, file)
+@dataclass(frozen=True)
+class _Rows:
+    """A view's touched rows, file by file, from the lake each time they are asked for: staging may have to be done again."""
+
+    night: Night
+    view: View
+    manifest: Manifest
+    base: int
+    report: Report
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        facts, every = self.manifest.facts, self.manifest.files
+        wanted = set(facts["touched"]) if facts["base"] == self.base else {f.partition[WINDOW_DATE] for f in every}
+        files = [f for f in every if f.partition[WINDOW_DATE] in wanted]
+        for done, file in enumerate(files):
+            self.report(f"staging {self.view.name}, {file.partition[WINDOW_DATE]}", done / len(files))
+            yield read_states(self.night.lake, self.view, file)

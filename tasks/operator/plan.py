@@ -10,7 +10,7 @@ import luigi
 
 from pipeline.handover import Cut, Vector
 from pipeline.log.kafka.log import KafkaLog
-from tasks.context import context
+from tasks.context import answer_at_once, context
 from tasks.nightly import FoldView, OfPartition, Publish
 
 
@@ -28,6 +28,7 @@ class SourcePlan:
 
 def plans(kafka_patience_s: float) -> Iterator[SourcePlan]:
     """Every source's plan. Refused or LogError as a night would be, when its topic is another one or Kafka does not answer."""
+    answer_at_once()
     parts = context()
     log = KafkaLog(parts.settings.kafka_connection(), timeout_s=kafka_patience_s)
     for topic in parts.topics:

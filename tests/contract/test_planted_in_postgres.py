@@ -18,15 +18,18 @@ from pipeline.base.errors import WatershedError
 from pipeline.handover import Generation, Purge
 from serving.generations import replace as rebuild
 from serving.ops import batches, cuts, positions
+from serving.postgres import connection as connections
 from serving.stores import night as night_store
 from serving.stores.night import PostgresNightStore
 from serving.stores.operator import PostgresOperatorStore
-from tests.contract.world import VIEWS, connected
+from tests.contract import test_hostile_defaults as hostile
+from tests.contract.world import VIEWS, connected, drop_everything
 from tests.serving import test_generation_store as generations
 from tests.serving import test_leases as leasing
 from tests.serving import test_operator_store as operating
 from tests.serving import test_protocol as protocol
 from tests.speed_layer import test_refold as refolding
+from tests.support.hostile import HOSTILE, make_hostile
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,9 @@ def publish_in_two(self: PostgresNightStore, generation: Generation, number: int
     offsets = self.cut(generation, number).offsets
     crash, self._crash = self._crash, NoCrash()
     without_positions = patch.multiple(positions, RAISE_POSITIONS=nothing, OPEN_SEGMENTS=nothing)
-    with without_positions, self._transactions.once() as connection:
+    with without_positions, connections.transaction(self._transactions.engine) as connection:
         outcome = self._publish(connection, generation, number)
-    with self._transactions.once() as connection:
+    with connections.transaction(self._transactions.engine) as connection:
         positions.raise_positions(connection, generation, offsets)
         positions.open_segments(connection, generation, offsets)
         crash.reach("publish.written")
@@ -186,3 +189,14 @@ def test_the_contract_notices_the_bug(name: str, postgres_url: str) -> None:
         world = operating.Operated(engine)
         with BUGS[name].planted(), pytest.raises((AssertionError, WatershedError, pytest.fail.Exception)):
             BUGS[name].noticed_by(world)
+
+
+def test_the_contract_notices_an_isolation_that_is_inherited(postgres_url: str) -> None:
+    """A commit whose transaction has the database's default sees no cut that was chosen after its COPY."""
+    make_hostile(postgres_url, HOSTILE["repeatable read"])
+    noticed_by = hostile.a_cut_chosen_between_copy_and_lock_splits_the_commit
+    with connected(postgres_url) as engine:
+        noticed_by(operating.Operated(engine))
+        drop_everything(engine)
+    with patch.object(connections, "WRITERS", None), connected(postgres_url) as engine, pytest.raises(AssertionError):
+        noticed_by(operating.Operated(engine))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 
+import pyarrow as pa
 import pytest
 
 from pipeline.base.errors import Refused, StoreError
@@ -189,12 +190,13 @@ def test_staging_that_breaks_off_leaves_the_batch_as_it_was(world: World) -> Non
     world.stage(1)
     whole = staged_of(LOGS, (3, 3), None, source="other")
 
-    def broken() -> Iterator[object]:
-        yield from whole.rows["by_account"]
-        raise OSError("the lake is gone")
+    class Broken:
+        def __iter__(self) -> Iterator[pa.Table]:
+            yield from whole.rows["by_account"]
+            raise OSError("the lake is gone")
 
     with pytest.raises(OSError, match="the lake is gone"):
-        world.night.stage(world.generation, 1, replace(whole, rows={**whole.rows, "by_account": broken()}))
+        world.night.stage(world.generation, 1, replace(whole, rows={**whole.rows, "by_account": Broken()}))
     cut = world.night.cut(world.generation, 1)
     assert (cut.complete, cut.staged_from) == (True, "digest")
     assert world.night.publish(world.generation, 1) == "published"

@@ -111,13 +111,13 @@ def test_a_lost_connection_is_worth_another_try_and_the_pool_recovers(postgres_u
 def test_a_server_that_is_killed_and_comes_back_is_used_again(crash_folder: Path) -> None:
     with SystemPostgres(crash_folder) as postgres, connected(postgres.url) as engine:
         with transaction(engine) as connection:
-            connection.exec_driver_sql("CREATE TABLE kept (n int)")
+            connection.exec_driver_sql("CREATE TABLE public.kept (n int)")
         postgres.kill()
         with pytest.raises(StoreUnavailable), transaction(engine) as connection:
             connection.exec_driver_sql("SELECT 1")
         postgres.start()
         with transaction(engine) as connection:
-            assert connection.exec_driver_sql("SELECT count(*) FROM kept").scalar_one() == 0
+            assert connection.exec_driver_sql("SELECT count(*) FROM public.kept").scalar_one() == 0
 
 
 @pytest.fixture
@@ -126,15 +126,15 @@ def deadlocked(postgres_url: str) -> Iterator[list[BaseException]]:
     ended: list[BaseException] = []
     with connected(postgres_url) as engine:
         with transaction(engine) as connection:
-            connection.exec_driver_sql("CREATE TABLE t AS SELECT n FROM generate_series(1, 2) n")
+            connection.exec_driver_sql("CREATE TABLE public.t AS SELECT n FROM generate_series(1, 2) n")
         both = threading.Barrier(2)
 
         def cross(first: int, second: int) -> None:
             try:
                 with transaction(engine) as connection:
-                    connection.execute(sa.text("UPDATE t SET n = n WHERE n = :n"), {"n": first})
+                    connection.execute(sa.text("UPDATE public.t SET n = n WHERE n = :n"), {"n": first})
                     both.wait(10)
-                    connection.execute(sa.text("UPDATE t SET n = n WHERE n = :n"), {"n": second})
+                    connection.execute(sa.text("UPDATE public.t SET n = n WHERE n = :n"), {"n": second})
             except StoreError as error:
                 ended.append(error)
 
@@ -176,7 +176,7 @@ def test_patience_tries_again_what_is_busy_and_nothing_else() -> None:
 def test_nothing_is_committed_by_a_block_that_raises(postgres_url: str) -> None:
     with connected(postgres_url) as engine:
         with pytest.raises(RuntimeError), transaction(engine) as connection:
-            connection.exec_driver_sql("CREATE TABLE t (n int)")
+            connection.exec_driver_sql("CREATE TABLE public.t (n int)")
             raise RuntimeError
         with transaction(engine) as connection:
-            assert connection.exec_driver_sql("SELECT to_regclass('t')").scalar_one() is None
+            assert connection.exec_driver_sql("SELECT to_regclass('public.t')").scalar_one() is None

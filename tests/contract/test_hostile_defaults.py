@@ -1,0 +1,116 @@
+"""The contract of the Postgres stores holds whatever a DBA has set for the role or the database.
+
+    what a store does under hostile defaults = what it does under Postgres' own
+"""
+
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+
+from pipeline.handover import Split
+from serving.postgres.connection import reading, transaction
+from serving.stores.speed import PostgresSpeedStore
+from tests.contract.store_world import D1, LOGS, World
+from tests.contract.world import VIEWS, commit_of, connected, drop_everything
+from tests.serving import test_generation_store as generations
+from tests.serving import test_leases as leases
+from tests.serving import test_operator_store as operating
+from tests.serving import test_protocol as protocol
+from tests.speed_layer import test_refold as refolds
+from tests.support.hostile import HOSTILE, make_hostile
+
+
+class ChoosesACut:
+    """Crash points: where a commit has copied and not locked yet, a night chooses a cut within its range."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def reach(self, name: str) -> None:
+        if name == "speed.copied":
+            self.world.night.choose(self.world.generation, D1, (3, 0))
+
+
+def a_cut_chosen_between_copy_and_lock_splits_the_commit(world: World) -> None:
+    """A test of a store: the commit [0, 7) meets a cut at 3, and that night can be published."""
+    claim = world.take(0)
+    speed = PostgresSpeedStore(world.engine, VIEWS, ChoosesACut(world))
+    assert speed.commit(commit_of(claim, LOGS[0], 7)) == Split(at=3)
+    world.check(0, 0)
+    world.commit(world.commit(claim, 3), 7)
+    world.stage(1)
+    assert world.night.publish(world.generation, 1) == "published"
+    world.check(7, 0)
+
+
+Test = Callable[[operating.Operated], None]
+EVERYWHERE: list[Test] = [
+    a_cut_chosen_between_copy_and_lock_splits_the_commit,
+    operating.test_rollback_after_a_raised_position_returns_to_the_end_of_what_segments_cover,
+]
+OF_ISOLATION: list[Test] = [
+    protocol.test_a_takeover_fences_the_owner_before,
+    protocol.test_a_commit_never_straddles_a_cut_chosen_after_it_was_begun,
+    protocol.test_publish_moves_pointer_and_positions_at_once,
+    leases.test_a_commit_prolongs_the_lease_and_never_shortens_it,
+    operating.test_purge_deletes_what_was_marked_though_more_is_covered_by_then,
+    refolds.test_a_refold_seized_by_its_twin_is_fenced_and_one_that_landed_lands_once,
+    generations.test_workers_of_the_new_generation_split_at_the_cuts_that_were_taken_over,
+]
+
+
+@pytest.fixture(params=HOSTILE)
+def hostile_url(request: pytest.FixtureRequest, postgres_url: str) -> str:
+    make_hostile(postgres_url, HOSTILE[request.param])
+    return postgres_url
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_contract_holds(name: str, postgres_url: str) -> None:
+    make_hostile(postgres_url, HOSTILE[name])
+    with connected(postgres_url) as engine:
+        for test in EVERYWHERE + OF_ISOLATION * (name in ("repeatable read", "serializable")):
+            drop_everything(engine)
+            test(operating.Operated(engine))
+
+
+def test_every_transaction_pins_what_it_relies_on(hostile_url: str) -> None:
+    wanted = {
+        "DateStyle": "ISO, YMD",
+        "IntervalStyle": "postgres",
+        "TimeZone": "UTC",
+        "array_nulls": "on",
+        "bytea_output": "hex",
+        "client_encoding": "UTF8",
+        "client_min_messages": "warning",
+        "extra_float_digits": "1",
+        "idle_in_transaction_session_timeout": "1500ms",
+        "lock_timeout": "3s",
+        "row_security": "off",
+        "search_path": "pg_catalog, pg_temp",
+        "standard_conforming_strings": "on",
+        "statement_timeout": "0",
+        "transform_null_equals": "off",
+    }
+    writes = {"transaction_isolation": "read committed", "transaction_read_only": "off", "synchronous_commit": "on"}
+    reads = {"transaction_isolation": "repeatable read", "transaction_read_only": "on"}
+    with connected(hostile_url, idle_timeout_s=1.5, lock_timeout_s=3) as engine:
+        for opened, more in ((transaction, writes), (reading, reads), (transaction, writes)):
+            with opened(engine) as connection:
+                for _ in range(2):  # a rollback begins another transaction, which pins again
+                    names = wanted | more
+                    shown = {n: connection.execute(sa.text("SELECT current_setting(:n)"), {"n": n}).scalar_one() for n in names}
+                    assert shown == names
+                    connection.rollback()
+
+
+def test_a_readers_instant_is_that_of_its_own_first_statement(postgres_url: str) -> None:
+    """Pinning takes no snapshot: what was committed before a reader's first lock is seen."""
+    with connected(postgres_url) as engine:
+        with transaction(engine) as connection:
+            connection.exec_driver_sql("CREATE TABLE public.t (n int)")
+        with reading(engine) as reader:
+            with transaction(engine) as writer:
+                writer.exec_driver_sql("INSERT INTO public.t VALUES (1)")
+            assert reader.exec_driver_sql("SELECT count(*) FROM public.t").scalar_one() == 1
