@@ -1,4 +1,4 @@
-"""The in-memory arbiter as a refold and a rebuild see it: serving.segments and serving.rebuild, rule by rule.
+"""The in-memory arbiter as a refold and a rebuild see it: serving.stores.refold and serving.generations.replace, rule by rule.
 
     replace lands   =>  the new segments tile [cut visible, position), the row is still the claim's, and nobody's memory outlives it
     activate lands  =>  one generation is active, and answers; the one before is retired, and its positions never move again
