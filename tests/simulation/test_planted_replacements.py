@@ -17,7 +17,7 @@ from pipeline.log.log import Log
 from simulation.memory_replacement import MemoryGenerationStore, MemoryRefoldStore
 from simulation.memory_tables import GenerationTables, Position
 from simulation.world import Stores
-from speed_layer.rebuild import Refold, SourceRefold
+from speed_layer.refold import Refold, SourceRefold
 from tasks.operator.generation import Mending
 from tests.support.planting import Bug, how_it_showed
 
