@@ -20,9 +20,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from dask.base import compute
-from dask.delayed import delayed
-
 T = TypeVar("T")
 Call = Callable[[], T]
 Work = Callable[[int, Callable[[], None]], object]  # (partition, raise Cancelled if it is in vain)
@@ -121,11 +118,6 @@ class Executor(Protocol):
         """The results of the calls, which depend on nothing of one another's; an error of one is raised."""
 
 
-def _compute(calls: Sequence[Call[T]], scheduler: object) -> list[T]:
-    """By Dask, whatever the scheduler that its settings or the environment name: it is given here."""
-    return list(compute(*(delayed(call, pure=False)() for call in calls), scheduler=scheduler)) if calls else []
-
-
 @dataclass(frozen=True)
 class Threads:
     """Threads of this process. `dask` computes the folds: "threads", or a Client of a cluster that reaches the same lake."""
@@ -179,7 +171,10 @@ class Threads:
                 helper.result()
 
     def compute(self, calls: Sequence[Call[T]]) -> list[T]:
-        return _compute(calls, self.dask)
+        from dask.base import compute  # half of the commands open a night and compute nothing
+        from dask.delayed import delayed
+
+        return list(compute(*(delayed(call, pure=False)() for call in calls), scheduler=self.dask)) if calls else []
 
 
 @dataclass(frozen=True)
@@ -199,7 +194,7 @@ class Inline:
         work(mine, lambda: None)
 
     def compute(self, calls: Sequence[Call[T]]) -> list[T]:
-        return _compute(calls, "synchronous")
+        return [call() for call in calls]
 
 
 __all__ = ["BackgroundCalls", "BestEffortCalls", "Cancelled", "Executor", "Inline", "Threads"]
