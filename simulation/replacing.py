@@ -14,7 +14,7 @@ from serving.postgres.connection import StoreUnavailable
 from simulation.actors import run_task
 from simulation.definitions import Definition
 from simulation.memory_night import Untiled
-from speed_layer.refold import SourceRefold
+from speed_layer.refold import LEASE_S, SourceRefold
 from tasks.executors import Inline
 from tasks.operator.generation import Mending
 
@@ -35,8 +35,8 @@ def refold(world: "World", name: str, rng: random.Random) -> None:
     source = views[0].source
     with _told(world, name):
         generation = world.generations.require(source, views)
-        stores, from_start = (world.refolds, world.night_store), rng.random() < 0.3
-        how: dict[str, Any] = {"from_start": from_start, "worker": name, "near": 1, "lease_s": 1.0}  # a lease that runs out meanwhile
+        stores, lease_s = (world.refolds, world.night_store), rng.choice([0.0, LEASE_S])  # of 0 s: it has run out before it is used
+        how: dict[str, Any] = {"from_start": rng.random() < 0.3, "worker": name, "near": 1, "lease_s": lease_s}
         work = SourceRefold(source, views, generation, *stores, world.log, world.lake, **how)
         for partition in rng.sample(range(generation.partitions), generation.partitions):
             work.partition(partition)

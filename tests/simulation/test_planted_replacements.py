@@ -49,14 +49,6 @@ class OldSegmentsStay(MemoryRefoldStore):
         """Nothing."""
 
 
-class SeizedFromNobody(MemoryRefoldStore):
-    """The lease is taken without a new owner and epoch where somebody holds it, who goes on committing."""
-
-    def _fence(self, row: Position, worker: str) -> None:
-        if row.owner is None:
-            super()._fence(row, worker)
-
-
 class WithoutTiling(MemoryRefoldStore):
     """Whatever was refolded is put in place."""
 
@@ -162,7 +154,8 @@ REFOLDS = {
     ),
     "a refold put in place whoever has the lease": Bug(Stores(refold=ClaimOut)),
     "a refold beside the old segments": Bug(Stores(refold=OldSegmentsStay)),
-    "a lease seized without fencing whoever held it": Bug(Stores(refold=SeizedFromNobody)),
+    # A seizure that fences nobody stands in tests/contract/test_planted_in_postgres.py alone: no answer shows it, since a position that its
+    # holder moves meanwhile has the refold refused.
 }
 GENERATIONS = {
     "an activation that does not fence the generation before": Bug(Stores(generation=OldOnesGoOn)),
