@@ -40,7 +40,7 @@ def test_a_standby_answers_readers_and_refuses_writers_with_the_repair(crash_fol
         with connected(postgres.url) as engine:
             with reading(engine) as connection:
                 assert connection.exec_driver_sql("SELECT pg_is_in_recovery()").scalar_one()
-            with pytest.raises(StoreError, match=r"takes no writes .*standby.*target_session_attrs=read-write") as refused:
-                with transaction(engine) as connection:
-                    connection.exec_driver_sql("CREATE TABLE public.t (n int)")
+            said = r"takes no writes .*standby.*target_session_attrs=read-write"
+            with pytest.raises(StoreError, match=said) as refused, transaction(engine) as connection:
+                connection.exec_driver_sql("CREATE TABLE public.t (n int)")
             assert not isinstance(refused.value, StoreUnavailable) and str(url.password) not in str(refused.value)
