@@ -12,6 +12,8 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+# One more than there are processors: about a third of the tests' time is waiting for servers and leases.
+TEST_PROCESSES ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
 PIPENV_VERSION := 2026.10.3
 PIPENV := .venv-pipenv/bin/pipenv
 PIPENV_STAMP := .venv-pipenv/.$(PIPENV_VERSION)
@@ -36,7 +38,7 @@ down: venv ## Stop what 'make up' started
 	@$(BIN)/watershed down
 
 test: venv ## Run all tests, on real Kafka and Postgres where they are installed
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-fast: venv ## Run the tests that take no more than seconds
 	@$(BIN)/python -m pytest -m "not slow"
@@ -47,7 +49,10 @@ soak: venv ## Try schedules of crashes, zombies and nights against the promise u
 bench: .venv-bench/.installed ## Measure the product and its peers on the same events (ARGS="speed --events 1000000" for less)
 	@.venv-bench/bin/python -m benchmarks $(ARGS)
 
-check: lint types test ## Lint, types and all tests: what CI runs
+check: lint ## Lint, types and all tests: what CI runs
+	@# The types beside the tests, which wait for servers now and then; whichever fails, the other is heard.
+	@$(BIN)/mypy --no-error-summary & types=$$!; failed=0; \
+	$(MAKE) test || failed=1; wait $$types || failed=1; exit $$failed
 
 lint: venv ## Check the style (ruff)
 	@$(BIN)/ruff check --quiet .

@@ -3,9 +3,10 @@
     after warm_up(views), nothing that a worker, a night or an audit does with these views compiles anything
 """
 
-import time
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 
 from pipeline.aggregates.sketches import DistinctCount, Quantile
 from pipeline.definition.view import View
@@ -49,20 +50,15 @@ def _shown(kernels: int) -> Iterator[Callable[[str], None]]:
         console.print(f"compiling {kernels} kernels, once, into {cache.folder() or 'memory'} ...", markup=False)
         yield lambda title: None
         return
-    began_s = time.monotonic()
     columns = TextColumn("compiling, once"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("[dim]{task.description}")
     bar = Progress(*columns, console=console, transient=True)
     task = bar.add_task("", total=kernels)
-    begun = 0
-
-    def done(title: str) -> None:
-        nonlocal begun
-        bar.update(task, completed=begun, description=title)
-        begun += 1
-        if not bar.live.is_started and time.monotonic() - began_s > SHOWN_AFTER_S:
-            bar.start()
-
+    begun = count()
+    later = threading.Timer(SHOWN_AFTER_S, bar.start)
+    later.start()
     try:
-        yield done
+        yield lambda title: bar.update(task, completed=next(begun), description=title, refresh=True)
     finally:
+        later.cancel()
+        later.join()
         bar.stop()

@@ -1,6 +1,6 @@
 """The chart of the merged view: what it answers, and which layer each answer comes from.
 
-Invariant: drawn from one look at the serving layer (serving.answers.Parts), so the layers in it add up.
+Invariant: drawn from one look at the serving layer (serving.answers.ByLayer), so the layers in it add up.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DayLocator, date2num
 from matplotlib.figure import Figure
 
-from serving.answers import Parts
+from serving.answers import ByLayer
 
 BATCH, SPEED = "#3b82c4", "#f08c2e"
 STATIONS = {"EWR": "#7a3e9d", "JFK": "#16836b", "LGA": "#c2334d"}
@@ -22,14 +22,14 @@ SIZE_INCHES, DPI = (13, 8), 120
 AROUND = timedelta(days=14)
 
 
-def draw(parts: Parts, path: Path) -> None:
-    """The daily mean temperature of each station, and the days around the cut by layer, as a PNG; `parts` are of serving.daily_weather."""
+def draw(by_layer: ByLayer, path: Path) -> None:
+    """The daily mean temperature of each station, and the days around the cut by layer, as a PNG; `by_layer` is serving.daily_weather."""
     figure = Figure(figsize=SIZE_INCHES, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, height_ratios=(5, 2))
-    _temperatures(above, parts)
-    seam = _seam(parts)
-    _readings(below, parts, seam)
+    _temperatures(above, by_layer)
+    seam = _seam(by_layer)
+    _readings(below, by_layer, seam)
     for axes in (above, below):
         if seam is not None:
             _mark(axes, seam, words=axes is above)
@@ -39,12 +39,12 @@ def draw(parts: Parts, path: Path) -> None:
     figure.savefig(path, dpi=DPI)
 
 
-def _temperatures(axes: Axes, parts: Parts) -> None:
+def _temperatures(axes: Axes, by_layer: ByLayer) -> None:
     for station, colour in STATIONS.items():
-        rows = sorted((r for r in parts.merged if r["station"] == station), key=lambda r: r["window_start"])
+        rows = sorted((r for r in by_layer.merged if r["station"] == station), key=lambda r: r["window_start"])
         means = [float("nan") if r["temperature_mean"] is None else float(r["temperature_mean"]) for r in rows]
         axes.plot([_day(r["window_start"]) for r in rows], means, color=colour, linewidth=1.2, label=station)
-    positions = ", ".join(f"{f.partition}: {f.cut:,} → {f.position:,}" for f in parts.freshness)
+    positions = ", ".join(f"{f.partition}: {f.cut:,} → {f.position:,}" for f in by_layer.freshness)
     axes.set_title(f"as of the offsets (cut → position, by partition)  {positions}", fontsize=9, color="#555555", loc="left")
     axes.set_ylabel("daily mean temperature, °C")
     axes.legend(loc="upper left", ncols=3, frameon=False)
@@ -52,9 +52,9 @@ def _temperatures(axes: Axes, parts: Parts) -> None:
     _dates(axes, AutoDateLocator())  # type: ignore[no-untyped-call]
 
 
-def _readings(axes: Axes, parts: Parts, seam: datetime | None) -> None:
+def _readings(axes: Axes, by_layer: ByLayer, seam: datetime | None) -> None:
     """Where both layers contribute to a day, merging them is what makes the answer right."""
-    batch, speed = _per_day(parts.batch), _per_day(parts.speed)
+    batch, speed = _per_day(by_layer.batch), _per_day(by_layer.speed)
     days = sorted(batch.keys() | speed.keys())
     if seam is not None:
         days = [d for d in days if seam - AROUND <= d <= seam + AROUND]
@@ -85,11 +85,11 @@ def _per_day(rows: Sequence[Mapping[str, Any]]) -> Counter[datetime]:
     return found
 
 
-def _seam(parts: Parts) -> datetime | None:
+def _seam(by_layer: ByLayer) -> datetime | None:
     """The end of the last day that the batch layer knows, when both layers know something: the cut, in event time."""
-    if not parts.batch or not parts.speed:
+    if not by_layer.batch or not by_layer.speed:
         return None
-    last: datetime = max(r["window_start"] for r in parts.batch)
+    last: datetime = max(r["window_start"] for r in by_layer.batch)
     return last + timedelta(days=1)
 
 

@@ -52,7 +52,7 @@ from sandbox.services import (
 )
 from sandbox.summary import AuditFound, Findings, summary
 from sandbox.weather import readings, spread
-from serving.answers import parts, snapshot
+from serving.answers import by_layer, snapshot
 from serving.audit.audit import Audit
 from serving.postgres.connection import StoreUnavailable, engine
 from serving.status import status
@@ -269,7 +269,7 @@ class Story:
             if seen is None:
                 return False
             step.show(what, sum(ends) - seen.lag, sum(ends))
-            return all(f.position >= end for f, end in zip(seen.parts.freshness, ends, strict=True))
+            return all(f.position >= end for f, end in zip(seen.by_layer.freshness, ends, strict=True))
 
         if not wait_until(reached, LIMIT_S):
             raise ServerError(f"the speed layer did not reach the log's end ({ends}) within {LIMIT_S:g} s; see {self.worker.log}")
@@ -309,7 +309,7 @@ class Story:
         self.display.begin(At.CHART)
         from sandbox.chart import draw
 
-        draw(parts(self.engine, self.view, limit=100_000), self.folder / "weather.png")
+        draw(by_layer(self.engine, self.view, limit=100_000), self.folder / "weather.png")
         self.display.finish(At.CHART, "weather.png")
 
     def _stop_and_tell(self) -> Findings:
@@ -351,7 +351,7 @@ class Watcher(threading.Thread):
 
     def _look(self) -> None:
         try:
-            found = parts(self.engine, self.view, limit=100_000)
+            found = by_layer(self.engine, self.view, limit=100_000)
             self.display.see(Seen(found, self.log.end_offsets(self.view.source.topic)))
         except (StoreUnavailable, Unreachable) as error:
             logging.getLogger("demo").warning("looking again: %s", error)

@@ -1,6 +1,6 @@
 """The demo on the terminal: what happens now, how fresh the answer is, and the batch part, the real-time part and the merged answer.
 
-Invariant: all figures of one frame but the log's end are of one instant (serving.answers.parts); the log's end is read after them,
+Invariant: all figures of one frame but the log's end are of one instant (serving.answers.by_layer); the log's end is read after them,
 so a lag is never negative. Without a terminal the same story is told in plain lines.
 """
 
@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sandbox.weather import STATIONS, Kind
-from serving.answers import Parts
+from serving.answers import ByLayer
 
 BATCH, SPEED, BOTH = "dodger_blue1", "dark_orange", "medium_orchid1"
 BARS = "▁▂▃▄▅▆▇█"
@@ -61,21 +61,21 @@ class Step:
 class Seen:
     """One look at the serving layer, and the log's ends after it."""
 
-    parts: Parts
+    by_layer: ByLayer
     ends: list[int]
 
     @property
     def lag(self) -> int:
         """Records that are in the log and not yet in the answer."""
-        return sum(max(0, end - f.position) for end, f in zip(self.ends, self.parts.freshness, strict=True))
+        return sum(max(0, end - f.position) for end, f in zip(self.ends, self.by_layer.freshness, strict=True))
 
     @property
     def cut(self) -> int:
-        return sum(f.cut for f in self.parts.freshness)
+        return sum(f.cut for f in self.by_layer.freshness)
 
     @property
     def position(self) -> int:
-        return sum(f.position for f in self.parts.freshness)
+        return sum(f.position for f in self.by_layer.freshness)
 
 
 @dataclass
@@ -176,7 +176,7 @@ def freshness(seen: Seen | None) -> RenderableType:
     if seen is None:
         table.add_row("–", "–", "–", "–", "–")
         return table
-    for f, end in zip(seen.parts.freshness, seen.ends, strict=True):
+    for f, end in zip(seen.by_layer.freshness, seen.ends, strict=True):
         table.add_row(str(f.partition), f"{f.cut:,}", f"{f.position:,}", f"{end:,}", f"{max(0, end - f.position):,}")
     table.add_row("all", f"{seen.cut:,}", f"{seen.position:,}", f"{sum(seen.ends):,}", f"{seen.lag:,}", style="bold")
     return table
@@ -212,7 +212,7 @@ def answers(seen: Seen | None, *, narrow: bool) -> RenderableType:
         head, width = (name, 10) if narrow else (f"{name}: readings", 19)
         table.add_column(head, justify="right", style=style, header_style=style, width=width)
         table.add_column("°C", justify="right", style=style, header_style=style, width=11)
-    layers = _by_station(seen.parts) if seen is not None else [{s: {} for s in STATIONS}] * 3
+    layers = _by_station(seen.by_layer) if seen is not None else [{s: {} for s in STATIONS}] * 3
     for station in STATIONS:
         table.add_row(f"{station} all", *(cell for rows in layers for cell in _whole(rows[station])))
     for station in STATIONS:
@@ -227,9 +227,9 @@ def answers(seen: Seen | None, *, narrow: bool) -> RenderableType:
 Rows = dict[str, dict[date, Mapping[str, Any]]]  # station -> day -> row
 
 
-def _by_station(parts: Parts) -> list[Rows]:
+def _by_station(by_layer: ByLayer) -> list[Rows]:
     found: list[Rows] = []
-    for rows in (parts.batch, parts.speed, parts.merged):
+    for rows in (by_layer.batch, by_layer.speed, by_layer.merged):
         mine: Rows = {station: {} for station in STATIONS}
         for row in rows:
             mine.setdefault(row["station"], {})[row["window_start"].date()] = row
@@ -260,7 +260,7 @@ def strip(scene: Scene, cells: int) -> RenderableType:
     days = (scene.last_day - scene.first_day).days + 1
     per_cell = -(-days // max(1, cells))
     starts = [scene.first_day + timedelta(n) for n in range(0, days, per_cell)]
-    layers = _by_station(scene.seen.parts) if scene.seen is not None else [{s: {} for s in STATIONS}] * 3
+    layers = _by_station(scene.seen.by_layer) if scene.seen is not None else [{s: {} for s in STATIONS}] * 3
     lines: list[RenderableType] = []
     for station in STATIONS:
         text = Text(f"{station}  ")
@@ -339,6 +339,7 @@ class Display:
         self.scene.seen = seen
         if time.monotonic() - self._said_s >= SAY_EVERY_S:
             self._said_s = time.monotonic()
-            batch, speed, merged = (sum(r["readings"] for r in rows) for rows in (seen.parts.batch, seen.parts.speed, seen.parts.merged))
+            found = seen.by_layer
+            batch, speed, merged = (sum(r["readings"] for r in rows) for rows in (found.batch, found.speed, found.merged))
             where = f"cut {seen.cut:,}, position {seen.position:,}, lag {seen.lag:,}"
             self.say(f"  readings: batch {batch:,} + real-time {speed:,} = merged {merged:,}; {where}")

@@ -161,7 +161,7 @@ def _by_group(view: View, source: str, schema: pa.Schema) -> str:
 
 
 @dataclass(frozen=True)
-class Parts:
+class ByLayer:
     """The same groups as the batch layer, the speed layer and both together answer; rows as mappings, newest first."""
 
     batch: list[dict[str, Any]]
@@ -170,7 +170,7 @@ class Parts:
     freshness: list[Freshness]
 
 
-def parts(engine: Engine, view: View, *, limit: int = 1000, **equal: Any) -> Parts:
+def by_layer(engine: Engine, view: View, *, limit: int = 1000, **equal: Any) -> ByLayer:
     """The newest `limit` groups whose key columns (or window_start) equal these values, part by part at one instant."""
     if unknown := equal.keys() - set(group_columns(view)):
         raise ValueError(
@@ -188,7 +188,7 @@ def parts(engine: Engine, view: View, *, limit: int = 1000, **equal: Any) -> Par
             "SELECT partition, cut, position FROM serving.freshness WHERE topic = :topic ORDER BY partition"
         )
         fresh = [Freshness(*row) for row in connection.execute(where, {"topic": view.source.topic})]
-    return Parts(found["batch"], found["speed"], found["both"], fresh)
+    return ByLayer(found["batch"], found["speed"], found["both"], fresh)
 
 
 def _selected(source: str, view: View, equal: Mapping[str, Any]) -> sa.TextClause:

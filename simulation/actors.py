@@ -85,7 +85,7 @@ class DrawnClock:
         return self.now_s
 
     def time(self) -> float:
-        """The same; only figures are made of it."""
+        """The time of monotonic(); only figures are made of it."""
         return self.now_s
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
@@ -156,7 +156,7 @@ def simulated_worker(
 
 
 def caught_up(worker: Worker, log: MemoryLog) -> bool:
-    """Whether it holds every partition, and has committed all of the log."""
+    """True when the worker holds every partition and has committed all of the log."""
     works = worker.ownership.in_hand
     return len(works) == len(log.parts) and all(
         w.loaded is not None and not w.dirty and w.claim.position == log.parts[w.claim.partition].end for w in works

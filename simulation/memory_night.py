@@ -154,7 +154,8 @@ class MemoryNightStore:
                 if segment.end <= cut.offsets[partition]:
                     continue
                 if start != at:
-                    wrong = "straddles the cut" if start < cut.offsets[partition] else f"follows a gap or overlap at {at}"
+                    cut_here = cut.offsets[partition]
+                    wrong = f"straddles the cut {cut_here}" if start < cut_here else f"follows a gap or overlap at {at}"
                     raise Untiled(f"{_name(cut)} cannot be published: {where}: segment [{start}, {segment.end}) {wrong}; {repair}")
                 at = segment.end
             if at != max(row.position, cut.offsets[partition]):

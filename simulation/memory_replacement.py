@@ -1,4 +1,4 @@
-"""The in-memory arbiter as a refold and a rebuild see it: serving.segments and serving.rebuild, rule by rule.
+"""The in-memory arbiter as a refold and a rebuild see it: serving.stores.refold and serving.generations.replace, rule by rule.
 
     replace lands   =>  the new segments tile [cut visible, position), the row is still the claim's, and nobody's memory outlives it
     activate lands  =>  one generation is active, and answers; the one before is retired, and its positions never move again
@@ -77,15 +77,16 @@ class MemoryRefoldStore:
         t.delete_segments(partition, [s for s in t.segments[partition] if s >= cut])
 
     def _check_tiling(self, claim: Claim, now: Standing, new: Sequence[Segment]) -> None:
+        """By code of its own, on purpose: an oracle that shares what it checks would miss what is wrong in it."""
         at, where = now.cut, f"topic {claim.topic}, partition {claim.partition}"
         for one in new:
             inside = [c for c in now.chosen if one.start < c < one.end]
             if one.start != at or one.end <= one.start or inside:
-                why = f"straddles the chosen cut {inside[0]}" if inside else f"does not follow {at}"
+                why = f"straddles the cut {inside[0]}" if inside else f"follows a gap or overlap at {at}"
                 raise Refused(f"{where}: refolded segment [{one.start}, {one.end}) {why}; run `watershed rebuild` again")
             at = one.end
         if at != now.position:
-            raise Refused(f"{where}: refolded up to {at}, not {now.position}; run `watershed rebuild` again")
+            raise Refused(f"{where}: no segment covers [{at}, {now.position}); run `watershed rebuild` again")
 
 
 class MemoryGenerationStore:

@@ -75,7 +75,7 @@ def play(
     world = World(views, seed, sizes, stores or Stores(), parts)
     made: list[Decision] = []
     with quiet(), nights_of(world):
-        source = draw(world, random.Random(f"{seed} decisions")) if decisions is None else iter(decisions)
+        source = decisions_of(seed, sizes) if decisions is None else iter(decisions)
         try:
             for decision in source:
                 made.append(decision)
@@ -93,9 +93,13 @@ def play(
     return Played(seed, world.broken, world.seen, made, world.trace if world.broken else [])
 
 
-def draw(world: World, rng: random.Random) -> Iterator[Decision]:
+def decisions_of(seed: int, sizes: Sizes) -> Iterator[Decision]:
     """The seed's own decisions."""
-    sizes = world.sizes
+    return draw(sizes, random.Random(f"{seed} decisions"))
+
+
+def draw(sizes: Sizes, rng: random.Random) -> Iterator[Decision]:
+    """Decisions for a world of that size."""
     workers, nights = [f"worker{n}" for n in range(sizes.workers)], [f"night{n}" for n in range(sizes.nights)]
     resting = rng.randrange(sizes.partitions) if rng.random() < 0.3 else None
     calm = rng.choice([0.0, 0.5, 0.9])  # how rarely things go wrong

@@ -36,7 +36,8 @@ def refold(world: "World", name: str, rng: random.Random) -> None:
     with _told(world, name):
         generation = world.generations.require(source, views)
         stores, from_start = (world.refolds, world.night_store), rng.random() < 0.3
-        work = SourceRefold(source, views, generation, *stores, world.log, world.lake, from_start=from_start, worker=name, near=1)
+        how: dict[str, Any] = {"from_start": from_start, "worker": name, "near": 1, "lease_s": 1.0}  # a lease that runs out meanwhile
+        work = SourceRefold(source, views, generation, *stores, world.log, world.lake, **how)
         for partition in rng.sample(range(generation.partitions), generation.partitions):
             work.partition(partition)
 

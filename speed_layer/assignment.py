@@ -1,4 +1,4 @@
-"""Who takes how many partitions: workers share them evenly, and nothing moves that need not.
+"""The assignment of partitions to workers: shared evenly, and nothing moves that need not.
 
     Σ share(worker) = partitions,  max share - min share <= 1
 """
@@ -10,7 +10,7 @@ from pipeline.handover import LeaseRow
 
 
 def share(partitions: int, workers: Sequence[str], me: str) -> int:
-    """How many partitions `me` may hold; `workers` are all living ones, sorted."""
+    """The number of partitions that `me` may hold; `workers` are all living ones, sorted. 0 for one that is not among them."""
     if me not in workers:
         return 0
     rank = list(workers).index(me)
@@ -19,7 +19,7 @@ def share(partitions: int, workers: Sequence[str], me: str) -> int:
 
 @dataclass(frozen=True)
 class Moves:
-    """What to do now: partitions to try to take, and to let go of."""
+    """Partitions to try to take now, and partitions to let go of; never both."""
 
     take: tuple[int, ...]
     release: tuple[int, ...]

@@ -107,6 +107,8 @@ class LiveConsumer:
         broker is down (see `down_reason`; connecting may then take a second). Raises RetentionPassed, LogTruncated,
         TopicRecreated, MissingTopic and AccessDenied, which do not pass by themselves.
         """
+        if self._to_commit or self._commit is not None:
+            self._leave_group_offsets()
         try:
             self._check_topics()
             return self._poll(self._connected(), timeout_ms, max_records)
@@ -178,15 +180,27 @@ class LiveConsumer:
         tried again once a minute, so that an ACL that is added is seen; `group_commit_error` tells of the last one.
         """
         self._to_commit.update(offsets)
+        self._leave_group_offsets()
+
+    def _leave_group_offsets(self) -> None:
+        """Begin a commit of what is due, when one may begin; poll asks too, so that the last offsets before a pause are left."""
         now = time.monotonic()
-        waiting = self._commit is not None and not self._commit.is_done
-        if not self._group_id or self._consumer is None or self.broker_down or waiting or now < self._commit_at:
+        if not self._group_id or self._consumer is None or now < self._commit_at or self.broker_down:
+            return
+        if self._commit is not None:
+            if not self._commit.is_done:
+                return
+            if self._commit.failed():  # due again, but for partitions that somebody else may have by now
+                self._to_commit = {at: end for at, end in self._committing.items() if at in self._positions} | self._to_commit
+            self._commit = None
+        if not self._to_commit:
             return
         self._commit_at = now + GROUP_COMMIT_EVERY_S
         try:
             self._commit = self._group_committer().commit_async(self._due_group_offsets(), self._group_committed)
         except (LogError, kafka_errors.KafkaError) as error:
             self._group_committed(None, error)
+            self._commit_at = now + GROUP_REFUSED_EVERY_S  # connecting in vain takes a second or more, in which nothing is read
 
     def close(self) -> None:
         """Let go of the connections, after a last try to leave the group offsets that are due (a second; 5 with TLS or SASL)."""

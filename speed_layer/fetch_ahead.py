@@ -50,7 +50,7 @@ class FetchAhead:
     _flowing: bool = False
 
     def behind(self, reached: Mapping[At, int]) -> bool:
-        """Whether a partition that is read up to there is far from the log's end."""
+        """True when a partition that is read up to its offset in `reached` is far from the log's end; an end that is unknown is not far."""
         ends = self.reader.end_offsets
         return any(ends.get(at, 0) - offset > BEHIND_OFFSETS for at, offset in reached.items())
 

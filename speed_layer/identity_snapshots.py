@@ -100,7 +100,7 @@ class SnapshotWriter:
         self._last_s: dict[tuple[str, int, int], float] = {}  # (topic, partition, epoch) -> when one was begun, or it was taken
 
     def due(self, claim: Claim) -> bool:
-        """Whether write() should be called as soon as the memory is at the claim's position; a takeover counts as a snapshot."""
+        """True when write() should be called as soon as the memory is at the claim's position; a takeover counts as a snapshot."""
         if claim.topic not in self.snapshots:
             return False
         now_s = self.clock.monotonic()

@@ -61,7 +61,7 @@ class Ownership:
 
     @property
     def settled(self) -> bool:
-        """Whether no loss is known of that rebalance() has not acted on."""
+        """True when rebalance() has acted on every loss that is known of."""
         return self._lost.empty()
 
     # ---- renewing

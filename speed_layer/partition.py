@@ -90,7 +90,7 @@ class PartitionWork:
 
     @property
     def at(self) -> At:
-        """(topic, partition)."""
+        """The partition's place: (topic, partition)."""
         return self.claim.topic, self.claim.partition
 
     @property
@@ -100,13 +100,13 @@ class PartitionWork:
 
     @property
     def dirty(self) -> bool:
-        """Whether there is work that is in no commit yet."""
+        """True when there is work that is in no commit yet."""
         at = self.loaded
         return at is not None and at.read > (self.claim.position if at.begun is None else at.begun.commit.end)
 
     @property
     def full(self) -> bool:
-        """Whether the next commit must come before more is read."""
+        """True when the next commit must come before more is read."""
         return self.limit is not None and self.read == self.limit
 
     @property
@@ -250,7 +250,7 @@ class PartitionWork:
         return outcome
 
     def settle(self, begun: Begun, outcome: Outcome) -> bool:
-        """Whether the commit landed, and its memory was not forgotten meanwhile. If not, `read` is the row's position, or None."""
+        """True when the commit landed, and its memory was not forgotten meanwhile. Else `read` is the row's position, or None: load()."""
         loaded = self.loaded
         if loaded is None or loaded.begun is not begun:
             return False

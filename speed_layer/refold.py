@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.accept.accept import Ingest
 from pipeline.accept.dedupe import IdentitySnapshot
-from pipeline.accept.identity_files import identities_at
+from pipeline.accept.identity_files import IdentitiesMissing, identities_at
 from pipeline.base.errors import Refused
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
@@ -81,16 +81,18 @@ class Refold:
 class SourceRefold:
     """The refold of one source. Everything it touches is an argument.
 
-    `worker` is the name that holds the lease for a moment, taken when at most `near` offsets are left to fold. Two at once fence each
-    other: each tries again, and what lands is whole.
+    `worker` is the name that holds the lease for a moment, `lease_s` at most, taken when at most `near` offsets are left to fold. Two at
+    once fence each other: each tries again, and what lands is whole.
     """
 
     def __init__(
         self, source: Source, views: Sequence[View], generation: Generation, store: RefoldStore, nights: NightStore,
-        log: Log, lake: Lake, *, from_start: bool = False, worker: str = "watershed rebuild", near: int = NEAR,
+        log: Log, lake: Lake, *, from_start: bool = False, worker: str = "watershed rebuild",
+        near: int = NEAR, lease_s: float = LEASE_S,
     ) -> None:  # fmt: skip
         self.source, self.views, self.generation, self.store, self.nights = source, views, generation, store, nights
-        self.log, self.lake, self.from_start, self.worker, self.near = log, lake, from_start, worker, near
+        self.log, self.lake, self.from_start, self.worker = log, lake, from_start, worker
+        self.near, self.lease_s = near, lease_s
 
     def partition(self, partition: int) -> tuple[Standing, list[Segment]]:
         """Refold one partition and put the result in place; how it stood then, and the new segments."""
@@ -98,13 +100,16 @@ class SourceRefold:
         for _ in range(TRIES):
             standing = began = self.store.standing(self.generation, partition)
             refold = Refold(self.source, self.views, partition, began.cut, None)
-            refold.ingest = self._knowing(began, partition)
+            known = self._knowing(began, partition)
+            if known is None:
+                continue
+            refold.ingest = known
             for _ in range(PASSES):
                 refold.upto(self.log, topic, partition, standing)
                 standing = self.store.standing(self.generation, partition)
                 if standing.position - refold.end <= self.near:
                     break
-            claim = self.store.seize(self.generation, partition, self.worker, LEASE_S)
+            claim = self.store.seize(self.generation, partition, self.worker, self.lease_s)
             last = self.store.standing(self.generation, partition)
             if self._goes_on(began, last) and refold.end <= claim.position == last.position:
                 refold.upto(self.log, topic, partition, last)
@@ -120,8 +125,11 @@ class SourceRefold:
         """Whether what was folded from the cut that was visible at the start still begins at the visible one."""
         return began.visible == last.visible
 
-    def _knowing(self, standing: Standing, partition: int) -> Ingest:
-        """What the log below the cut leaves behind: replayed from its start, or as the batch layer published it."""
+    def _knowing(self, standing: Standing, partition: int) -> Ingest | None:
+        """What the log below the cut leaves behind: replayed from its start, or as the batch layer published it.
+
+        None when a night published and purged it while we looked: look again how the partition stands.
+        """
         if self.from_start:
             ingest = Ingest(self.source, partition, columns=columns_of(self.views))
             ledger = self.nights.ledger(self.generation)
@@ -129,5 +137,10 @@ class SourceRefold:
                 ingest.feed(block)
             return ingest
         repair = "`watershed rebuild --from-start` does without them, `watershed init --rebuild` makes them again"
-        known = identities_at(self.lake, self.source, self.generation, standing.visible.number, partition, standing.cut, repair)
+        try:
+            known = identities_at(self.lake, self.source, self.generation, standing.visible.number, partition, standing.cut, repair)
+        except IdentitiesMissing:
+            if self.store.standing(self.generation, partition).visible.number != standing.visible.number:
+                return None  # a night published and purged while we looked
+            raise
         return Ingest(self.source, partition, known, columns_of(self.views))

@@ -194,7 +194,7 @@ class Worker:
         return True
 
     def _patience_ms(self) -> int:
-        """How long to wait for records: not beyond the next commit."""
+        """Milliseconds to wait for records: not beyond the next commit."""
         if len(self.commits):
             return LANDING_MS
         dirty = [work.oldest_s for work in self.ownership.in_hand if work.dirty]

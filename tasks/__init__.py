@@ -17,6 +17,7 @@ one_heap()
 from pipeline.base.errors import WatershedError  # noqa: E402 -- it imports pyarrow
 
 DEFAULTS = {
+    "core": {"log_level": "INFO"},  # luigi's own is DEBUG, in which a night's lines drown
     "retcode": {
         "already_running": "10",
         "missing_data": "20",

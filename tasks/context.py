@@ -5,6 +5,7 @@ Invariant: context() in a process never returns what another process opened.
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -39,6 +40,7 @@ class Context:
     store: PostgresNightStore
     generations: GenerationStore
     crash: CrashPoints = field(default_factory=NoCrash)
+    opened_s: float = field(default_factory=time.monotonic)
     _nights: dict[tuple[str, int], Night] = field(default_factory=dict)
 
     @property

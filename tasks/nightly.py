@@ -8,6 +8,7 @@ complete() asks the manifest or the row, never a flag of Luigi's. `date` names t
 import datetime
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipeline.lake.targets import ViewAtCut
 from tasks.context import context
 from tasks.current import try_write_current
 from tasks.night.night import Night, Report
+from tasks.night.summary import summary
 
 LOG = logging.getLogger("luigi-interface")
 
@@ -249,6 +251,8 @@ class Nightly(Step):
         yield [Publish(c.topic, c.generation, c.number, self.full) for c in cuts]
         for cut in cuts:
             self._purge(cut.topic)
+        for cut in cuts:
+            LOG.info("%s", summary(context().night(cut.topic), cut, time.monotonic() - context().opened_s))
         self.report(f"published {', '.join(f'{c.topic} at {list(c.offsets)}' for c in cuts)}", 1.0)
         self.made(layout.cut_file(str(self.date)))
 

@@ -25,12 +25,36 @@ from tests.support.budget import Budget
 from tests.support.secured import Secured, documented_acls, environment
 from tests.support.system import System
 
+# By the budget that stands at the end of a run (tests/support/budget.py).
+LONGEST = (
+    *("data_of_before", "crashes", "end_to_end", "operator_crashes", "simulation", "planted_bugs", "planted_replacements", "demo"),
+    *("refusals", "operator_commands", "nights", "fast_equals_reference", "both_stores", "planted_in_postgres", "benchmarks"),
+    *("secured_kafka", "secrets", "lake_is_open", "backlog", "definition_changes", "fetch", "identity_snapshots", "walk", "machine"),
+    *("fetch_real", "sketches_postgres", "messages", "json_blocks"),
+)
 SAID = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SAID] = []
     config.pluginmanager.register(Budget(), "budget")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before several processes would each compile the same."""
+    if getattr(session.config.option, "numprocesses", None) and not hasattr(session.config, "workerinput"):
+        from pipeline.kernels.compiling import compile_all, needed
+        from pipeline.warm_up import ALWAYS
+
+        compile_all([one for one in needed(*ALWAYS, "sketches") if not one.is_kept()], lambda title: None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """For several processes: what takes longest first, so that none of them is left alone with it at the end."""
+    if hasattr(config, "workerinput"):
+        ranks = {name: rank for rank, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: ranks.get(item.path.stem.removeprefix("test_"), len(ranks)))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.columns.arrays import Ints, Mask
 from pipeline.columns.hash_table import HashTable
 from pipeline.columns.hashing import Hashes
-from pipeline.kernels.tables import mark_duplicates, restore, sort_entries
+from pipeline.kernels import tables
 
 Moment = tuple[int, int]  # (marks since the last keep(), T)
 
@@ -30,7 +30,7 @@ class IdentitySnapshot:
 
     def in_order(self) -> "IdentitySnapshot":
         """The same, sorted by hash in its own arrays: equal memories give equal snapshots. As copied() gives it, one pass."""
-        sort_entries(self.hashes, self.seen_ms)
+        tables.sort_entries(self.hashes, self.seen_ms)
         return self
 
 
@@ -69,7 +69,7 @@ class Identities:
         now_ms = self._kept_ms if self._kept_ms is not None else int(times[0]) if len(times) else self.watermark_ms
         table.reserve(len(hashes), max(now_ms - self.horizon_ms, 0))
         before = np.empty(0 if self._kept_ms is None else len(hashes), np.int64)
-        duplicate, added = mark_duplicates(table.keys, table.values, hashes, times, self.horizon_ms, before)
+        duplicate, added = tables.mark_duplicates(table.keys, table.values, hashes, times, self.horizon_ms, before)
         table.filled += added
         if self._kept_ms is not None:
             self._undo.append((hashes, before))
@@ -88,7 +88,7 @@ class Identities:
         """Forget what came since the moment that was kept."""
         assert self._kept_ms is not None, "undo() goes back to a keep()"
         for hashes, before in reversed(self._undo):
-            restore(self._table.keys, self._table.values, hashes, before)
+            tables.restore(self._table.keys, self._table.values, hashes, before)
         self.watermark_ms, self._undo = self._kept_ms, []
 
     def snapshot(self, position: int) -> IdentitySnapshot:

@@ -11,14 +11,14 @@ from pipeline.aggregates.base import Aggregate, Measure, Rows, State, StateField
 from pipeline.base.errors import DefinitionError
 from pipeline.base.types import INT, ColumnType
 from pipeline.columns.arrays import Ints, codes, valid
-from pipeline.kernels.reduce import count_by_group, sum_ints_by_group
+from pipeline.kernels import reduce
 
 N = StateField("n", pa.int64(), "bigint")
 
 
 def add_counts(counts: pa.Array, group: Ints, groups: int) -> pa.Array:
     """The sums of int64 counts by group."""
-    wide = sum_ints_by_group(codes(counts, INT), np.ones(len(group), np.bool_), group, groups)
+    wide = reduce.sum_ints_by_group(codes(counts, INT), np.ones(len(group), np.bool_), group, groups)
     return pa.array(wide[:, 0].view(np.int64))
 
 
@@ -29,7 +29,7 @@ class CountMeasure(Measure):
 
     def lift(self, rows: Rows, group: Ints, groups: int) -> State:
         mask = valid(rows.column) if rows.columns else np.ones(len(rows), np.bool_)
-        return (pa.array(count_by_group(mask, group, groups)),)
+        return (pa.array(reduce.count_by_group(mask, group, groups)),)
 
     def merge(self, states: State, group: Ints, groups: int) -> State:
         return (add_counts(states[0], group, groups),)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pipeline.aggregates.base import Aggregate, Measure, Rows, State, StateField
 from pipeline.base.types import INT, TIME, ColumnType
 from pipeline.columns.arrays import Ints, codes, valid
-from pipeline.kernels.reduce import best_by_group
+from pipeline.kernels import reduce
 
 
 def _rank(array: pa.Array, type: ColumnType) -> Ints:
@@ -43,7 +43,7 @@ class MinMeasure(Measure):
     def merge(self, states: State, group: Ints, groups: int) -> State:
         (values,) = states
         same = np.zeros(len(values), np.int64)
-        best = best_by_group(self._order(_rank(values, self.type)), same, same, same, valid(values), group, groups)
+        best = reduce.best_by_group(self._order(_rank(values, self.type)), same, same, same, valid(values), group, groups)
         return (_take(values, best),)
 
     def _order(self, rank: Ints) -> Ints:
@@ -103,7 +103,7 @@ class FirstMeasure(Measure):
 
     def merge(self, states: State, group: Ints, groups: int) -> State:
         at, partition, offset = self._order(codes(states[0], TIME), codes(states[1], INT), codes(states[2], INT))
-        best = best_by_group(np.zeros(len(at), np.int64), at, partition, offset, valid(states[3]), group, groups)
+        best = reduce.best_by_group(np.zeros(len(at), np.int64), at, partition, offset, valid(states[3]), group, groups)
         return tuple(_take(column, best) for column in states)
 
     def _order(self, at: Ints, partition: Ints, offset: Ints) -> tuple[Ints, Ints, Ints]:

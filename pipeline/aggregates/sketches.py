@@ -20,19 +20,7 @@ from pipeline.base.errors import DefinitionError, WatershedError
 from pipeline.base.types import INT_MAX
 from pipeline.columns.arrays import Ints, codes, text_buffers, valid
 from pipeline.columns.hashing import hash_rows
-from pipeline.kernels.sketches import (
-    REGISTER_BITS,
-    REGISTERS,
-    bucket_at_rank,
-    buckets_of,
-    count_buckets,
-    count_ranks,
-    lift_buckets,
-    lift_registers,
-    merge_buckets,
-    merge_registers,
-    rows_by_group,
-)
+from pipeline.kernels import sketches as kernels
 
 REGISTERS_FIELD = StateField("registers", pa.binary(), "bytea")
 BUCKETS_FIELD = StateField("buckets", pa.binary(), "bytea")
@@ -106,13 +94,13 @@ class DistinctCountMeasure(Measure):
 
     def lift(self, rows: Rows, group: Ints, groups: int) -> State:
         hashes = hash_rows([(rows.column, self.type)])
-        return (_binary(*lift_registers(hashes, valid(rows.column), *rows_by_group(group, groups))),)
+        return (_binary(*kernels.lift_registers(hashes, valid(rows.column), *kernels.rows_by_group(group, groups))),)
 
     def merge(self, states: State, group: Ints, groups: int) -> State:
-        return (_binary(*merge_registers(*text_buffers(states[0]), *rows_by_group(group, groups))),)
+        return (_binary(*kernels.merge_registers(*text_buffers(states[0]), *kernels.rows_by_group(group, groups))),)
 
     def present(self, state: State) -> pa.Array:
-        return pa.array([_estimate(ranks) for ranks in count_ranks(*text_buffers(state[0])).tolist()], pa.int64())
+        return pa.array([_estimate(ranks) for ranks in kernels.count_ranks(*text_buffers(state[0])).tolist()], pa.int64())
 
     def sql(self, fields: Mapping[str, str]) -> str:
         return f"serving.distinct_count(array_agg({fields['registers']}))"
@@ -142,21 +130,21 @@ class DistinctCount(Aggregate):
     ordered: ClassVar[bool] = False
 
     def canonical(self) -> str:
-        return f"{super().canonical()} precision={REGISTER_BITS}"
+        return f"{super().canonical()} precision={kernels.REGISTER_BITS}"
 
 
 def _estimate(ranks: list[int]) -> int:
     """E of the numbers of registers at each rank from 0."""
-    if ranks[0] == REGISTERS:
+    if ranks[0] == kernels.REGISTERS:
         return 0
-    x = ranks[0] << (64 - REGISTER_BITS)
+    x = ranks[0] << (64 - kernels.REGISTER_BITS)
     z, y = x, 1
     while x:
         x = x * x >> 64
         z += x * y
         y *= 2
     harmonic = sum(count << (64 - rank) for rank, count in enumerate(ranks) if rank and count)
-    return min(round_div(ALPHA * REGISTERS**2, z * REGISTERS + harmonic), INT_MAX)
+    return min(round_div(ALPHA * kernels.REGISTERS**2, z * kernels.REGISTERS + harmonic), INT_MAX)
 
 
 class QuantileMeasure(Measure):
@@ -170,18 +158,18 @@ class QuantileMeasure(Measure):
         return StateField("value", pa.decimal128(38, self.type.scale + MORE_DIGITS), "numeric")
 
     def lift(self, rows: Rows, group: Ints, groups: int) -> State:
-        buckets = buckets_of(codes(rows.column, self.type))
-        return (_binary(*lift_buckets(buckets, valid(rows.column), *rows_by_group(group, groups))),)
+        buckets = kernels.buckets_of(codes(rows.column, self.type))
+        return (_binary(*kernels.lift_buckets(buckets, valid(rows.column), *kernels.rows_by_group(group, groups))),)
 
     def merge(self, states: State, group: Ints, groups: int) -> State:
-        return (_binary(*merge_buckets(*text_buffers(states[0]), *rows_by_group(group, groups))),)
+        return (_binary(*kernels.merge_buckets(*text_buffers(states[0]), *kernels.rows_by_group(group, groups))),)
 
     def present(self, state: State) -> pa.Array:
         offsets, data = text_buffers(state[0])
         up, down = Decimal(self.aggregate.q).as_integer_ratio()
-        totals = count_buckets(offsets, data).tolist()
+        totals = kernels.count_buckets(offsets, data).tolist()
         ranks = [max(0, up * (n - 1) // down) for n in totals]
-        found = bucket_at_rank(offsets, data, np.array(ranks, np.int64)).tolist()
+        found = kernels.bucket_at_rank(offsets, data, np.array(ranks, np.int64)).tolist()
         scale = self.type.scale + MORE_DIGITS
         values = [at_scale(_middle(b) * (10**MORE_DIGITS // 2), scale) if n else None for b, n in zip(found, totals, strict=True)]
         return pa.array(values, self.value.arrow)

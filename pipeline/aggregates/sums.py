@@ -20,7 +20,7 @@ import pyarrow as pa
 from pipeline.aggregates.base import Aggregate, Measure, Rows, State, StateField
 from pipeline.aggregates.counts import N, add_counts
 from pipeline.columns.arrays import Ints, codes, from_integers, from_limbs, integers, limbs, valid
-from pipeline.kernels.reduce import count_by_group, sum_ints_by_group, sum_limbs_by_group, sum_squares_by_group
+from pipeline.kernels import reduce
 
 WIDE, WIDER = pa.decimal128(38, 0), pa.decimal256(76, 0)
 EXACT = Context(prec=90)  # wider than any state; decimal's default of 28 digits would round
@@ -62,12 +62,13 @@ class SumMeasure(Measure):
 
     def lift(self, rows: Rows, group: Ints, groups: int) -> State:
         mask, values = valid(rows.column), codes(rows.column, self.type)
-        n = pa.array(count_by_group(mask, group, groups))
-        return (n, from_limbs(sum_ints_by_group(values, mask, group, groups), WIDE))
+        n = pa.array(reduce.count_by_group(mask, group, groups))
+        return (n, from_limbs(reduce.sum_ints_by_group(values, mask, group, groups), WIDE))
 
     def merge(self, states: State, group: Ints, groups: int) -> State:
         everyone = np.ones(len(group), np.bool_)
-        return (add_counts(states[0], group, groups), from_limbs(sum_limbs_by_group(limbs(states[1]), everyone, group, groups), WIDE))
+        sums = reduce.sum_limbs_by_group(limbs(states[1]), everyone, group, groups)
+        return (add_counts(states[0], group, groups), from_limbs(sums, WIDE))
 
     def present(self, state: State) -> pa.Array:
         empty = np.asarray(state[0].to_numpy()) == 0
@@ -108,11 +109,11 @@ class VarianceMeasure(SumMeasure):
 
     def lift(self, rows: Rows, group: Ints, groups: int) -> State:
         mask, values = valid(rows.column), codes(rows.column, self.type)
-        return (*super().lift(rows, group, groups), from_limbs(sum_squares_by_group(values, mask, group, groups), WIDER))
+        return (*super().lift(rows, group, groups), from_limbs(reduce.sum_squares_by_group(values, mask, group, groups), WIDER))
 
     def merge(self, states: State, group: Ints, groups: int) -> State:
         everyone = np.ones(len(group), np.bool_)
-        s2 = from_limbs(sum_limbs_by_group(limbs(states[2]), everyone, group, groups), WIDER)
+        s2 = from_limbs(reduce.sum_limbs_by_group(limbs(states[2]), everyone, group, groups), WIDER)
         return (*super().merge(states[:2], group, groups), s2)
 
     def present(self, state: State) -> pa.Array:

@@ -12,8 +12,7 @@ from pipeline.base.types import ColumnType
 from pipeline.columns.arrays import Ints, codes
 from pipeline.columns.hash_table import capacity_for
 from pipeline.columns.hashing import Hashes, hash_rows
-from pipeline.kernels.hashing import hash_ints
-from pipeline.kernels.tables import group_rows, number_codes
+from pipeline.kernels import hashing, tables
 
 FEW_CODES = 65_536  # a table of so many numbers is always worth it
 
@@ -21,7 +20,7 @@ FEW_CODES = 65_536  # a table of so many numbers is always worth it
 def group(hashes: Hashes) -> tuple[Ints, Ints]:
     """(group of each row, first row of each group): groups are numbered in the order of their first rows."""
     capacity = capacity_for(len(hashes))
-    return group_rows(np.zeros((capacity, 2), np.uint64), np.empty(capacity, np.int64), hashes)
+    return tables.group_rows(np.zeros((capacity, 2), np.uint64), np.empty(capacity, np.int64), hashes)
 
 
 def number_rows(columns: Sequence[tuple[pa.Array, ColumnType]], integers: Ints) -> tuple[Ints, Ints]:
@@ -38,12 +37,12 @@ def number_rows(columns: Sequence[tuple[pa.Array, ColumnType]], integers: Ints) 
             size = max(1, len(first))
         number, size = number * count + own, size * count
     if size <= limit:
-        return number_codes(number, size)
+        return tables.number_codes(number, size)
     return _by_hash(number)
 
 
 def _by_hash(values: Ints) -> tuple[Ints, Ints]:
-    return group(hash_ints(values, np.zeros((len(values), 2), np.uint64)))
+    return group(hashing.hash_ints(values, np.zeros((len(values), 2), np.uint64)))
 
 
 def _codes_of(array: pa.Array, type: ColumnType, limit: int) -> tuple[Ints, int]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.columns.arrays import Ints
 from pipeline.columns.hashing import Hashes
-from pipeline.kernels.tables import count_since, entries_since, find, move, put, spread
+from pipeline.kernels import tables
 
 LEAST = -(2**63)
 ROOM, LARGE = 4, 1 << 18  # a table of that many slots has memory for four times as many
@@ -46,25 +46,25 @@ class HashTable:
         """Make room for `more` new entries; entries with a value below `least` may be dropped on the way."""
         if capacity_for(self.filled + more) <= len(self.keys):
             return
-        old, capacity = len(self.keys), capacity_for(count_since(self.keys, self.values, least) + more)
+        old, capacity = len(self.keys), capacity_for(tables.count_since(self.keys, self.values, least) + more)
         if old < capacity <= len(self._all_keys):  # in place: no copy beside it, and no page but the new ones
             self.keys, self.values = self._all_keys[:capacity], self._all_values[:capacity]
             self.keys[old:].fill(0)
-            self.filled = spread(self.keys, self.values, old, least)
+            self.filled = tables.spread(self.keys, self.values, old, least)
         else:
             keys, values = self.keys, self.values
             self._renew(capacity)
-            self.filled = move(keys, values, least, self.keys, self.values)
+            self.filled = tables.move(keys, values, least, self.keys, self.values)
 
     def find(self, hashes: Hashes) -> Ints:
         """Each hash's value, -1 where absent."""
-        return find(self.keys, self.values, hashes)
+        return tables.find(self.keys, self.values, hashes)
 
     def put(self, hashes: Hashes, values: Ints) -> None:
         """Set values; distinct hashes."""
         self.reserve(len(hashes))
-        self.filled += put(self.keys, self.values, hashes, values)
+        self.filled += tables.put(self.keys, self.values, hashes, values)
 
     def entries(self, least: int = LEAST) -> tuple[Hashes, Ints]:
         """All (hash, value) with value >= least, nearly in the order of the hashes."""
-        return entries_since(self.keys, self.values, least)
+        return tables.entries_since(self.keys, self.values, least)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.base.types import ColumnType
 from pipeline.columns.arrays import codes, text_buffers
-from pipeline.kernels.hashing import hash_bytes, hash_ints
+from pipeline.kernels import hashing as kernels
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -23,7 +23,7 @@ def hash_rows(columns: Sequence[tuple[pa.Array, ColumnType]]) -> Hashes:
     for array, type in columns:
         if type.kind == "str":
             offsets, data = text_buffers(array)
-            hashes = hash_bytes(offsets, data, hashes)
+            hashes = kernels.hash_bytes(offsets, data, hashes)
         else:
-            hashes = hash_ints(codes(array, type), hashes)
+            hashes = kernels.hash_ints(codes(array, type), hashes)
     return hashes

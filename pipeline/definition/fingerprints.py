@@ -7,6 +7,7 @@ class stands is not: an aggregate goes by its canonical name.
 """
 
 import hashlib
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -74,9 +75,19 @@ def describe_view(view: View) -> list[str]:
 
 def source_fingerprint(source: Source) -> str:
     """16 hex digits; equal for sources that accept, reject and deduplicate alike."""
-    return _hash(describe_source(source))
+    return _of_source(source, kernels.VERSION, pa.__version__)
 
 
 def view_fingerprint(view: View) -> str:
     """16 hex digits; equal for views that give the same states and values."""
+    return _of_view(view, kernels.VERSION, pa.__version__)
+
+
+@lru_cache(maxsize=256)  # equal definitions have equal fingerprints; nights, stores and lake paths ask again and again
+def _of_source(source: Source, *versions: object) -> str:
+    return _hash(describe_source(source))
+
+
+@lru_cache(maxsize=256)
+def _of_view(view: View, *versions: object) -> str:
     return _hash(describe_view(view))

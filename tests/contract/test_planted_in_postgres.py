@@ -20,7 +20,6 @@ from serving.generations import replace as rebuild
 from serving.ops import batches, cuts, positions
 from serving.postgres import connection as connections
 from serving.stores import night as night_store
-from serving.stores import refold as segments
 from serving.stores.night import PostgresNightStore
 from serving.stores.operator import PostgresOperatorStore
 from tests.contract import test_hostile_defaults as hostile
@@ -156,11 +155,11 @@ BUGS = {
         operating.test_purge_deletes_what_was_marked_though_more_is_covered_by_then,
     ),
     "a refold put in place whoever has the lease": Bug(
-        without(segments, "LOCK_MINE", "AND owner = :owner AND epoch = :epoch ", "AND epoch >= :epoch AND :owner IS NOT NULL "),
+        without(positions, "LOCK_CLAIMED", "AND owner = :owner AND epoch = :epoch ", "AND epoch >= :epoch AND :owner IS NOT NULL "),
         refolding.test_a_refold_seized_by_its_twin_is_fenced_and_one_that_landed_lands_once,
     ),
     "a refold that lands and does not let go": Bug(
-        without(segments, "LET_GO", "epoch = epoch + 1, owner = NULL", "owner = owner"),
+        without(positions, "FENCE", "epoch = epoch + 1, owner = NULL", "owner = owner"),
         refolding.test_a_refold_seized_by_its_twin_is_fenced_and_one_that_landed_lands_once,
     ),
     "an activation that does not fence the generation before": Bug(
@@ -172,7 +171,7 @@ BUGS = {
         generations.test_workers_of_the_new_generation_split_at_the_cuts_that_were_taken_over,
     ),
     "a cut taken over at a position without a segment there": Bug(
-        without(rebuild, "OPEN_SEGMENTS", "SET segment = position", "SET segment = segment"),
+        without(positions, "OPEN_SEGMENTS", "SET segment = position", "SET segment = segment"),
         generations.test_a_cut_that_is_taken_over_at_a_position_begins_a_segment_there,
     ),
 }

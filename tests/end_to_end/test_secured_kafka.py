@@ -190,8 +190,9 @@ def test_a_worker_without_the_group_goes_on_and_names_the_acl_once(
     with closing(LiveConsumer(secured.connection("USERS", username="lonely"), group_id="watershed")) as live:
         assert polled(live, topic) == [b"0", b"1", b"2"]
 
+        live.commit_group_offsets({(topic, 0): 3})
+
         def refused() -> bool:
-            live.commit_group_offsets({(topic, 0): 3})
             live.poll(20)
             return bool(live.group_commit_error)
 
@@ -206,6 +207,18 @@ def test_a_worker_without_the_group_goes_on_and_names_the_acl_once(
     said = [line for line in "".join(capfd.readouterr()).splitlines() if "group offsets are not left" in line]
     assert len(said) == 2, said  # the test forgot the first one; of the same refusal there is no second word
     assert "User:lonely the operation Read on group 'watershed'" in said[0] and "--group 'watershed'" in said[0]
+
+
+def test_a_running_reader_whose_password_was_changed_is_refused_when_it_connects_again(secured: Secured, topic: str) -> None:
+    """It does not wait, as it does for a broker that is down."""
+    secured.allow("leaver", [("Read", "topic", topic)])
+    with closing(LiveConsumer(secured.connection("USERSTLS", username="leaver"))) as live:
+        assert polled(live, topic) == [b"0", b"1", b"2"]
+        secured.set_passwords({"leaver": "another"})
+        manager = live._consumer._client._manager
+        manager.run(lambda: [conn.close(OSError("cut by the test")) for conn in list(manager._conns.values())])
+        with pytest.raises(AccessDenied, match="refuses the credentials of user 'leaver'"):
+            wait_until(lambda: live.poll(50) is None, 60)
 
 
 def test_a_tls_port_that_says_nothing_does_not_hang_its_client(secured: Secured) -> None:
@@ -255,16 +268,17 @@ def test_the_documented_rights_are_enough_for_everything(secured: Secured, secur
     secured_system.produce([(n % 2, b"JFK", EVENT.format(id=n, hour=n).encode()) for n in range(8)])
     secured_system.catch_up()
     assert secured_system.night("2013-01-02").returncode == 0
-    secured_system.produce([(1, b"JFK", EVENT.format(id=9, hour=9).encode())])
-    secured_system.catch_up()
-    assert sum(secured_system.positions().values()) == 9
+    with closing(KafkaAdminClient(bootstrap_servers=secured.kafka.bootstrap)) as admin:
+        secured_system.worker()
+        secured_system.produce([(n, b"JFK", EVENT.format(id=8 + n, hour=9).encode()) for n in range(2)])
+
+        def left() -> dict[int, int]:
+            (offsets,) = admin.list_group_offsets(["watershed"]).values()
+            return {at.partition: int(found.offset) for at, found in offsets.items() if at.topic == secured_system.topic}
+
+        wait_for(lambda: left() == secured_system.positions() == {0: 5, 1: 5}, "the worker's positions are left for lag tools", 120)
     assert all(not view["differences"] and not view["counts"] for view in secured_system.audit("--reference")["views"])
     assert secured_system.topic in secured_system.run("status").stdout and secured_system.topic in secured_system.run("plan").stdout
-    with closing(KafkaAdminClient(bootstrap_servers=secured.kafka.bootstrap)) as admin:
-        (offsets,) = admin.list_group_offsets(["watershed"]).values()
-        left = {at.partition: int(found.offset) for at, found in offsets.items() if at.topic == secured_system.topic}
-        assert left == secured_system.positions()
-
 
 REFUSED_COMMANDS = {
     "speed": "wrong password, SCRAM",

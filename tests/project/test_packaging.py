@@ -134,7 +134,7 @@ def test_the_wheel_has_the_license_the_extras_and_every_package(wheel: Path) -> 
         assert archive.read(license_file) == (ROOT / "LICENSE").read_bytes()
     assert (told["License"], told["License-File"]) == ("Apache-2.0", "LICENSE")
     assert set(told.get_all("Provides-Extra")) == set(setup_cfg()["options.extras_require"])
-    ours = {"pipeline", "tasks", "speed_layer", "serving", "sandbox", "views"}
+    ours = {"pipeline", "tasks", "speed_layer", "serving", "console", "simulation", "sandbox", "views"}
     files = {f.relative_to(ROOT).as_posix() for package in ours for f in (ROOT / package).rglob("*.py")}
     assert files | {"watershed.py", "one_heap.py", "sandbox/kafka/pom.xml"} <= names
 
@@ -231,3 +231,10 @@ def test_ci_runs_what_is_run_here_with_the_whole_history() -> None:
     assert python["with"] == {"python-version": "3.11"}
     assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
     assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+def test_the_list_of_long_tests_names_files_that_are_there() -> None:
+    from tests.conftest import LONGEST
+
+    there = {path.stem.removeprefix("test_") for path in (ROOT / "tests").rglob("test_*.py")}
+    assert [name for name in LONGEST if name not in there] == [] and len(set(LONGEST)) == len(LONGEST)

@@ -31,7 +31,7 @@ from sandbox.processes import Child, ServerError, pid_runs
 from sandbox.services import Given, free_night, lake_of_its_own, night_tasks, refuse_used_lake, run
 from sandbox.summary import AuditFound, Findings, summary
 from sandbox.weather import STATIONS, Event, Kind, readings, spread
-from serving.answers import Freshness, Parts
+from serving.answers import ByLayer, Freshness
 from tests.support.system import ROOT, wait_for
 
 NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
@@ -83,7 +83,7 @@ def a_look() -> Seen:
     speed = [row(s, d, 4, "30.25") for s in STATIONS for d in days[175:]]
     merged = [row(s, d, 24, "12.125") for s in STATIONS for d in days]
     fresh = [Freshness(p, 1_000_000, 2_345_678) for p in range(4)]
-    return Seen(Parts(batch, speed, merged, fresh), [2_345_690] * 4)
+    return Seen(ByLayer(batch, speed, merged, fresh), [2_345_690] * 4)
 
 
 def a_scene(seen: Seen | None) -> Scene:
@@ -139,12 +139,12 @@ def drawn(path: Path) -> set[str]:
 
 
 def test_the_chart_shows_the_layers_and_the_stations(tmp_path: Path) -> None:
-    seen = a_look().parts
+    seen = a_look().by_layer
     swings = {r["window_start"]: Decimal(n % 17) for n, r in enumerate(seen.merged)}
     seen.merged[:] = [{**r, "temperature_mean": swings[r["window_start"]] + 20 * STATIONS.index(r["station"])} for r in seen.merged]
     chart.draw(seen, tmp_path / "both.png")
-    chart.draw(Parts([], seen.speed, seen.merged, seen.freshness), tmp_path / "real-time.png")
-    chart.draw(Parts([], [], [], []), tmp_path / "nothing.png")
+    chart.draw(ByLayer([], seen.speed, seen.merged, seen.freshness), tmp_path / "real-time.png")
+    chart.draw(ByLayer([], [], [], []), tmp_path / "nothing.png")
     assert drawn(tmp_path / "both.png") == {"batch", "real-time", *STATIONS}
     assert drawn(tmp_path / "real-time.png") >= {"real-time", *STATIONS}
     assert not drawn(tmp_path / "nothing.png") & set(STATIONS)

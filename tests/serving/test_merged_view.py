@@ -14,7 +14,7 @@ from pipeline import Count, View, tumbling
 from pipeline.base.types import TIME_MAX, TIME_MIN
 from pipeline.fold.states import group_columns, value_schema
 from pipeline.handover import Generation
-from serving.answers import parts
+from serving.answers import by_layer
 from serving.generations.create import install
 from serving.merged_view import merged_view, value_columns
 from serving.ops.tables import batch_table, speed_table
@@ -219,7 +219,7 @@ def test_parts_add_up_to_the_answer(installed: tuple[Engine, Generation]) -> Non
     engine, _ = installed
     old, new = [event(0, 1, "a", amount=Decimal("1.50")), event(0, 2, "b")], [event(0, 11, "a", amount=Decimal("0.25"))]
     store(engine, {"batch 1": old, "live 0/10": new})
-    found = parts(engine, every_aggregate, account="a")
+    found = by_layer(engine, every_aggregate, account="a")
     assert [[row["amount_sum"] for row in rows] for rows in (found.batch, found.speed, found.merged)] == [
         [Decimal("1.50")],
         [Decimal("0.25")],
@@ -227,11 +227,11 @@ def test_parts_add_up_to_the_answer(installed: tuple[Engine, Generation]) -> Non
     ]
     assert [f.cut for f in found.freshness] == [10, 20]
     hour = datetime(2013, 1, 1, tzinfo=UTC)
-    assert len(parts(engine, every_aggregate, window_start=hour).merged) == 2
-    assert parts(engine, every_aggregate, window_start=hour + timedelta(hours=1)).merged == []
-    assert len(parts(engine, every_aggregate, limit=1).merged) == 1
+    assert len(by_layer(engine, every_aggregate, window_start=hour).merged) == 2
+    assert by_layer(engine, every_aggregate, window_start=hour + timedelta(hours=1)).merged == []
+    assert len(by_layer(engine, every_aggregate, limit=1).merged) == 1
     with pytest.raises(ValueError, match="has no key column account_id; it has account, region, window_start"):
-        parts(engine, every_aggregate, account_id="a")
+        by_layer(engine, every_aggregate, account_id="a")
 
 
 def test_a_view_with_keys_of_every_type_reads_back(postgres_url: str) -> None:

@@ -23,7 +23,7 @@ from tests.support.certificates import Authority
 from tests.support.system import ROOT
 
 LISTENERS = {"USERS": "SASL_PLAINTEXT", "USERSTLS": "SASL_SSL", "TLS": "SSL", "MUTUAL": "SSL", "EXPIRED": "SSL", "ELSEWHERE": "SSL"}
-USERS = ("worker", "stranger", "lonely")
+USERS = ("worker", "stranger", "lonely", "leaver")
 MODULES = "org.apache.kafka.common.security"
 OPERATIONS = {"DescribeConfigs": ACLOperation.DESCRIBE_CONFIGS, "Read": ACLOperation.READ, "Create": ACLOperation.CREATE}
 OPERATIONS["Describe"] = ACLOperation.DESCRIBE
@@ -70,8 +70,12 @@ class Secured:
 
     def add_users(self) -> None:
         """SCRAM users; those of PLAIN stand in the broker's configuration."""
+        self.set_passwords(dict.fromkeys(USERS, self.password))
+
+    def set_passwords(self, of: dict[str, str]) -> None:
+        """user -> password, for SCRAM."""
         with closing(KafkaAdminClient(bootstrap_servers=self.kafka.bootstrap)) as admin:
-            wanted = [UserScramCredentialUpsertion(name, "SCRAM-SHA-512", self.password) for name in USERS]
+            wanted = [UserScramCredentialUpsertion(name, "SCRAM-SHA-512", password) for name, password in of.items()]
             failed = {user: why for user, why in admin.alter_user_scram_credentials(wanted).items() if why}
             assert not failed
 

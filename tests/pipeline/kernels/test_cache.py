@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import Count, Quantile, View
+from pipeline import Count, Quantile, View, warm_up
 from pipeline.base.errors import SettingsError
 from pipeline.kernels import cache
-from pipeline.kernels.compiling import INT64, READ_INTS, Kernel
+from pipeline.kernels.compiling import INT64, READ_INTS, Kernel, compile_all
 from pipeline.kernels.tables import number_codes
 from pipeline.settings import Settings
 from pipeline.warm_up import cold, kernels_of
+from tests.support.system import wait_for
 from views import VIEWS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -243,3 +244,48 @@ def test_what_is_not_kept_is_cold(own_place: Path) -> None:
     again.ready()
     assert sum(again.stats.cache_hits.values()) == 1
     assert set(cold(VIEWS)) <= set(kernels_of(VIEWS))
+
+
+def test_helping_processes_compile_and_nothing_is_left_to_compile_here(own_place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    titles = ["reduce.count_by_group", "tables.number_codes", "tables.count_since", "tables.restore"] + ["records.gather"] * 4
+    by_title = {one.title: one for one in kernels_of(VIEWS)}
+    fresh = [Kernel(by_title[title].py_func, by_title[title].signatures_declared) for title in titles]
+    begun: list[str] = []
+    compile_all(fresh, begun.append)
+    assert sorted(begun) == sorted(titles)
+    assert {name.partition("/")[2].partition("-")[0] for name in files(own_place)} == set(titles)
+    assert [one.compiled_s for one in fresh] == [0.0] * len(fresh), "loaded, not compiled, by this process"
+
+
+def test_what_a_helper_that_dies_leaves_undone_is_compiled_here(own_place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    fresh = [Kernel(number_codes.py_func, [(READ_INTS, INT64)]) for _ in range(8)]  # type: ignore[attr-defined]
+    compile_all(fresh, lambda title: None)
+    assert all(one.is_kept() for one in fresh) and fresh[0].compiled_s > 0
+
+
+@pytest.mark.parametrize(("shown_after_s", "shown"), [(0.0, True), (60.0, False)])
+def test_on_a_terminal_a_bar_stands_for_what_takes_its_time(
+    shown_after_s: float, shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(warm_up, "SHOWN_AFTER_S", shown_after_s)
+    said: list[str] = []
+    with warm_up._shown(3) as done:
+        done("a.first")
+        if shown:
+            wait_for(lambda: said.append(capsys.readouterr().err) or "0/3" in "".join(said), "a bar is drawn", 30)
+        done("b.second")
+        done("c.third")
+    said.append(capsys.readouterr().err)
+    assert ("compiling, once" in "".join(said) and "2/3" in said[-1] and "c.third" in said[-1]) == shown
+    assert shown or said == [""]
+
+
+def test_elsewhere_one_line_says_how_many_and_where(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    with warm_up._shown(3) as done:
+        done("a.first")
+    assert capsys.readouterr().err == f"compiling 3 kernels, once, into {cache.folder()} ...\n"

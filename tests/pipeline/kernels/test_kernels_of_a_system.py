@@ -31,7 +31,7 @@ def weather(number: int) -> tuple[int, bytes, bytes]:
 def test_after_init_a_worker_a_night_and_an_audit_compile_nothing(embedded_system: System, tmp_path: Path) -> None:
     system, place = embedded_system, tmp_path / "compiled"
     system.environment["WATERSHED_KERNEL_CACHE"] = str(place)
-    done = system.run("init", "--partitions", "2")
+    done = system.run("init", "--partitions", "2", timeout=400)
     assert done.stderr.count(TOLD) == 1 and str(place) in done.stderr, done.stderr
     compiled = kept(place)
     assert len(compiled) > 20
@@ -55,7 +55,7 @@ def test_after_init_a_worker_a_night_and_an_audit_compile_nothing(embedded_syste
 def test_a_worker_on_a_cold_cache_says_that_it_compiles_and_where(embedded_system: System, tmp_path: Path) -> None:
     system = embedded_system
     system.run("init")
-    done = system.run("speed", "--until-caught-up", WATERSHED_KERNEL_CACHE=str(tmp_path / "cold"))
+    done = system.run("speed", "--until-caught-up", timeout=400, WATERSHED_KERNEL_CACHE=str(tmp_path / "cold"))
     assert done.stderr.count("kernels, once, into ") == 1 and str(tmp_path / "cold") in done.stderr
 
 
