@@ -111,7 +111,8 @@ class Settings(BaseSettings):
     lake: str = "lake"
     views: str = "views"
     snapshot_every_s: float = Field(default=60.0, gt=0)  # how much of the log a takeover replays at most
-    start_patience_s: float = Field(default=60.0, ge=0)  # how long a worker that starts waits for a Postgres or Kafka that does not answer
+    # How long a worker that starts waits for a Postgres or Kafka that does not answer, and each transaction of a night for Postgres.
+    start_patience_s: float = Field(default=60.0, ge=0)
     night_partitions: int = Field(default=max(1, (os.cpu_count() or 1) // 2), gt=0)  # that a night takes side by side
     metrics_port: int = Field(default=0, ge=0, le=65535)  # 0: none
     metrics_host: str = "127.0.0.1"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
+from sandbox.processes import free_ports
 from sandbox.weather import encode, readings
 from tests.end_to_end.test_end_to_end import kill_night_at_task
 from tests.support.system import System
@@ -155,3 +158,34 @@ def archive_one(system: System) -> None:
         command = [sys.executable, "-m", "luigi", "--module", "tasks", *task, "--local-scheduler"]
         command += ["--lock-pid-dir", str(system.folder / "luigi")]
         subprocess.run(command, env=system.environment, cwd=system.folder, capture_output=True, check=True)
+
+
+@pytest.mark.timeout(300)
+def test_a_night_that_starts_before_postgres_does_waits_and_is_published(own_system: System, own_servers: Any) -> None:
+    system, postgres = own_system, own_servers[1]
+    system.run("init", "--partitions", "1")
+    system.produce((0, e.key, e.value) for e in map(encode, readings()[:50]))
+    postgres.kill()
+    night = system.start_night("2013-01-01")
+    assert night.stderr is not None
+    said: list[str] = []
+    for line in night.stderr:
+        said.append(line)
+        if "trying again for" in line:
+            break
+    assert "trying again for" in said[-1], "".join(said)
+    postgres.start()
+    rest = night.stderr.read()
+    assert night.wait(timeout=120) == 0, rest
+    system.database.dispose()
+    assert sum(system.positions().values()) == 50
+
+
+@pytest.mark.timeout(120)
+def test_a_night_gives_up_when_it_said_and_commands_answer_at_once(system: System) -> None:
+    nowhere = f"postgresql://nobody:hidden@127.0.0.1:{free_ports(1)[0]}/nothing"
+    done = system.night("2013-01-01", check=False, WATERSHED_POSTGRES=nowhere, WATERSHED_START_PATIENCE_S="2")
+    assert done.returncode != 0 and "trying again for 2 s more" in done.stderr, done.stderr
+    assert "hidden" not in done.stderr and "Traceback" not in done.stderr
+    done = system.run("init", check=False, WATERSHED_POSTGRES=nowhere)
+    assert done.returncode == 1 and "cannot be reached" in done.stderr and "trying again" not in done.stderr

@@ -311,7 +311,7 @@ def test_a_view_that_somebody_built_upon_is_not_dropped(engine: Engine) -> None:
     with transaction(engine) as connection:
         connection.exec_driver_sql("CREATE VIEW public.mine AS SELECT total FROM serving.by_account")
     new = PostgresGenerationStore(engine).begin(plan(views=CHANGED))
-    with pytest.raises(Refused, match=r"view mine depends on view serving\.by_account: drop what depends on it"):
+    with pytest.raises(Refused, match=r"view public\.mine depends on view serving\.by_account: drop what depends on it"):
         PostgresGenerationStore(engine).activate(new, CHANGED)
     assert require(engine, payments, VIEWS).number == 1
     with transaction(engine) as connection:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import make_url
 
 from pipeline.base.errors import Refused, StoreError
+from pipeline.log.kafka.connection import KafkaConnection
+from pipeline.log.kafka.log import KafkaLog
+from pipeline.log.log import MissingTopic
 from sandbox.postgres import SystemPostgres
 from serving.generations.create import check_database, install
 from serving.postgres.connection import StoreUnavailable, reading, transaction
 from tests.contract.world import connected, plan
 from tests.support.hostile import execute
+from tests.support.system import System
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
@@ -44,3 +49,17 @@ def test_a_standby_answers_readers_and_refuses_writers_with_the_repair(crash_fol
             with pytest.raises(StoreError, match=said) as refused, transaction(engine) as connection:
                 connection.exec_driver_sql("CREATE TABLE public.t (n int)")
             assert not isinstance(refused.value, StoreUnavailable) and str(url.password) not in str(refused.value)
+
+
+def test_init_says_so_before_it_makes_a_topic(real_postgres: SystemPostgres, real_kafka: str, tmp_path: Path, topic_name: str) -> None:
+    name = f"test_{uuid.uuid4().hex}"
+    execute(real_postgres.url, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    system = System(tmp_path, real_kafka, real_postgres.url_of(name), topic_name)
+    try:
+        done = system.run("init", check=False)
+        assert done.returncode == 1 and "createdb --encoding=UTF8" in done.stderr and "Traceback" not in done.stderr, done.stderr
+        with closing(KafkaLog(KafkaConnection(real_kafka))) as log, pytest.raises(MissingTopic):
+            log.describe(topic_name)
+    finally:
+        system.stop_all()
+        execute(real_postgres.url, f"DROP DATABASE {name} WITH (FORCE)")
