@@ -180,7 +180,7 @@ def test_after_a_loss_the_ledger_ends_at_what_is_archived_and_goes_on_where_the_
 
 def test_another_log_is_refused_unless_everything_starts_over_and_partitions_that_were_added_are_taken_in(world: Operated) -> None:
     world.night_at(3, 3)
-    with pytest.raises(Refused, match="was deleted and created again"):
+    with pytest.raises(Refused, match="was deleted and made anew"):
         world.generations.begin(plan((0, 0), topic_id="id-2"))
     with pytest.raises(Refused, match="has 1 partitions, and was set up with 2"):
         world.generations.begin(plan((0,)))

@@ -154,8 +154,7 @@ REFOLDS = {
     ),
     "a refold put in place whoever has the lease": Bug(Stores(refold=ClaimOut)),
     "a refold beside the old segments": Bug(Stores(refold=OldSegmentsStay)),
-    # A seizure that fences nobody stands in tests/contract/test_planted_in_postgres.py alone: no answer shows it, since a position that its
-    # holder moves meanwhile has the refold refused.
+    # Not here: a seizure that fences nobody. No answer shows it, since a position that its holder moves meanwhile has the refold refused.
 }
 GENERATIONS = {
     "an activation that does not fence the generation before": Bug(Stores(generation=OldOnesGoOn)),

@@ -35,6 +35,7 @@ IMPORTED = (
 )
 READ_AT_IMPORT = ("PYTHON", "DASK", "LUIGI", "NUMBA", "LD_", "MALLOC", "ARROW", "OMP_", "WATERSHED_KERNEL_CACHE")
 LENGTH = struct.Struct("!I")
+ROOT = Path(__file__).resolve().parents[2]
 spent_s = 0.0  # processor time of what was forked and has ended
 _seen: set[str] = set()
 _servers: list[Server] = []
@@ -46,7 +47,8 @@ def popen(command: Sequence[str], env: Mapping[str, str], **options: Any) -> sub
     assert command[:2] == [sys.executable, "-m"], command
     name = " ".join(command[2:4]) if command[2] == "watershed" else command[2]
     differs = {k for k in {*env, *os.environ} if env.get(k) != os.environ.get(k)} - {"PYTHONPATH"}
-    fresh = name not in _seen or any(k.startswith(READ_AT_IMPORT) for k in differs) or "WATERSHED_TESTS_FRESH" in os.environ
+    elsewhere = "PYTHONPATH" in env and str(ROOT) not in env["PYTHONPATH"].split(os.pathsep)  # another checkout's code
+    fresh = name not in _seen or elsewhere or any(k.startswith(READ_AT_IMPORT) for k in differs) or "WATERSHED_TESTS_FRESH" in os.environ
     _seen.add(name)
     return (subprocess.Popen if fresh else Forked)(list(command), env=dict(env), **options)
 
