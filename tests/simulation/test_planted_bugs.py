@@ -156,7 +156,7 @@ def renew_adopting(self: Ownership) -> None:
     shipped_renew(self)
     store: Any = self.store
     for work in self.in_hand:
-        row = store.tables.positions[work.claim.partition]
+        row = store.tables.generations[work.claim.generation].positions[work.claim.partition]
         if row.owner is not None and row.owner != work.claim.owner and work.read is not None and work.read > row.position:
             work.claim = replace(work.claim, owner=row.owner, epoch=row.epoch, position=row.position, segment=row.segment)
 
