@@ -234,7 +234,7 @@ def _is_for(generation: Generation, source: Source, views: Sequence[View]) -> bo
 def _refuse_other_log(active: Generation, plan: Plan) -> None:
     """More partitions are taken in; fewer, or another topic of this name, are not the log that was archived."""
     if plan.topic_id != active.topic_id:
-        raise Refused(f"topic {active.topic} was deleted and created again: its id is {plan.topic_id}, and was {active.topic_id}")
+        raise Refused(f"topic {active.topic} was deleted and made anew: its id is {plan.topic_id}, and was {active.topic_id}")
     if len(plan.starts) < active.partitions:
         raise Refused(f"topic {active.topic} has {len(plan.starts)} partitions, and was set up with {active.partitions}")
 
