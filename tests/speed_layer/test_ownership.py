@@ -55,11 +55,11 @@ class Crew:
 
     def holder(self, partition: int) -> str | None:
         """The worker in the partition's row."""
-        return self.world.tables.positions[partition].worker
+        return self.world.tables.of(1).positions[partition].worker
 
     def taken_by_another(self, partition: int) -> None:
         """The lease ran out and somebody took it."""
-        self.world.tables.positions[partition].lease_until_s = -1.0
+        self.world.tables.of(1).positions[partition].lease_until_s = -1.0
         assert self.world.speed.take(self.world.tables.generation, partition, "thief", 3600.0) is not None
 
 
@@ -116,7 +116,7 @@ def a_partition_taken_again_outlives_the_news_of_its_loss(crew: Crew) -> None:
     assert before is not None
     mine.renew()
     mine.drop(before, "fenced")  # a commit told it first
-    crew.world.tables.positions[2].lease_until_s = -1.0
+    crew.world.tables.of(1).positions[2].lease_until_s = -1.0
     crew.passes(REBALANCE_S)
     mine.rebalance()
     assert (now := mine.get((TOPIC, 2))) is not None and now is not before
@@ -194,7 +194,7 @@ def test_the_loop_renews_every_second_until_the_worker_has_ended() -> None:
         rounds: list[float] = []
 
         def waited(event: threading.Event) -> None:
-            rounds.append(min(row.lease_until_s for row in crew.world.tables.positions))
+            rounds.append(min(row.lease_until_s for row in crew.world.tables.of(1).positions))
             crew.world.tables.now_s = mine.clock.monotonic()
             if len(rounds) == 4:
                 event.set()
@@ -261,6 +261,7 @@ def test_a_worker_that_ends_leaves_every_lease_free_and_its_name_forgotten(crew:
 
 def test_a_worker_of_a_retired_generation_is_refused(crew: Crew) -> None:
     mine = crew.joins("a")
-    crew.world.tables.generation = replace(crew.world.tables.generation, number=2)
+    active = crew.world.tables.of(1)
+    active.generation = replace(active.generation, number=2)
     with pytest.raises(Refused, match=r"generation 1, which this worker runs, is retired; .* start the worker again"):
         mine.rebalance()
