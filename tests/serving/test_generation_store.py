@@ -182,7 +182,7 @@ def test_another_log_is_refused_unless_everything_starts_over_and_partitions_tha
     world.night_at(3, 3)
     with pytest.raises(Refused, match="was deleted and made anew"):
         world.generations.begin(plan((0, 0), topic_id="id-2"))
-    with pytest.raises(Refused, match="has 1 partitions, and was set up with 2"):
+    with pytest.raises(Refused, match="has 1 partitions, and 2 when it was set up"):
         world.generations.begin(plan((0,)))
     wider = world.generations.begin(plan((0, 0, 4)))
     assert wider.starts == (0, 0, 4)
