@@ -54,14 +54,16 @@ check: lint ## Lint, types and all tests: what CI runs
 	@$(BIN)/mypy --no-error-summary & types=$$!; failed=0; \
 	$(MAKE) test || failed=1; wait $$types || failed=1; exit $$failed
 
-lint: venv ## Check the style (ruff)
+lint: venv ## Check the style and the format (ruff)
 	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { echo "Some files are not formatted: make format" >&2; exit 1; }
 
 types: venv ## Check the types (mypy)
 	@$(BIN)/mypy --no-error-summary
 
-format: venv ## Sort the imports and mend what ruff can mend by itself
+format: venv ## Format the code and mend what ruff can mend by itself
 	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
 
 venv: $(VENV)/.installed ## Make or renew the virtual environment .venv (every other target does)
 	@:

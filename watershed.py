@@ -26,7 +26,9 @@ app = typer.Typer(
 
 @app.command()
 def prove(
-    views: Annotated[list[str] | None, typer.Argument(metavar="[VIEW]...", help="Views to try; all by default.")] = None,
+    views: Annotated[
+        list[str] | None, typer.Argument(metavar="[VIEW]...", help="Views to try; all by default.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The first seed; a schedule is a function of its seed alone.")] = 0,
     schedules: Annotated[int, typer.Option(min=0, help="How many; 0 goes on until Ctrl-C, or a difference.")] = 200,
     partitions: Annotated[int, typer.Option(min=1)] = 2,
@@ -35,7 +37,9 @@ def prove(
     records: Annotated[int, typer.Option(min=1, help="Records of a partition, at most.")] = 26,
     decisions: Annotated[int, typer.Option(min=1, help="Steps of the scheduler in a schedule.")] = 260,
     jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: as many as there are cores.")] = 0,
-    sample: Annotated[int, typer.Option(min=0, help="Take the topic's newest so many records; 0 makes events from the schema.")] = 0,
+    sample: Annotated[
+        int, typer.Option(min=0, help="Take the topic's newest so many records; 0 makes events from the schema.")
+    ] = 0,
 ) -> None:
     """Try to break your views: crashes, zombies, lost replies, twin nights, in memory, by seed. Exit 1 on any difference."""
     from pipeline.log.kafka.log import KafkaLog
@@ -53,7 +57,9 @@ def prove(
 def demo(
     out: Annotated[Path | None, typer.Option(help="A new folder for its output; out/demo-<time> by default.")] = None,
     seed: Annotated[int, typer.Option(help="What goes wrong in the events, and when.")] = 2013,
-    quick: Annotated[bool, typer.Option("--quick", hidden=True, help="Six weeks of weather instead of a year.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", hidden=True, help="Six weeks of weather instead of a year.")
+    ] = False,
 ) -> None:
     """Real weather through both layers, in under two minutes: history, nights, live events, and the audit."""
     from sandbox.extras import need
@@ -66,7 +72,9 @@ def demo(
 
 @app.command()
 def up(
-    with_weather: Annotated[bool, typer.Option("--with-weather", help="Also load a year of real weather and run a night.")] = False,
+    with_weather: Annotated[
+        bool, typer.Option("--with-weather", help="Also load a year of real weather and run a night.")
+    ] = False,
 ) -> None:
     """Start what is not set (Postgres, Kafka), luigid and a worker, and leave them running. Safe to run again."""
     from sandbox.up import up as run

@@ -1,6 +1,6 @@
 """`python -m benchmarks [speed|freshness|batch|recompute|serving|growth|all]`: measure, check that all results are equal, print and store.
 
-    exit code 0  <=>  every contender's result was right and every audit found nothing; no figure is ever asserted
+exit code 0  <=>  every contender's result was right and every audit found nothing; no figure is ever asserted
 """
 
 import argparse
@@ -18,7 +18,9 @@ NAMES = ("speed", "freshness", "batch", "recompute", "serving", "growth")
 
 def parser() -> argparse.ArgumentParser:
     """Sizes are options; the defaults are those of docs/PERFORMANCE.md."""
-    made = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("which", nargs="?", default="all", choices=(*NAMES, "all"))
     made.add_argument("--events", type=int, default=10_000_000, help="events of the backlog, and of the night")
     made.add_argument("--slow-events", type=int, default=1_000_000, help="how many of them the slow peers get")

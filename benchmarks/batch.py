@@ -59,7 +59,9 @@ def history(place: Place, seed: int, nights: int, size: int) -> tuple[list[OneNi
             send(place.kafka.bootstrap, seed + 1, (n + 1) * size, start=n * size)
             found.append(one(product, n, n * size, size))
             CONSOLE.print(f"night {n} of {nights}: {found[-1].wall_s:.2f} s", style="dim")
-        return found[1:], product.audit()  # the first has nothing below it, and compiles what no other night compiles again
+        return found[
+            1:
+        ], product.audit()  # the first has nothing below it, and compiles what no other night compiles again
 
 
 def slope_s(nights: list[OneNight], what: str) -> float:
@@ -86,14 +88,23 @@ def main(given: argparse.Namespace) -> None:
         f" {1000 * cpu_slope:+.1f} ms of it CPU;"
         f" audit of {audited_history:,} rows: 0 differences"
     )
-    table(f"Nights of {given.night_events:,} events each", [shown(n) for n in nights if n.night - 1 in SHOWN], slope_note)
+    table(
+        f"Nights of {given.night_events:,} events each", [shown(n) for n in nights if n.night - 1 in SHOWN], slope_note
+    )
     sizes = {"events": given.events, "nights": given.nights, "night_events": given.night_events, "seed": given.seed}
     results = {"night_of_one_event": vars(empty), "night": vars(full), "net_events_per_s": net_per_s, "history": [vars(n) for n in nights],
                "slope_s_per_night": slope, "cpu_slope_s_per_night": cpu_slope,
                "audited_rows": audited + audited_history, "audit_differences": 0}  # fmt: skip
     save(given.out, "batch", about, sizes, results)
     title = f"A night of {given.night_events:,} events, by the nights below it: {1000 * slope:+.1f} ms a night"
-    curve(given.out / "batch_history.png", title, [n.night - 1 for n in nights], [n.wall_s for n in nights], ("nights below", "s"), slope)
+    curve(
+        given.out / "batch_history.png",
+        title,
+        [n.night - 1 for n in nights],
+        [n.wall_s for n in nights],
+        ("nights below", "s"),
+        slope,
+    )
     rates = {"with the start of Luigi": full.events_per_s} | ({"without": net_per_s} if net_per_s else {})
     bars(given.out / "batch.png", f"A night over {given.events:,} raw events", rates, "events/s", tuple(rates))
 

@@ -46,7 +46,10 @@ def night_of(lake: str, rows: int, executor: Executor | None = None) -> Night:
     fingerprints = {view.name: view_fingerprint(view)}
     generation = Generation(events.topic, 1, "benchmark", starts, source_fingerprint(events), fingerprints)
     at = datetime(2026, 2, 1, tzinfo=UTC)
-    cuts = Cut(events.topic, 1, 0, None, starts, at, "published"), Cut(events.topic, 1, 1, date(2026, 2, 1), ends, at, "chosen")
+    cuts = (
+        Cut(events.topic, 1, 0, None, starts, at, "published"),
+        Cut(events.topic, 1, 1, date(2026, 2, 1), ends, at, "chosen"),
+    )
     store: Any = OneCut(cuts)
     nothing: Any = None
     return Night(events, (view,), generation, store, nothing, Lake(lake), executor=executor or Threads())

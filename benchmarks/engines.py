@@ -56,7 +56,12 @@ def polars(folder: Path, files: Sequence[str], address: str | None) -> pa.Table:
     value = pl.col("value").cast(pl.Float64)
     frame = pl.scan_parquet(list(files)).group_by("key", day=pl.col("at").dt.date())
     found: Any = frame.agg(
-        count=pl.len(), mean=value.mean(), min=value.min(), max=value.max(), std=value.std(), median=value.quantile(0.5, "lower")
+        count=pl.len(),
+        mean=value.mean(),
+        min=value.min(),
+        max=value.max(),
+        std=value.std(),
+        median=value.quantile(0.5, "lower"),
     )
     return found.collect().to_arrow()
 

@@ -24,7 +24,9 @@ START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 LATE, COPIES, BROKEN = 0.01, 0.01, 0.001
 LATE_MS, COPY_DISTANCE = 300_000, 10_000
 LOW, HIGH = -9_999, 99_999  # hundredths; the rule is Between(-100, 1000)
-TEMPLATE = b'{"id":"00000000-0000-0000-0000-000000000000","key":"s0000","at":"0000-00-00T00:00:00.000Z","value":-0000.00}'
+TEMPLATE = (
+    b'{"id":"00000000-0000-0000-0000-000000000000","key":"s0000","at":"0000-00-00T00:00:00.000Z","value":-0000.00}'
+)
 ID, KEY, AT, VALUE = 7, 52, 65, 99  # where the fields begin
 KINDS = ("cut off", "out of range", "key of the wrong form", "null", "no zone")
 SCHEMA = pa.schema([
@@ -62,7 +64,9 @@ class Chunk:
         return Chunk(self.start + low, self.values.slice(low, high - low), *cut)
 
 
-def chunks(seed: int, stop: int, *, start: int = 0, rate_per_s: float = RATE_PER_S, broken: float = BROKEN) -> Iterator[Chunk]:
+def chunks(
+    seed: int, stop: int, *, start: int = 0, rate_per_s: float = RATE_PER_S, broken: float = BROKEN
+) -> Iterator[Chunk]:
     """Events [start, stop) in chunks."""
     for number in range(start // CHUNK, -(-stop // CHUNK)):
         whole = _chunk(seed, number, rate_per_s, broken)
@@ -155,7 +159,9 @@ def key_texts() -> list[bytes]:
     return [b"s%04d" % n for n in range(KEYS)]
 
 
-def expected(seed: int, stop: int, *, rate_per_s: float = RATE_PER_S, broken: float = BROKEN, copies: bool = False) -> pa.Table:
+def expected(
+    seed: int, stop: int, *, rate_per_s: float = RATE_PER_S, broken: float = BROKEN, copies: bool = False
+) -> pa.Table:
     """What every contender must find for events [0, stop): SCHEMA, sums and extremes in hundredths, sorted.
 
     With `copies`, who does not deduplicate must find it.
@@ -177,4 +183,9 @@ def expected(seed: int, stop: int, *, rate_per_s: float = RATE_PER_S, broken: fl
 
 def canonical(groups: pa.Table) -> pa.Table:
     """SCHEMA, sorted: equal sets of groups become equal tables."""
-    return groups.select(SCHEMA.names).cast(SCHEMA).sort_by([("key", "ascending"), ("minute", "ascending")]).combine_chunks()
+    return (
+        groups.select(SCHEMA.names)
+        .cast(SCHEMA)
+        .sort_by([("key", "ascending"), ("minute", "ascending")])
+        .combine_chunks()
+    )

@@ -87,7 +87,9 @@ class Probes:
 
     def latencies(self, since: float) -> list[tuple[float, float]]:
         """(sent at, latency in ms) of the probes sent after a moment."""
-        pairs = [(a, b) for sent, seen in zip(self.sent, self.seen, strict=True) for a, b in zip(sent, seen, strict=True)]
+        pairs = [
+            (a, b) for sent, seen in zip(self.sent, self.seen, strict=True) for a, b in zip(sent, seen, strict=True)
+        ]
         return [(a, 1000 * (b - a)) for a, b in pairs if a >= since]
 
 
@@ -168,7 +170,9 @@ def measured(probes: Probes, nights: Nights, seconds: int) -> dict[str, list[flo
     found = probes.latencies(quiet)
     return {
         "no night": [ms for at, ms in found if at < noisy],
-        f"while {len(nights.spans)} nights run and publish": [ms for at, ms in found if noisy <= at <= ended and nights.during(at)],
+        f"while {len(nights.spans)} nights run and publish": [
+            ms for at, ms in found if noisy <= at <= ended and nights.during(at)
+        ],
     }
 
 

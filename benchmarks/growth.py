@@ -76,7 +76,9 @@ class Growing:
         self.points += 1
         topic = f"growth.{self.points}"
         admin = KafkaAdminClient(bootstrap_servers=self.place.kafka.bootstrap)
-        admin.create_topics({topic: {"num_partitions": load.partitions, "replication_factor": 1}}, wait_for_metadata=True)
+        admin.create_topics(
+            {topic: {"num_partitions": load.partitions, "replication_factor": 1}}, wait_for_metadata=True
+        )
         admin.close()
         of = {"topic": topic, "partitions": load.partitions, "rate_per_s": load.rate_per_s}
         send(self.place.kafka.bootstrap, self.seed, load.events, **of)
@@ -99,7 +101,15 @@ def remembered(counts: Sequence[int], block: int = 200_000) -> list[Point]:
         took_s, cpu_s = time.perf_counter() - began, time.process_time() - began_cpu_s
         size = memory.table_bytes
         per_million = 1e6 / count
-        found.append(Point(count, took_s * per_million, cpu_s * per_million, size / 2**20, f"{size / len(memory):.0f} bytes an identity"))
+        found.append(
+            Point(
+                count,
+                took_s * per_million,
+                cpu_s * per_million,
+                size / 2**20,
+                f"{size / len(memory):.0f} bytes an identity",
+            )
+        )
     return found
 
 
@@ -159,7 +169,10 @@ def main(given: argparse.Namespace) -> None:
     shown(given, "identities", "identities remembered before", found["identities"])
     CONSOLE.print(f"audit of {growing.audited:,} rows: 0 differences", style="italic")
     sizes = {"growth_events": given.growth_events, "seed": given.seed}
-    results = {name: {"slope_s": slope(points, "took_s"), "points": [vars(p) for p in points]} for name, points in found.items()}
+    results = {
+        name: {"slope_s": slope(points, "took_s"), "points": [vars(p) for p in points]}
+        for name, points in found.items()
+    }
     save(given.out, "growth", about, sizes, results | {"audited_rows": growing.audited, "audit_differences": 0})
 
 
@@ -169,4 +182,6 @@ def shown(given: argparse.Namespace, name: str, unit: str, points: list[Point]) 
     rows = [{unit: round(p.size), "s": p.took_s, "CPU s": p.cpu_s, "peak MiB": p.peak_mib, "": p.note} for p in points]
     title = f"{name}: {per:.3g} s for each more of {unit}"
     table(title, rows, "slope by least squares")
-    curve(given.out / f"growth_{name}.png", title, [p.size for p in points], [p.took_s for p in points], (unit, "s"), per)
+    curve(
+        given.out / f"growth_{name}.png", title, [p.size for p in points], [p.took_s for p in points], (unit, "s"), per
+    )

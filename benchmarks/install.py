@@ -36,7 +36,10 @@ def main() -> int:
         found = {_name(wanted): _install(python, wanted, constraints.name) for wanted in _wanted()}
     PEERS.write_text(json.dumps(found, indent=1) + "\n")
     for name, peer in found.items():
-        print(f"  {name} {peer['version']}" if peer["python"] else f"  {name} is left out: {peer['left_out']}", file=sys.stderr)
+        print(
+            f"  {name} {peer['version']}" if peer["python"] else f"  {name} is left out: {peer['left_out']}",
+            file=sys.stderr,
+        )
     return 0
 
 
@@ -79,7 +82,11 @@ def _pip(python: Path, *arguments: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return ""
-    lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines() or ["no reason given"]
+    lines = (
+        [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        or done.stderr.splitlines()
+        or ["no reason given"]
+    )
     return lines[-1].removeprefix("ERROR: ")
 
 

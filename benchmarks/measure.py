@@ -47,13 +47,21 @@ class Run:
 class Process:
     """A process that runs; `finish` waits for it. Its output goes to `log`."""
 
-    def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.name, self.log = name, log
         env = {**os.environ, **(environment or {}), "PYTHONPATH": str(ROOT)}
         self.started = time.monotonic()
         with log.open("wb") as output:
             self._popen = subprocess.Popen(
-                list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=env, start_new_session=True
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env=env,
+                start_new_session=True,
             )
         self._peak_kib = 0
         self._run: Run | None = None

@@ -1,6 +1,6 @@
 """Servers of a benchmark's own, and the product on them: its commands as processes, as a user runs them.
 
-    nothing is shared between benchmarks, and nothing is left behind: everything lies in one temporary folder
+nothing is shared between benchmarks, and nothing is left behind: everything lies in one temporary folder
 """
 
 import json
@@ -75,7 +75,9 @@ class Product:
         """The night of that number, from 0; with `nice` it leaves the processors to whoever else wants them, as a crontab would have it."""
         day = str(FIRST_NIGHT + timedelta(days=number))
         lock = str(self.folder / "luigi")
-        command = python("luigi", "--module", "tasks", "Nightly", "--date", day, "--local-scheduler", "--lock-pid-dir", lock)
+        command = python(
+            "luigi", "--module", "tasks", "Nightly", "--date", day, "--local-scheduler", "--lock-pid-dir", lock
+        )
         return self.start(f"night {day}", *(["nice", "-n", "10"] if nice else []), *command)
 
     def catch_up(self) -> Run:
@@ -99,7 +101,9 @@ class Product:
 
     def position(self) -> tuple[int, int]:
         """(how many partitions a worker owns, the sum of all positions)."""
-        row = self.query("SELECT count(owner), sum(position) FROM ops.positions WHERE topic = :topic", topic=self.topic)[0]
+        row = self.query(
+            "SELECT count(owner), sum(position) FROM ops.positions WHERE topic = :topic", topic=self.topic
+        )[0]
         return int(row[0]), int(row[1])
 
     def until(self, process: Process, reached: Callable[[int, int], bool]) -> tuple[float, float]:
@@ -161,4 +165,6 @@ def same(found: pa.Table, wanted: pa.Table, who: str) -> None:
         return
     join = wanted.join(found, ["key", "minute"], join_type="full outer", right_suffix="_found")
     wrong = [r for r in join.to_pylist() if any(r[n] != r[f"{n}_found"] for n in ("count", "sum", "min", "max"))]
-    raise BenchmarkError(f"{who} has {found.num_rows} groups, {wanted.num_rows} are right; {len(wrong)} differ, the first: {wrong[:2]}")
+    raise BenchmarkError(
+        f"{who} has {found.num_rows} groups, {wanted.num_rows} are right; {len(wrong)} differ, the first: {wrong[:2]}"
+    )

@@ -67,7 +67,9 @@ class Sender:
         from kafka import KafkaProducer
 
         kind = None if codec == "none" else codec
-        producer = KafkaProducer(bootstrap_servers=bootstrap, compression_type=kind, linger_ms=linger_ms, batch_size=2**17, acks="all")
+        producer = KafkaProducer(
+            bootstrap_servers=bootstrap, compression_type=kind, linger_ms=linger_ms, batch_size=2**17, acks="all"
+        )
 
         def send(value: bytes, key: bytes, partition: int) -> None:
             producer.send(self.topic, value=value, key=key, partition=partition).add_errback(self._failed.append)
@@ -86,17 +88,28 @@ class Sender:
         """Wait until the broker has all; BenchmarkError when it has not."""
         left = self._finish()
         if left or self._failed:
-            raise BenchmarkError(f"topic {self.topic}: events could not be sent: {self._failed[:1] or f'{left} are left'}")
+            raise BenchmarkError(
+                f"topic {self.topic}: events could not be sent: {self._failed[:1] or f'{left} are left'}"
+            )
 
 
 def records(chunk: Chunk, partitions: int = PARTITIONS) -> Iterator[Record]:
     """What is sent for a chunk; a key's events in one partition."""
     keys = key_texts()
-    yield from zip(chunk.values.to_pylist(), (keys[k] for k in chunk.key.tolist()), (chunk.key % partitions).tolist(), strict=True)
+    yield from zip(
+        chunk.values.to_pylist(), (keys[k] for k in chunk.key.tolist()), (chunk.key % partitions).tolist(), strict=True
+    )
 
 
 def send(
-    bootstrap: str, seed: int, stop: int, *, topic: str = events.topic, codec: str = "none", partitions: int = PARTITIONS, **what: Any
+    bootstrap: str,
+    seed: int,
+    stop: int,
+    *,
+    topic: str = events.topic,
+    codec: str = "none",
+    partitions: int = PARTITIONS,
+    **what: Any,
 ) -> float:
     """Send events [start, stop) as fast as it goes, `what` being further arguments of chunks(); the seconds it took."""
     began, sender = time.monotonic(), Sender(bootstrap, topic, codec=codec)

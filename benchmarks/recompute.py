@@ -62,7 +62,9 @@ def compare(found: pa.Table, wanted: pa.Table, engine: str, median: float) -> No
         wrong = np.flatnonzero(~(np.abs(ours - theirs) <= allowed))
         if len(wrong):
             at = found.slice(int(wrong[0]), 1).to_pylist()[0]
-            raise BenchmarkError(f"{engine}: {len(wrong)} of {len(ours)} values of {name} differ, the first {at}, not {theirs[wrong[0]]}")
+            raise BenchmarkError(
+                f"{engine}: {len(wrong)} of {len(ours)} values of {name} differ, the first {at}, not {theirs[wrong[0]]}"
+            )
 
 
 @contextmanager
@@ -73,7 +75,9 @@ def cluster() -> Iterator[str | None]:
         return
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None) as made:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+    ) as made:
         yield made.scheduler_address
 
 
@@ -114,7 +118,13 @@ def medians(runs: list[Taken]) -> list[Taken]:
 
 
 def report(
-    given: argparse.Namespace, about: dict[str, object], rows: list[Taken], runs: list[Taken], groups: int, count: int, left_out: list[str]
+    given: argparse.Namespace,
+    about: dict[str, object],
+    rows: list[Taken],
+    runs: list[Taken],
+    groups: int,
+    count: int,
+    left_out: list[str],
 ) -> None:
     """Print and store."""
     ours = rows[0].fold_s

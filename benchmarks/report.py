@@ -1,6 +1,6 @@
 """What a benchmark leaves: a table on the terminal, a JSON file and charts, each saying on which machine and of which commit.
 
-    a number stands nowhere without its sizes, versions, commit and date beside it in the same file
+a number stands nowhere without its sizes, versions, commit and date beside it in the same file
 """
 
 import importlib.metadata
@@ -59,7 +59,9 @@ def _git(*arguments: str) -> str:
 
 def _cpu() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def _kafka() -> str:
@@ -68,13 +70,19 @@ def _kafka() -> str:
 
 
 def _postgres() -> str:
-    done = subprocess.run([str(system_binaries() / "postgres"), "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [str(system_binaries() / "postgres"), "--version"], capture_output=True, text=True, check=True
+    )
     return done.stdout.split()[2]
 
 
 def _versions() -> dict[str, str]:
-    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"] in PACKAGES}
-    return dict(sorted({**found, **{name: peer["version"] for name, peer in peers().items() if peer["version"]}}.items()))
+    found = {
+        d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"] in PACKAGES
+    }
+    return dict(
+        sorted({**found, **{name: peer["version"] for name, peer in peers().items() if peer["version"]}}.items())
+    )
 
 
 def save(folder: Path, name: str, about: Mapping[str, Any], sizes: Mapping[str, Any], results: Any) -> None:
@@ -122,7 +130,9 @@ def bars(path: Path, title: str, values: Mapping[str, float], unit: str, ours: S
     save_as()
 
 
-def curve(path: Path, title: str, xs: Sequence[float], ys: Sequence[float], labels: tuple[str, str], slope: float) -> None:
+def curve(
+    path: Path, title: str, xs: Sequence[float], ys: Sequence[float], labels: tuple[str, str], slope: float
+) -> None:
     """Points and their least-squares line."""
     axes, save_as = _axes(path, (7.5, 3.0))
     if axes is None:

@@ -50,7 +50,9 @@ def scans(product: Product) -> list[dict[str, Any]]:
             began = time.monotonic()
             answers.append(tuple(product.query(SCAN.format(relation))[0]))
             took.append(1000 * (time.monotonic() - began))
-        found.append({"scan": name, "groups": int(answers[-1][0]), "median_ms": statistics.median(took), "worst_ms": max(took)})
+        found.append(
+            {"scan": name, "groups": int(answers[-1][0]), "median_ms": statistics.median(took), "worst_ms": max(took)}
+        )
     if len(set(answers)) != 1:
         raise BenchmarkError(f"the merged view and the plain table differ: {set(answers)}")
     return found
@@ -73,7 +75,12 @@ def reads(product: Product, seed: int, seconds: float, minutes: int) -> list[dic
                 connection.execute(statement, used).all()
                 of.append(1000 * (time.monotonic() - began))
     return [
-        {"read": query, "from": name, "reads": len(of), **{f"p{p}_ms": float(np.percentile(of, p)) for p in (50, 90, 99)}}
+        {
+            "read": query,
+            "from": name,
+            "reads": len(of),
+            **{f"p{p}_ms": float(np.percentile(of, p)) for p in (50, 90, 99)},
+        }
         for (query, name), of in took.items()
     ]
 
@@ -106,10 +113,18 @@ def main(given: argparse.Namespace) -> None:
     save(given.out, "serving", about, sizes, {"reads": read, "p99_ratios": ratios, "load": load, "scans": scanned, "audited_rows": audited,
          "audit_differences": 0})  # fmt: skip
     shown = {f"{r['read']}, {r['from']}: p{p}": r[f"p{p}_ms"] for r in read for p in (50, 99)}
-    bars(given.out / "serving.png", f"Reads under full write load, {rows:,} groups", shown, "ms", tuple(n for n in shown if "merged" in n))
+    bars(
+        given.out / "serving.png",
+        f"Reads under full write load, {rows:,} groups",
+        shown,
+        "ms",
+        tuple(n for n in shown if "merged" in n),
+    )
 
 
-def under_load(product: Product, given: argparse.Namespace, minutes: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
+def under_load(
+    product: Product, given: argparse.Namespace, minutes: int
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Reads while a sender fills the log and a worker commits, both as fast as they can."""
     worker = product.watershed("speed")
     feed = Process("feed", feeding(product, given.seed + 1, 0), product.folder / "feed.log")

@@ -74,7 +74,16 @@ def taken(name: str, count: int, run: Run, times: tuple[float, float], cpu_s: tu
     """The figures of a run; `times` and `cpu_s` are (at the first poll, after the last event)."""
     first, last = times
     per_million = (cpu_s[1] - cpu_s[0]) / count * 1e6
-    return Taken(name, count, count / (last - first), count / run.wall_s, per_million, run.peak_mib, first - run.started, cpu_s[0])
+    return Taken(
+        name,
+        count,
+        count / (last - first),
+        count / run.wall_s,
+        per_million,
+        run.peak_mib,
+        first - run.started,
+        cpu_s[0],
+    )
 
 
 @dataclass
@@ -93,7 +102,11 @@ class Bench:
         """The worker on a database of its own; held to the expected rows, and audited."""
         name, wanted, options = OURS, self.wanted, dict[str, Any]()
         if not dedupe:
-            name, wanted, options = OURS_RAW, self.wanted_copies, {"views": "benchmarks.views_growth", "more": {"BENCH_IDENTITY": ""}}
+            name, wanted, options = (
+                OURS_RAW,
+                self.wanted_copies,
+                {"views": "benchmarks.views_growth", "more": {"BENCH_IDENTITY": ""}},
+            )
         with self.place.product(f"product_{number}_{dedupe}".lower(), **options) as product:
             process = product.watershed("speed", "--until-caught-up")
             first, first_cpu_s = product.until(process, lambda owned, position: bool(owned or position))
@@ -113,11 +126,19 @@ class Bench:
         own = peers().get(peer.needs[0], {}).get("python") if peer.needs else None
         of = str(ROOT / own) if own else None
         arguments = (self.place.kafka.bootstrap, topic, str(count), str(result), *peer.arguments)
-        run = Process(peer.name, python(f"benchmarks.peers.{peer.module}", *arguments, of=of), result.with_suffix(".log")).finish(LIMIT_S)
+        run = Process(
+            peer.name, python(f"benchmarks.peers.{peer.module}", *arguments, of=of), result.with_suffix(".log")
+        ).finish(LIMIT_S)
         if peer.name != CONSUME_ONLY:
-            same(canonical(csv.read_csv(result, convert_options=csv.ConvertOptions(column_types=SCHEMA))), wanted, peer.name)
+            same(
+                canonical(csv.read_csv(result, convert_options=csv.ConvertOptions(column_types=SCHEMA))),
+                wanted,
+                peer.name,
+            )
         said = run.said
-        return taken(peer.name, count, run, (said["first_poll"], said["done"]), (said["first_cpu_s"], said["done_cpu_s"]))
+        return taken(
+            peer.name, count, run, (said["first_poll"], said["done"]), (said["first_cpu_s"], said["done_cpu_s"])
+        )
 
 
 def installed(peer: Peer) -> bool:
@@ -166,7 +187,9 @@ def medians(runs: list[Taken]) -> list[Taken]:
     found = []
     for name in dict.fromkeys(run.contender for run in runs):
         of = [asdict(run) for run in runs if run.contender == name]
-        found.append(Taken(name, of[0]["events"], *(statistics.median(r[field] for r in of) for field in list(of[0])[2:])))
+        found.append(
+            Taken(name, of[0]["events"], *(statistics.median(r[field] for r in of) for field in list(of[0])[2:]))
+        )
     return found
 
 
@@ -186,14 +209,26 @@ def main(given: argparse.Namespace) -> None:
         f" (fsync on), the peers commit nothing; contenders with fewer events ran on the first {bench.slow_count:,} of them."
         + (f" Left out, not installed: {', '.join(left_out)}." if left_out else "")
     )
-    table(f"Backlog of {given.events:,} events ({given.codec}, {100 * given.broken:g} % broken), median of {given.repeats}", shown, note)
+    table(
+        f"Backlog of {given.events:,} events ({given.codec}, {100 * given.broken:g} % broken), median of {given.repeats}",
+        shown,
+        note,
+    )
     sizes = {"events": given.events, "slow_events": bench.slow_count, "seed": given.seed, "codec": given.codec, "broken": given.broken,
              "repeats": given.repeats, "groups": bench.wanted.num_rows}  # fmt: skip
     results = {"medians": [asdict(r) for r in rows], "ratios": ratios, "audited_rows": audited, "audit_differences": 0, "note": note,
                "runs": [asdict(r) for r in runs]}  # fmt: skip
-    suffix = ("" if given.codec == "none" else f"_{given.codec}") + ("" if given.broken == BROKEN else f"_broken_{given.broken:g}")
+    suffix = ("" if given.codec == "none" else f"_{given.codec}") + (
+        "" if given.broken == BROKEN else f"_broken_{given.broken:g}"
+    )
     save(given.out, f"speed{suffix}", about, sizes, json.loads(json.dumps(results)))
     by_rate: dict[str, Any] = {row.contender: row.per_s for row in rows}
-    bars(given.out / f"speed{suffix}.png", f"Events per second on a backlog of {given.events:,}", by_rate, "events/s", (OURS, OURS_RAW))
+    bars(
+        given.out / f"speed{suffix}.png",
+        f"Events per second on a backlog of {given.events:,}",
+        by_rate,
+        "events/s",
+        (OURS, OURS_RAW),
+    )
     cpu = {row.contender: row.cpu_s_per_million for row in rows}
     bars(given.out / f"speed{suffix}_cpu.png", "CPU seconds per million events", cpu, "s", (OURS,))

@@ -65,7 +65,9 @@ class Watch:
     def _look(self) -> None:
         positions: dict[int, int] = {}
         database = engine(self.url, application_name="benchmark")
-        rows = sa.text("SELECT partition, position, coalesce(worker, '') AS worker FROM ops.positions ORDER BY partition")
+        rows = sa.text(
+            "SELECT partition, position, coalesce(worker, '') AS worker FROM ops.positions ORDER BY partition"
+        )
         alive = sa.text("SELECT worker FROM ops.workers WHERE alive_until > clock_timestamp()")
         with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             while not self._done.wait(0.01):
@@ -83,7 +85,9 @@ class Watch:
         """The partitions that a process holds."""
         return [p for p, worker in self.holders.items() if f":{child.pid}:" in worker]
 
-    def first_commit(self, partition: int, since_s: float, *, of: Child | None = None, but_of: Child | None = None) -> float:
+    def first_commit(
+        self, partition: int, since_s: float, *, of: Child | None = None, but_of: Child | None = None
+    ) -> float:
         """When its position first moved under this worker, or under another than that one; 0.0 when it has not yet."""
         for at, moved, worker in list(self.moved):
             wanted = (of is None or f":{of.pid}:" in worker) and (but_of is None or f":{but_of.pid}:" not in worker)
@@ -143,6 +147,7 @@ class Bench:
     def await_share(self, watch: Watch, workers: list[Child]) -> None:
         """Every worker holds its share."""
         share = self.partitions // len(workers)
+
         def shared() -> bool:
             return all(len(watch.of(w)) == share for w in workers)
 
@@ -203,10 +208,16 @@ def measure(rounds: int, partitions: int, logs: Path | None = None) -> list[Roun
     with tempfile.TemporaryDirectory(prefix="watershed-takeover-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        with RealKafka(folder / "kafka") as kafka, SystemPostgres(folder / "postgres") as postgres, postgres.database("takeover") as url:
+        with (
+            RealKafka(folder / "kafka") as kafka,
+            SystemPostgres(folder / "postgres") as postgres,
+            postgres.database("takeover") as url,
+        ):
             if logs is not None:
                 logs.mkdir(parents=True, exist_ok=True)
-            bench = Bench(Place(KafkaConnection(kafka.bootstrap), url, str(folder / "lake")), logs or folder, partitions)
+            bench = Bench(
+                Place(KafkaConnection(kafka.bootstrap), url, str(folder / "lake")), logs or folder, partitions
+            )
             run(bench.place.watershed("init", "--partitions", str(partitions), log=folder / "init.log"), LIMIT_S)
             feed = threading.Thread(target=bench.feed)
             watch = Watch(url, partitions)
@@ -216,7 +227,10 @@ def measure(rounds: int, partitions: int, logs: Path | None = None) -> list[Roun
             try:
                 bench.await_share(watch, workers)
                 shared = time.monotonic()
-                bench.until(lambda: all(watch.first_commit(p, shared) for p in range(partitions)), "every partition is committed")
+                bench.until(
+                    lambda: all(watch.first_commit(p, shared) for p in range(partitions)),
+                    "every partition is committed",
+                )
                 found = []
                 for n in range(rounds):
                     found.append(bench.round(watch, workers))
@@ -242,7 +256,9 @@ def main() -> None:
     if arguments.partitions % 6:
         parser.error("--partitions must be a multiple of 6: shared evenly by two and by three workers")
     rounds = [asdict(one) for one in measure(arguments.rounds, arguments.partitions, arguments.logs)]
-    table = Table(title=f"{arguments.rounds} rounds, {arguments.partitions} partitions, {EVENTS_PER_S:,} events/s, default settings")
+    table = Table(
+        title=f"{arguments.rounds} rounds, {arguments.partitions} partitions, {EVENTS_PER_S:,} events/s, default settings"
+    )
     for heading in ("seconds", "median", "worst"):
         table.add_column(heading, justify="left" if heading == "seconds" else "right")
     for name, heading in HEADINGS.items():
@@ -250,7 +266,9 @@ def main() -> None:
         table.add_row(heading, f"{statistics.median(values):.2f}", f"{max(values):.2f}")
     Console().print(table)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps({**_machine(), "partitions": arguments.partitions, "rounds": rounds}, indent=1) + "\n")
+    arguments.json.write_text(
+        json.dumps({**_machine(), "partitions": arguments.partitions, "rounds": rounds}, indent=1) + "\n"
+    )
 
 
 def _machine() -> dict[str, Any]:

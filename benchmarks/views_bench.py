@@ -1,6 +1,6 @@
 """The views of the benchmarks; WATERSHED_VIEWS=benchmarks.views_bench runs `minutes` in both layers, `days` is for the full recompute.
 
-    benchmarks.events.expected(n) = the rows of `minutes` over the first n events, sums and extremes in hundredths
+benchmarks.events.expected(n) = the rows of `minutes` over the first n events, sums and extremes in hundredths
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,22 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
-from pipeline import Between, Count, Length, Max, Mean, Min, Pattern, Quantile, Scale, Source, StdDev, Sum, View, tumbling
+from pipeline import (
+    Between,
+    Count,
+    Length,
+    Max,
+    Mean,
+    Min,
+    Pattern,
+    Quantile,
+    Scale,
+    Source,
+    StdDev,
+    Sum,
+    View,
+    tumbling,
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +43,13 @@ minutes = View(
     source=events,
     key=("key",),
     window=tumbling(minutes=1),
-    aggregates={"events": Count(), "total": Sum("value"), "mean": Mean("value"), "least": Min("value"), "greatest": Max("value")},
+    aggregates={
+        "events": Count(),
+        "total": Sum("value"),
+        "mean": Mean("value"),
+        "least": Min("value"),
+        "greatest": Max("value"),
+    },
 )
 
 days = View(

@@ -10,7 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.aggregates import Count, CountNonNull, DistinctCount, First, Last, Max, Mean, Min, Quantile, StdDev, Sum, Variance
+    from pipeline.aggregates import (
+        Count,
+        CountNonNull,
+        DistinctCount,
+        First,
+        Last,
+        Max,
+        Mean,
+        Min,
+        Quantile,
+        StdDev,
+        Sum,
+        Variance,
+    )
     from pipeline.definition.constraints import Between, Clip, Default, Length, Nullable, OneOf, Pattern, Scale
     from pipeline.definition.derived import Derived
     from pipeline.definition.source import Source
@@ -22,7 +35,16 @@ HOMES = {
         *("Count", "CountNonNull", "DistinctCount", "First", "Last", "Max", "Mean", "Min", "Quantile", "StdDev", "Sum"),
         "Variance",
     ),
-    "pipeline.definition.constraints": ("Between", "Clip", "Default", "Length", "Nullable", "OneOf", "Pattern", "Scale"),
+    "pipeline.definition.constraints": (
+        "Between",
+        "Clip",
+        "Default",
+        "Length",
+        "Nullable",
+        "OneOf",
+        "Pattern",
+        "Scale",
+    ),
     "pipeline.definition.derived": ("Derived",),
     "pipeline.definition.source": ("Source",),
     "pipeline.definition.view": ("View",),

@@ -15,8 +15,6 @@ The SQL of an aggregate is not looked at here: `watershed audit --reference` com
 import dataclasses
 import pickle
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -25,14 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.aggregates.base import Aggregate, Measure, Rows, State
-from pipeline.base.errors import DefinitionError
-from pipeline.base.types import DECIMAL_LIMIT, INT_MAX, INT_MIN, TIME_MAX, TIME_MIN, ColumnType
 from pipeline.columns.arrays import Ints, valid
-from pipeline.definition.constraints import Scale
-from pipeline.definition.record import PYTHON_TYPES
+from pipeline.law_inputs import boundaries, column_type, column_types, hypothesis_here, inputs
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 BITS = {pa.float16(): pa.uint16(), pa.float32(): pa.uint32(), pa.float64(): pa.uint64()}
 SHOWN = 12  # rows of a state in a message
 
@@ -43,24 +36,6 @@ class LawBroken(AssertionError):
     def __init__(self, law: str, text: str) -> None:
         super().__init__(text)
         self.law = law
-
-
-def column_type(type: Any) -> ColumnType | None:
-    """The ColumnType that Scale(n), int, float, str, bool, date or datetime declares; None and a ColumnType stay."""
-    if type is None or isinstance(type, ColumnType):
-        return type
-    if isinstance(type, Scale):
-        return ColumnType("decimal", type.digits)
-    if type not in PYTHON_TYPES:
-        allowed = ", ".join(t.__name__ for t in PYTHON_TYPES)
-        raise DefinitionError(f"{type!r} is no type of a column; allowed are Scale(n), {allowed}, and None for no column")
-    return ColumnType(PYTHON_TYPES[type])
-
-
-def column_types(type: Any) -> tuple[ColumnType, ...]:
-    """The types of an aggregate's columns: of one type, of None for no column, or of a tuple for several."""
-    found = [column_type(t) for t in (type if isinstance(type, tuple) else (type,))]
-    return tuple(t for t in found if t is not None)
 
 
 def same_bits(a: Any, b: Any) -> bool:
@@ -112,7 +87,9 @@ def _check_input(measure: Measure, rows: Rows, group: Ints, groups: int, cuts: l
         raise ValueError(f"check: the rows have columns of types {given}; {measure} needs {wanted}")
     lengths = {len(group), len(rows.event_time_us), len(rows.partition), len(rows.offset), *map(len, rows.columns)}
     if len(lengths) != 1:
-        raise ValueError(f"check: column, event_time_us, partition, offset and group have lengths {sorted(lengths)}; needed is one")
+        raise ValueError(
+            f"check: column, event_time_us, partition, offset and group have lengths {sorted(lengths)}; needed is one"
+        )
     if len(group) and not (group.min() >= 0 and group.max() < groups):
         raise ValueError(f"check: groups from {group.min()} to {group.max()} are not in [0, {groups})")
     if cuts[0] < 0 or cuts[-1] > len(rows):
@@ -134,7 +111,8 @@ class _Trial:
         """The state of the rows `which`, in that order."""
         rows, contiguous = self.rows, len(which) and (np.diff(which) == 1).all()
         columns = tuple(  # a contiguous part is a slice: its buffers begin before its first row
-            c.slice(int(which[0]), len(which)) if contiguous else c.take(pa.array(which, pa.int64())) for c in rows.columns
+            c.slice(int(which[0]), len(which)) if contiguous else c.take(pa.array(which, pa.int64()))
+            for c in rows.columns
         )
         part = Rows(columns, rows.event_time_us[which], rows.partition[which], rows.offset[which])
         number = self.group[which] if group is None else group
@@ -182,7 +160,9 @@ def _as_declared(trial: _Trial, law: str, what: str, got: State, want: list[tupl
         raise trial.broken(law, f"  {what} gives {len(got)} arrays, declared are {[name for name, _ in want]}")
     for array, (name, arrow) in zip(got, want, strict=True):
         if not isinstance(array, pa.Array) or array.type != arrow:
-            raise trial.broken(law, f"  {what} gives {getattr(array, 'type', array)!s} for {name!r}, declared is {arrow}")
+            raise trial.broken(
+                law, f"  {what} gives {getattr(array, 'type', array)!s} for {name!r}, declared is {arrow}"
+            )
         if len(array) != trial.groups:
             raise trial.broken(law, f"  {what} gives {len(array)} rows of {name!r} for {trial.groups} groups")
         try:
@@ -234,7 +214,9 @@ def concatenation(trial: _Trial) -> None:
     """lift(x ++ y ++ ...) = lift(x) ⊕ lift(y) ⊕ ..., cut into batches anywhere, and one row at a time."""
     law = "concatenation: lift(x ++ y) = lift(x) ⊕ lift(y)"
     if trial.states:
-        shown = [(f"lift(rows[{p[0]}:{p[-1] + 1}])", s) for p, s in zip(trial.parts, trial.states, strict=True) if len(p)]
+        shown = [
+            (f"lift(rows[{p[0]}:{p[-1] + 1}])", s) for p, s in zip(trial.parts, trial.states, strict=True) if len(p)
+        ]
         trial.same(law, trial.whole, trial.merge(*trial.states), *shown)
     if 0 < len(trial.rows) <= 64:
         single = [trial.lift(np.array([row])) for row in range(len(trial.rows))]
@@ -271,10 +253,14 @@ def definition(trial: _Trial) -> None:
     law = "definition: an aggregate is a picklable value, and canonical() names its parameters"
     aggregate = trial.measure.aggregate
     if pickle.loads(pickle.dumps(trial.measure)) != trial.measure:
-        raise trial.broken(law, f"  its {type(trial.measure).__name__} does not come back from pickle: leave its fields to Measure")
+        raise trial.broken(
+            law, f"  its {type(trial.measure).__name__} does not come back from pickle: leave its fields to Measure"
+        )
     copy = pickle.loads(pickle.dumps(aggregate))
     if copy != aggregate or hash(copy) != hash(aggregate) or copy.canonical() != aggregate.canonical():
-        raise trial.broken(law, f"  {aggregate!r} comes back from pickle as {copy!r}: declare the class @dataclass(frozen=True)")
+        raise trial.broken(
+            law, f"  {aggregate!r} comes back from pickle as {copy!r}: declare the class @dataclass(frozen=True)"
+        )
     for parameter in dataclasses.fields(aggregate):
         value = repr(getattr(aggregate, parameter.name))
         if value not in aggregate.canonical():
@@ -299,76 +285,16 @@ def _take(state: State, which: pa.Array) -> State:
     return tuple(a.take(which.cast(pa.int64())) for a in state)
 
 
-BOUNDARIES: dict[str, tuple[Any, ...]] = {
-    "int": (INT_MIN, INT_MIN + 1, -1, 0, 1, 2**31, 2**32, INT_MAX - 1, INT_MAX),
-    "decimal": (1 - DECIMAL_LIMIT, -(2**53) - 1, -1, 0, 1, 5, 2**32, DECIMAL_LIMIT - 1),
-    "float": (-1.7976931348623157e308, -1e16, -0.1, 0.0, 5e-324, 0.1, 0.2, 0.3, 1.0, 1e16, 1.7976931348623157e308),
-    "str": ("", " ", "A", "a", "aa", "é", "\uffff", "\U0001f327", "0" * 40),
-    "bool": (False, True),
-    "datetime": (TIME_MIN, EPOCH - MICROSECOND, EPOCH, datetime(2013, 1, 31, 13, 5, tzinfo=UTC), TIME_MAX),
-    "date": (date.min, date(1969, 12, 31), date(1970, 1, 1), date(2000, 2, 29), date.max),
-}
-
-
-def boundaries(type: Any) -> list[Any]:
-    """Values of a column type at which sums, orders and encodings are known to break, as pa.array(..., type.arrow) takes them."""
-    wanted = column_type(type)
-    if wanted is None:
-        return [None]
-    return [_of_type(wanted, v) for v in BOUNDARIES[wanted.kind]]
-
-
-def _of_type(type: ColumnType, value: Any) -> Any:
-    return Decimal((int(value < 0), tuple(map(int, str(abs(value)))), -type.scale)) if type.kind == "decimal" else value
-
-
-def inputs(type: Any, max_rows: int = 12) -> Any:
-    """A hypothesis strategy of (rows, group, groups, splits) for check(): ties in time, nulls, boundaries, empty groups and cuts."""
-    st = _hypothesis().strategies
-    wanted = column_types(type)
-    values = st.tuples(*(st.none() | st.sampled_from(boundaries(t)) | _values(st, t) for t in wanted))
-    times = st.sampled_from((0, 0, 1, -1, 2**40, (TIME_MIN - EPOCH) // MICROSECOND, (TIME_MAX - EPOCH) // MICROSECOND))
-    place = st.tuples(st.integers(0, 2), st.sampled_from((*range(8), INT_MAX)))
-    row = st.tuples(values, times, place, st.integers(0, 2))
-
-    def build(drawn: list[Any], groups: int, fractions: list[float]) -> tuple[Rows, Ints, int, list[int]]:
-        columns = tuple(pa.array([cells[n] for cells, *_ in drawn], t.arrow) for n, t in enumerate(wanted))
-        event_time, partition, offset = (
-            np.array(cells, np.int64) for cells in ([r[1] for r in drawn], [r[2][0] for r in drawn], [r[2][1] for r in drawn])
-        )
-        group = np.array([r[3] for r in drawn], np.int64) * (groups > 2)
-        return Rows(columns, event_time, partition, offset), group, groups, [int(f * len(drawn)) for f in fractions]
-
-    rows = st.lists(row, max_size=max_rows, unique_by=lambda r: r[2])
-    return st.builds(build, rows, st.integers(1, 4), st.lists(st.sampled_from((0.0, 0.2, 0.4, 0.6, 0.8)), max_size=4))
-
-
-def _values(st: Any, type: ColumnType) -> Any:
-    limit = DECIMAL_LIMIT - 1
-    match type.kind:
-        case "int":
-            return st.integers(INT_MIN, INT_MAX) | st.integers(-9, 9)
-        case "decimal":
-            return (st.integers(-limit, limit) | st.integers(-99, 99)).map(lambda v: _of_type(type, v))
-        case "float":
-            return st.floats(allow_nan=False, allow_infinity=False).map(lambda v: v + 0.0)
-        case "str":
-            return st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=20)
-        case "bool":
-            return st.booleans()
-        case "date":
-            return st.dates()
-    return st.integers(0, (TIME_MAX - TIME_MIN) // MICROSECOND).map(lambda us: TIME_MIN + us * MICROSECOND)
-
-
 def hold(aggregate: Aggregate, type: Any = None, *, examples: int = 100) -> None:
     """Hold the aggregate to every law on `examples` inputs drawn by hypothesis; raises LawBroken with the smallest that breaks one.
 
     `type` is that of the aggregate's column: Scale(n), int, float, str, bool, date, datetime, None for no column, or a tuple of types
     for several. Needs hypothesis; without it, call check() on rows of your own.
     """
-    hypothesis = _hypothesis()
-    phases = [p for p in hypothesis.Phase if p.name != "explain"]  # that one costs as much again and explains only values
+    hypothesis = hypothesis_here()
+    phases = [
+        p for p in hypothesis.Phase if p.name != "explain"
+    ]  # that one costs as much again and explains only values
 
     def every_law(drawn: tuple[Rows, Ints, int, list[int]]) -> None:
         rows, group, groups, splits = drawn
@@ -376,18 +302,6 @@ def hold(aggregate: Aggregate, type: Any = None, *, examples: int = 100) -> None
 
     settings = hypothesis.settings(max_examples=examples, deadline=None, database=None, phases=phases)
     settings(hypothesis.given(inputs(type))(every_law))()
-
-
-def _hypothesis() -> Any:
-    try:
-        import hypothesis
-        import hypothesis.strategies
-    except ImportError:
-        raise DefinitionError(
-            "pipeline.laws.hold draws its inputs with hypothesis, which is not installed: run `pip install hypothesis`,"
-            " or call pipeline.laws.check on rows of your own"
-        ) from None
-    return hypothesis
 
 
 __all__ = ["LawBroken", "boundaries", "check", "column_type", "column_types", "hold", "inputs", "same_bits"]

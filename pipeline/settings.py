@@ -69,7 +69,9 @@ def secrets_of_files(
         if field.annotation != SecretStr | None or not file:
             continue
         if named.get(prefix + name):
-            raise SettingsError(f"{where} sets both {_shown(prefix + name)} and {_shown(f'{prefix}{name}_file')}: set one of them")
+            raise SettingsError(
+                f"{where} sets both {_shown(prefix + name)} and {_shown(f'{prefix}{name}_file')}: set one of them"
+            )
         found[name] = SecretStr(_one_line(file, f"{_shown(f'{prefix}{name}_file')} in {where}"))
     return found
 
@@ -83,11 +85,17 @@ def _one_line(file: str, setting: str) -> str:
     try:
         text = Path(file).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
-        raise SettingsError(f"{setting}: {file} is no text in UTF-8; it must hold the secret and nothing else") from None
+        raise SettingsError(
+            f"{setting}: {file} is no text in UTF-8; it must hold the secret and nothing else"
+        ) from None
     except OSError as error:
-        raise SettingsError(f"{setting}: {file} cannot be read ({error.strerror}); name a file that this user may read") from None
+        raise SettingsError(
+            f"{setting}: {file} cannot be read ({error.strerror}); name a file that this user may read"
+        ) from None
     if not text or "\n" in text:
-        raise SettingsError(f"{setting}: {file} {'holds several lines' if text else 'is empty'}; it must hold the secret, on one line")
+        raise SettingsError(
+            f"{setting}: {file} {'holds several lines' if text else 'is empty'}; it must hold the secret, on one line"
+        )
     return text
 
 
@@ -97,7 +105,9 @@ class Settings(BaseSettings):
     docs/SETTINGS.md tells of each. A field of the type SecretStr | None is a secret: it may be in a file, and is never shown.
     """
 
-    model_config = SettingsConfigDict(env_prefix="WATERSHED_", env_file=".env", extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="WATERSHED_", env_file=".env", extra="ignore", hide_input_in_errors=True
+    )
 
     kafka: str | None = None
     kafka_security_protocol: str | None = None
@@ -124,7 +134,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         started = DotEnvSettingsSource(settings_cls, env_file=SERVICES)
         environment, dotenv = sources["env_settings"], sources["dotenv_settings"]
-        written = environment, SecretFiles(settings_cls, environment, "the environment"), dotenv, SecretFiles(settings_cls, dotenv, ".env")
+        written = (
+            environment,
+            SecretFiles(settings_cls, environment, "the environment"),
+            dotenv,
+            SecretFiles(settings_cls, dotenv, ".env"),
+        )
         return sources["init_settings"], *written, LuigiCfg(settings_cls), started
 
     @classmethod
@@ -192,4 +207,7 @@ def _missing(name: str, example: str) -> str:
 
 def by_source(views: tuple[View, ...]) -> dict[str, tuple[View, ...]]:
     """topic -> its views, in order of declaration."""
-    return {topic: tuple(v for v in views if v.source.topic == topic) for topic in dict.fromkeys(v.source.topic for v in views)}
+    return {
+        topic: tuple(v for v in views if v.source.topic == topic)
+        for topic in dict.fromkeys(v.source.topic for v in views)
+    }

@@ -1,6 +1,6 @@
 """Compiling what views need before it is needed: once for each state of the sources (kernels.cache); after that it is only loaded.
 
-    after warm_up(views), nothing that a worker, a night or an audit does with these views compiles anything
+after warm_up(views), nothing that a worker, a night or an audit does with these views compiles anything
 """
 
 import threading
@@ -19,7 +19,9 @@ SHOWN_AFTER_S = 2.0
 
 def kernels_of(views: Iterable[View]) -> list[Kernel]:
     """All that reading, folding and merging these views may call."""
-    sketched = any(isinstance(aggregate, DistinctCount | Quantile) for view in views for aggregate in view.aggregates.values())
+    sketched = any(
+        isinstance(aggregate, DistinctCount | Quantile) for view in views for aggregate in view.aggregates.values()
+    )
     return needed(*ALWAYS, *(["sketches"] if sketched else []))
 
 
@@ -50,7 +52,13 @@ def _shown(kernels: int) -> Iterator[Callable[[str], None]]:
         console.print(f"compiling {kernels} kernels, once, into {cache.folder() or 'memory'} ...", markup=False)
         yield lambda title: None
         return
-    columns = TextColumn("compiling, once"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("[dim]{task.description}")
+    columns = (
+        TextColumn("compiling, once"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.description}"),
+    )
     bar = Progress(*columns, console=console, transient=True)
     task = bar.add_task("", total=kernels)
     begun = count()

@@ -35,7 +35,9 @@ def draw(by_layer: ByLayer, path: Path) -> None:
             _mark(axes, seam, words=axes is above)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.25)
-    figure.suptitle("serving.daily_weather: one view, two layers, one answer", fontsize=15, fontweight="bold", x=0.01, ha="left")
+    figure.suptitle(
+        "serving.daily_weather: one view, two layers, one answer", fontsize=15, fontweight="bold", x=0.01, ha="left"
+    )
     figure.savefig(path, dpi=DPI)
 
 
@@ -45,7 +47,9 @@ def _temperatures(axes: Axes, by_layer: ByLayer) -> None:
         means = [float("nan") if r["temperature_mean"] is None else float(r["temperature_mean"]) for r in rows]
         axes.plot([_day(r["window_start"]) for r in rows], means, color=colour, linewidth=1.2, label=station)
     positions = ", ".join(f"{f.partition}: {f.cut:,} → {f.position:,}" for f in by_layer.freshness)
-    axes.set_title(f"as of the offsets (cut → position, by partition)  {positions}", fontsize=9, color="#555555", loc="left")
+    axes.set_title(
+        f"as of the offsets (cut → position, by partition)  {positions}", fontsize=9, color="#555555", loc="left"
+    )
     axes.set_ylabel("daily mean temperature, °C")
     axes.legend(loc="upper left", ncols=3, frameon=False)
     axes.margins(x=0)
@@ -64,7 +68,15 @@ def _readings(axes: Axes, by_layer: ByLayer, seam: datetime | None) -> None:
     axes.bar(middle, high, width=0.85, bottom=low, color=SPEED, label="from the real-time layer: newer, or late")
     for x, bottom, height in zip(middle, low, high, strict=True):
         if bottom and height:
-            axes.annotate(f"+{height}", (x, bottom + height), (0, 2), textcoords="offset points", ha="center", fontsize=8, color=SPEED)
+            axes.annotate(
+                f"+{height}",
+                (x, bottom + height),
+                (0, 2),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+                color=SPEED,
+            )
     axes.set_ylabel("readings per day")
     axes.set_xlabel("the days around the cut" if seam is not None else "")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
@@ -98,7 +110,10 @@ def _mark(axes: Axes, seam: datetime, *, words: bool) -> None:
     axes.axvline(_day(seam), color="#444444", linewidth=1.2, linestyle=(0, (4, 3)))
     axes.axvspan(_day(seam), max(right, _day(seam)), color=SPEED, alpha=0.08, linewidth=0)
     axes.set_xlim(left, right)
-    for text, colour, side, points in (("the batch layer reaches to here ◂", BATCH, "right", -6), ("▸ real-time", SPEED, "left", 6)):
+    for text, colour, side, points in (
+        ("the batch layer reaches to here ◂", BATCH, "right", -6),
+        ("▸ real-time", SPEED, "left", 6),
+    ):
         if words:
             axes.annotate(
                 text, (_day(seam), 1.0), (points, -2), xycoords=("data", "axes fraction"), textcoords="offset points",

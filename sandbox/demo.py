@@ -6,13 +6,11 @@ Everything that runs is what a user would run: `watershed init`, `watershed spee
 with a log. What is started here is stopped here, by process id; what the settings name is only used.
 """
 
-import logging
 import random
 import shutil
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -29,8 +27,7 @@ from pipeline.handover import Counts
 from pipeline.lake.lake import Lake
 from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.log import KafkaLog
-from pipeline.log.log import Unreachable
-from sandbox.display import Display, Frame, Scene, Seen, Step
+from sandbox.display import Display, Frame, Scene, Step
 from sandbox.embedded_broker import EmbeddedBroker
 from sandbox.postgres import EmbeddedPostgres
 from sandbox.processes import Child, ServerError, quote_log, wait_until
@@ -51,17 +48,19 @@ from sandbox.services import (
     whole,
 )
 from sandbox.summary import AuditFound, Findings, summary
+from sandbox.watcher import Watcher
 from sandbox.weather import readings, spread
 from serving.answers import by_layer, snapshot
 from serving.audit.audit import Audit
-from serving.postgres.connection import StoreUnavailable, engine
+from serving.postgres.connection import engine
 from serving.status import status
 
 VIEWS_MODULE, SHOWN_VIEW = "views", "daily_weather"
-LOOK_EVERY_S = 0.3
 LIMIT_S = 180.0  # of any wait: far beyond what a slow machine needs
-NIGHT_AT, SLOWER_AT = 0.25, 0.6  # shares of the live events: the night begins; slow down while what runs meanwhile is not over
-STRETCH_S, SLOWEST_PER_S = 12.0, 5.0  # slowed down, the rest is always spread over so many seconds: it lasts as long as it must
+# Shares of the live events: the night begins; slow down while what runs meanwhile is not over.
+NIGHT_AT, SLOWER_AT = 0.25, 0.6
+# Slowed down, the rest is always spread over so many seconds: it lasts as long as it must.
+STRETCH_S, SLOWEST_PER_S = 12.0, 5.0
 OVER = object()
 
 
@@ -120,7 +119,9 @@ def demo(out: Path | None = None, seed: int = 2013, quick: bool = False) -> int:
                     console.print(Frame(display.scene))
                 stack.callback(ignore_interrupts)  # first of all: a second Ctrl-C would leave processes behind
     except KeyboardInterrupt:
-        console.print(f"Stopped: everything that was started has ended. The output so far is in {folder}", soft_wrap=True)
+        console.print(
+            f"Stopped: everything that was started has ended. The output so far is in {folder}", soft_wrap=True
+        )
         return 130
     return summary(console, findings)
 
@@ -128,7 +129,9 @@ def demo(out: Path | None = None, seed: int = 2013, quick: bool = False) -> int:
 class Story:
     """The steps of the demo; `stack` ends what they start."""
 
-    def __init__(self, folder: Path, size: Size, seed: int, rows: list[dict[str, Any]], display: Display, stack: ExitStack) -> None:
+    def __init__(
+        self, folder: Path, size: Size, seed: int, rows: list[dict[str, Any]], display: Display, stack: ExitStack
+    ) -> None:
         self.folder, self.size, self.seed, self.rows = folder, size, seed, rows
         self.display, self.stack = display, stack
         self.logs = folder / "logs"
@@ -165,7 +168,9 @@ class Story:
         broker = None if own["Kafka"] else self.stack.enter_context(EmbeddedBroker(self.logs))
         kafka = given.kafka_connection() if broker is None else KafkaConnection(broker.bootstrap)
         self.place = Place(kafka, postgres, lake, VIEWS_MODULE)
-        self.display.finish(At.SERVERS, ", ".join(f"{'your' if mine else 'embedded'} {name}" for name, mine in own.items()))
+        self.display.finish(
+            At.SERVERS, ", ".join(f"{'your' if mine else 'embedded'} {name}" for name, mine in own.items())
+        )
 
     def _embedded_postgres(self) -> str:
         """In a temporary folder: a user's path may hold spaces, and as root the rights of the folders above it would change."""
@@ -247,7 +252,9 @@ class Story:
             step.show(doing, min(done, tasks), tasks)
             yield
         cut = status(self.engine).ledger[self.topic][-1]
-        self.display.finish(at, f"{day}: cut {cut.number} published, {sum(cut.offsets):,} records are the batch layer's now")
+        self.display.finish(
+            at, f"{day}: cut {cut.number} published, {sum(cut.offsets):,} records are the batch layer's now"
+        )
 
     def _running(self, child: Child) -> Iterator[None]:
         """Yield until it has ended well; raise when it has failed, or takes too long."""
@@ -255,7 +262,9 @@ class Story:
         until_s = time.monotonic() + LIMIT_S
         while not finished(child):
             if time.monotonic() > until_s:
-                raise ServerError(f"{child.name} did not end within {LIMIT_S:g} s. {quote_log(child.log, child.from_byte)}")
+                raise ServerError(
+                    f"{child.name} did not end within {LIMIT_S:g} s. {quote_log(child.log, child.from_byte)}"
+                )
             yield
 
     def _await_all(self, step: Step, what: str) -> None:
@@ -272,13 +281,17 @@ class Story:
             return all(f.position >= end for f, end in zip(seen.by_layer.freshness, ends, strict=True))
 
         if not wait_until(reached, LIMIT_S):
-            raise ServerError(f"the speed layer did not reach the log's end ({ends}) within {LIMIT_S:g} s; see {self.worker.log}")
+            raise ServerError(
+                f"the speed layer did not reach the log's end ({ends}) within {LIMIT_S:g} s; see {self.worker.log}"
+            )
 
     def _catch_up(self) -> None:
         step = self.display.begin(At.CAUGHT_UP)
         self._await_all(step, "folded by the speed layer")
         assert self.display.scene.seen is not None
-        self.display.finish(At.CAUGHT_UP, f"the answer holds all {self.display.scene.seen.position:,} records of the log")
+        self.display.finish(
+            At.CAUGHT_UP, f"the answer holds all {self.display.scene.seen.position:,} records of the log"
+        )
 
     def _healthy(self) -> None:
         """Raise when the worker has ended, or the display cannot read."""
@@ -299,7 +312,9 @@ class Story:
 
         assert self.display.scene.seen is not None
         total = self.display.scene.seen.position
-        audit = Audit(self.engine, self.log, Lake(self.place.lake), random.SystemRandom().randrange(2**32), reference, progress)
+        audit = Audit(
+            self.engine, self.log, Lake(self.place.lake), random.SystemRandom().randrange(2**32), reference, progress
+        )
         reports = audit.run(self.views)
         differences = sum(r.differences + len(r.counts) for r in reports)
         self.audits.append(AuditFound(how, differences, reports))
@@ -318,9 +333,13 @@ class Story:
         finished(self.worker)
         counted = self._counted()
         generations = {g.topic: g for g in self._snapshot().generations.values()}
-        rejected = rejected_files(self.place.lake, self.view.source, generations[self.topic], status(self.engine).ledger[self.topic])
+        rejected = rejected_files(
+            self.place.lake, self.view.source, generations[self.topic], status(self.engine).ledger[self.topic]
+        )
         fresh = self.before.records == 0
-        return Findings(self.folder, self.place.lake, self.audits, dict(self.sender.sent) if fresh else None, counted, rejected)
+        return Findings(
+            self.folder, self.place.lake, self.audits, dict(self.sender.sent) if fresh else None, counted, rejected
+        )
 
     def _snapshot(self) -> Any:
         with tempfile.TemporaryDirectory() as folder:
@@ -331,52 +350,6 @@ class Story:
         return sum(self._snapshot().accounting[self.topic], Counts())
 
 
-class Watcher(threading.Thread):
-    """Looks at the serving layer again and again, for the display. As a context manager: looks until its end."""
-
-    def __init__(self, place: Place, view: View, display: Display) -> None:
-        super().__init__(name="watcher", daemon=True)
-        self.view, self.display = view, display
-        self.engine = engine(place.postgres, application_name="watershed demo display")
-        self.log = KafkaLog(place.kafka)
-        self._over = threading.Event()
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            while not self._over.wait(LOOK_EVERY_S):
-                self._look()
-        except Exception as error:  # handed to the story's thread by check()
-            self._error = error
-
-    def _look(self) -> None:
-        try:
-            found = by_layer(self.engine, self.view, limit=100_000)
-            self.display.see(Seen(found, self.log.end_offsets(self.view.source.topic)))
-        except (StoreUnavailable, Unreachable) as error:
-            logging.getLogger("demo").warning("looking again: %s", error)
-
-    def check(self) -> None:
-        """Raise what ended the looking."""
-        if self._error is not None:
-            raise self._error
-
-    def pause(self, check: Callable[[], None]) -> None:
-        """Let a moment pass between two looks at something else that runs."""
-        check()
-        self._over.wait(LOOK_EVERY_S / 3)
-
-    def __enter__(self) -> "Watcher":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self.join(timeout=10)
-        self.log.close()
-        self.engine.dispose()
-
-
 def _fresh_folder(out: Path | None) -> Path:
     folder = (out or Path("out") / f"demo-{datetime.now().astimezone():%Y%m%d-%H%M%S}").expanduser().absolute()
     try:
@@ -384,7 +357,9 @@ def _fresh_folder(out: Path | None) -> Path:
             raise SettingsError(f"the output folder {folder} is not empty: name a new one with --out")
         (folder / "logs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SettingsError(f"the output folder {folder} cannot be made ({error.strerror}): name another one with --out") from None
+        raise SettingsError(
+            f"the output folder {folder} cannot be made ({error.strerror}): name another one with --out"
+        ) from None
     return folder
 
 
@@ -393,7 +368,9 @@ def _shown_view(views: tuple[View, ...]) -> View:
         if view.name == SHOWN_VIEW:
             return view
     names = ", ".join(v.name for v in views)
-    raise DefinitionError(f"the demo shows the view {SHOWN_VIEW!r} of the module {VIEWS_MODULE!r}, which has {names}: put it back")
+    raise DefinitionError(
+        f"the demo shows the view {SHOWN_VIEW!r} of the module {VIEWS_MODULE!r}, which has {names}: put it back"
+    )
 
 
 def _day(row: dict[str, Any]) -> date:

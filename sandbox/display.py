@@ -104,7 +104,9 @@ class Frame:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, options.height or console.height
-        yield from console.render(self._wide() if width >= WIDE and height >= HIGH else self._small(width, height), options)
+        yield from console.render(
+            self._wide() if width >= WIDE and height >= HIGH else self._small(width, height), options
+        )
 
     def _wide(self) -> RenderableType:
         top = Table.grid(expand=True, padding=(0, 1))
@@ -112,7 +114,9 @@ class Frame:
         top.add_column(width=48)
         right = Group(Text(), freshness(self.scene.seen), Text(), Text(), sent(self.scene.sent))
         # Room for the second lines of three steps that run at once, so that nothing below moves.
-        now = Panel(steps(self.scene, len(self.scene.steps)), title="now", title_align="left", border_style="dim", height=16)
+        now = Panel(
+            steps(self.scene, len(self.scene.steps)), title="now", title_align="left", border_style="dim", height=16
+        )
         top.add_row(now, right)
         return Group(
             Panel(equations(), title="[bold]Watershed", title_align="left", border_style="dim"),
@@ -186,7 +190,12 @@ def freshness_line(seen: Seen | None) -> Text:
     """All partitions in one line."""
     if seen is None:
         return Text("freshness  –", "dim")
-    figures = (("cut ", seen.cut, BATCH), ("position ", seen.position, SPEED), ("log end ", sum(seen.ends), ""), ("lag ", seen.lag, ""))
+    figures = (
+        ("cut ", seen.cut, BATCH),
+        ("position ", seen.position, SPEED),
+        ("log end ", sum(seen.ends), ""),
+        ("lag ", seen.lag, ""),
+    )
     text = Text("freshness  ", "dim")
     for name, value, style in figures:
         text.append(name, "dim").append(f"{value:,}   ", f"bold {style}".strip())
@@ -332,7 +341,12 @@ class Display:
         """A line, where there is no live display."""
         if not self.live:
             with self._lock:
-                self.console.print(f"{time.monotonic() - self.scene.began_s:5.1f} s  {text}", markup=False, highlight=False, soft_wrap=True)
+                self.console.print(
+                    f"{time.monotonic() - self.scene.began_s:5.1f} s  {text}",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
 
     def see(self, seen: Seen) -> None:
         """A new look at the serving layer."""
@@ -340,6 +354,8 @@ class Display:
         if time.monotonic() - self._said_s >= SAY_EVERY_S:
             self._said_s = time.monotonic()
             found = seen.by_layer
-            batch, speed, merged = (sum(r["readings"] for r in rows) for rows in (found.batch, found.speed, found.merged))
+            batch, speed, merged = (
+                sum(r["readings"] for r in rows) for rows in (found.batch, found.speed, found.merged)
+            )
             where = f"cut {seen.cut:,}, position {seen.position:,}, lag {seen.lag:,}"
             self.say(f"  readings: batch {batch:,} + real-time {speed:,} = merged {merged:,}; {where}")

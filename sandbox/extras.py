@@ -28,7 +28,11 @@ def demo_command() -> str | None:
         return _pip(str(clone), editable=True) if (clone / "setup.cfg").exists() else None
     parts = urlsplit(source["url"])
     if parts.scheme != "file":
-        return f"pip install {shlex.quote(f'{DISTRIBUTION}[demo] @ ' + source['url'])}" if "archive_info" in source else None
+        return (
+            f"pip install {shlex.quote(f'{DISTRIBUTION}[demo] @ ' + source['url'])}"
+            if "archive_info" in source
+            else None
+        )
     place = url2pathname(parts.path)
     return _pip(place, bool(source.get("dir_info", {}).get("editable"))) if Path(place).exists() else None
 

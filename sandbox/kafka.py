@@ -79,7 +79,11 @@ class RealKafka(Server):
     """
 
     def __init__(
-        self, folder: Path | str, *, settings: Mapping[str, str] | None = None, listeners: Mapping[str, str] | None = None
+        self,
+        folder: Path | str,
+        *,
+        settings: Mapping[str, str] | None = None,
+        listeners: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(folder)
         self._settings = {**SETTINGS, **(settings or {})}
@@ -97,7 +101,9 @@ class RealKafka(Server):
     def address(self, listener: str) -> str:
         """127.0.0.1:<port> of a further listener; raises ServerError before the first start, or when there is none of that name."""
         if not self._ports or listener not in self._protocols:
-            raise ServerError(f"this Kafka has no listener {listener} now: start it with one of that name in `listeners`.")
+            raise ServerError(
+                f"this Kafka has no listener {listener} now: start it with one of that name in `listeners`."
+            )
         return f"{LOOPBACK}:{self._ports[list(self._protocols).index(listener)]}"
 
     @property
@@ -126,7 +132,9 @@ class RealKafka(Server):
         if self._ports:
             self._child = self._launch(java, classpath, self._ports)
         else:
-            self._child = start_on_free_ports(len(self._protocols), lambda ports: self._make_and_launch(java, classpath, ports))
+            self._child = start_on_free_ports(
+                len(self._protocols), lambda ports: self._make_and_launch(java, classpath, ports)
+            )
 
     def _make_and_launch(self, java: str, classpath: str, ports: list[int]) -> Child:
         """Format the folder for these ports (the controller's is written into it) and start."""
@@ -134,7 +142,9 @@ class RealKafka(Server):
         listeners = ",".join(f"{name}://{LOOPBACK}:{port}" for name, port in zip(self._protocols, ports, strict=True))
         settings = {
             **self._settings,
-            "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in self._protocols.items()),
+            "listener.security.protocol.map": ",".join(
+                f"{name}:{protocol}" for name, protocol in self._protocols.items()
+            ),
             "log.dirs": str(self.folder / "data"),
             "listeners": listeners,
             "advertised.listeners": listeners,

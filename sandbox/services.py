@@ -80,7 +80,9 @@ def refuse_used_lake(lake: str) -> None:
         files, base = fs.FileSystem.from_uri(lake)
         used = bool(files.get_file_info(fs.FileSelector(base, allow_not_found=True)))
     except (OSError, ValueError) as error:
-        raise SettingsError(f"the lake {lake.partition('?')[0]} cannot be read: {error}; set `lake` (WATERSHED_LAKE)") from None
+        raise SettingsError(
+            f"the lake {lake.partition('?')[0]} cannot be read: {error}; set `lake` (WATERSHED_LAKE)"
+        ) from None
     if used:
         raise SettingsError(
             f"the lake {lake.partition('?')[0]} is not empty, and the embedded broker begins a new log, whose files would overwrite"
@@ -179,9 +181,13 @@ class Sender:
         self._failed: list[BaseException] = []
         servers, security = kafka.bootstrap, kafka.arguments()
         try:
-            self._producer = KafkaProducer(bootstrap_servers=servers, acks="all", linger_ms=5, batch_size=64 * 1024, **security)
+            self._producer = KafkaProducer(
+                bootstrap_servers=servers, acks="all", linger_ms=5, batch_size=64 * 1024, **security
+            )
         except KafkaError as error:
-            raise LogError(f"Kafka at {servers} cannot be reached ({error}): start it, or set WATERSHED_KAFKA") from error
+            raise LogError(
+                f"Kafka at {servers} cannot be reached ({error}): start it, or set WATERSHED_KAFKA"
+            ) from error
 
     @property
     def total(self) -> int:
@@ -199,7 +205,9 @@ class Sender:
         try:
             self._producer.flush(timeout=FLUSH_LIMIT_S)
         except KafkaError as error:
-            raise LogError(f"topic {self.topic}: the broker did not take all events within {FLUSH_LIMIT_S:g} s: {error}") from error
+            raise LogError(
+                f"topic {self.topic}: the broker did not take all events within {FLUSH_LIMIT_S:g} s: {error}"
+            ) from error
         self._check()
 
     def close(self) -> None:
@@ -229,7 +237,9 @@ def rejected_files(lake: str, source: Source, generation: Generation, ledger: Se
             manifest = targets.clean(partition).manifest(opened)
             for path in manifest.facts["rejected"] if manifest is not None else ():
                 rows = opened.read_table(path, ["offset", "reason", "value"]).to_pylist()
-                samples = {r["reason"]: f"partition {partition}, offset {r['offset']}: {_shown(r['value'])}" for r in rows}
+                samples = {
+                    r["reason"]: f"partition {partition}, offset {r['offset']}: {_shown(r['value'])}" for r in rows
+                }
                 found.append(RejectedFile(opened.uri(path).removeprefix("file://"), len(rows), samples))
     return found
 
@@ -281,5 +291,3 @@ def logged(path: Path) -> Iterator[None]:
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
-
-

@@ -1,6 +1,6 @@
 """What the demo tells at its end, and the exit code that says the same.
 
-    exit code 0  <=>  every audit found 0 differences, and what was sent is what was counted
+exit code 0  <=>  every audit found 0 differences, and what was sent is what was counted
 """
 
 import os
@@ -56,7 +56,9 @@ def summary(console: Console, found: Findings) -> int:
     print_(f"\nchart     {near(found.folder / 'weather.png')}")
     print_(f"lake      {near(found.lake)}  Parquet, for any engine; manifests name the files")
     archived = sum(file.records for file in found.rejected)
-    print_(f"rejected  {archived:,} of {found.counted.rejected:,} are in the lake, the next night takes in the rest; for example")
+    print_(
+        f"rejected  {archived:,} of {found.counted.rejected:,} are in the lake, the next night takes in the rest; for example"
+    )
     for file in found.rejected[:1]:
         print_(f"          {near(file.path)}")
     samples = {reason: sample for file in found.rejected for reason, sample in file.samples.items()}
@@ -86,5 +88,7 @@ def _print_counts(console: Console, found: Findings) -> bool:
         console.print(f"[bold red]Sent were {wanted}, and counted {counted}", highlight=False, soft_wrap=True)
         return False
     mixed = f"{sent.get(Kind.LATE, 0):,} late by days and {sent.get(Kind.OUT_OF_ORDER, 0):,} out of order among them"
-    console.print(f"Of {counted.records:,} events sent, each is accounted for: {text}; {mixed}.", highlight=False, soft_wrap=True)
+    console.print(
+        f"Of {counted.records:,} events sent, each is accounted for: {text}; {mixed}.", highlight=False, soft_wrap=True
+    )
     return True

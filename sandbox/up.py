@@ -7,14 +7,9 @@ this folder reads last. The embedded broker keeps its log in memory: when it has
 the data of the time before stays where it is.
 """
 
-import fcntl
-import json
-import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from itertools import count
 from pathlib import Path
@@ -39,19 +34,30 @@ from sandbox.processes import (
     Child,
     PortTakenError,
     ServerError,
-    pid_runs,
     port_answers,
     start_on_free_ports,
     stop_pid,
     wait_until,
 )
-from sandbox.services import Given, Place, Sender, finished, free_night, night_progress, night_tasks, program, refuse_used_lake, run, whole
+from sandbox.running import STATE, State, alone, write_private
+from sandbox.services import (
+    Given,
+    Place,
+    Sender,
+    finished,
+    free_night,
+    night_progress,
+    night_tasks,
+    program,
+    refuse_used_lake,
+    run,
+    whole,
+)
 from sandbox.summary import near
 from sandbox.weather import readings, spread
 from serving.postgres.connection import engine, parse_url, place
 from serving.status import status
 
-STATE = Path(SERVICES).parent
 LUIGID_PORT = 8082  # where luigi looks by itself
 LIMIT_S = 120.0
 WORKER_STOP_LIMIT_S = 40.0
@@ -59,58 +65,11 @@ WEATHER_TOPIC, HISTORY_UNTIL = "weather.observations", "2013-10-01"
 ORDER = ("worker", "luigid", "broker", "postgres")  # of stopping: first what depends on the others
 
 
-@dataclass(frozen=True)
-class Process:
-    """A process that `up` started. `where` is its address, or the data folder of Postgres; `log` its log."""
-
-    pid: int
-    born: str
-    where: str
-    log: str
-
-    @property
-    def runs(self) -> bool:
-        """Whether it runs, and is that one: process ids are reused."""
-        return pid_runs(self.pid) and _born(self.pid) == self.born
-
-
-@dataclass
-class State:
-    """What .watershed/pids.json holds: the processes by name, and what they were started for."""
-
-    data: str = ""
-    serves: dict[str, str] = field(default_factory=dict)  # kafka, postgres (without its password), lake, views
-    processes: dict[str, Process] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls) -> "State":
-        path = STATE / "pids.json"
-        if not path.exists():
-            return cls()
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return cls(found["data"], found["serves"], {name: Process(**one) for name, one in found["processes"].items()})
-        except (ValueError, KeyError, TypeError) as error:
-            raise SettingsError(f"{path} cannot be read ({error!r}): end what it names by hand, then delete it") from None
-
-    def write(self) -> None:
-        _write_private(STATE / "pids.json", json.dumps(asdict(self), indent=1))
-
-    def running(self, name: str) -> Process | None:
-        found = self.processes.get(name)
-        return found if found is not None and found.runs else None
-
-    def note(self, name: str, pid: int, where: str, log: Path) -> None:
-        """A process was started: written down before anything else can fail."""
-        self.processes[name] = Process(pid, _born(pid), where, str(log))
-        self.write()
-
-
 def up(with_weather: bool = False) -> None:
     """Start what does not run yet and print where everything is; `with_weather` loads real weather and runs a night."""
     console = Console(highlight=False, soft_wrap=True)
     bars = Bars(console)
-    with _alone(), bars.progress:
+    with alone(), bars.progress:
         given, state = Given(), State.read()
         if "broker" in state.processes and state.running("broker") is None:
             _stop(state, console)  # its log is gone, and with it what the rest was for
@@ -128,7 +87,7 @@ def up(with_weather: bool = False) -> None:
 def down() -> None:
     """Stop what `up` started; data stays."""
     console = Console(highlight=False, soft_wrap=True)
-    with _alone():
+    with alone():
         state = State.read()
         if not state.processes:
             console.print("Nothing that `watershed up` started in this folder runs.")
@@ -136,7 +95,9 @@ def down() -> None:
         _stop(state, console)
     console.print(f"The data stays in {near(state.data)}.")
     if "broker" in state.processes:
-        console.print("The embedded broker held its log in memory: the next `watershed up` begins anew, in a fresh folder.")
+        console.print(
+            "The embedded broker held its log in memory: the next `watershed up` begins anew, in a fresh folder."
+        )
 
 
 # ---- starting
@@ -168,14 +129,19 @@ def _start_servers(given: Given, state: State, bars: "Bars") -> Place:
     serves = {"kafka": kafka.bootstrap, "postgres": place(parse_url(postgres)), "lake": lake, "views": given.views}
     if state.serves and state.serves != serves:
         changed = ", ".join(name for name in serves if state.serves.get(name) != serves[name])
-        raise SettingsError(f"what runs here was started with other settings ({changed}): run `watershed down`, then `watershed up`")
+        raise SettingsError(
+            f"what runs here was started with other settings ({changed}): run `watershed down`, then `watershed up`"
+        )
     state.serves = serves
     data.mkdir(parents=True, exist_ok=True)
     state.write()
-    found = {"WATERSHED_KAFKA": None if own["kafka"] else kafka.bootstrap, "WATERSHED_POSTGRES": None if own["postgres"] else postgres}
+    found = {
+        "WATERSHED_KAFKA": None if own["kafka"] else kafka.bootstrap,
+        "WATERSHED_POSTGRES": None if own["postgres"] else postgres,
+    }
     found["WATERSHED_LAKE"] = lake if lake.startswith(str(data)) else None
     lines = ["# Written by `watershed up`, removed by `watershed down`; environment, .env and luigi.cfg come first."]
-    _write_private(Path(SERVICES), "\n".join([*lines, *(f"{k}='{v}'" for k, v in found.items() if v)]) + "\n")
+    write_private(Path(SERVICES), "\n".join([*lines, *(f"{k}='{v}'" for k, v in found.items() if v)]) + "\n")
     _compile(given, bars)
     with bars.doing("topics, tables and views are made"):
         run(where.watershed("init", log=data / "init.log"), LIMIT_S)
@@ -201,7 +167,10 @@ def _start_worker(where: Place, state: State, bars: "Bars") -> None:
         state.note("worker", child.pid, "", log)
         database = engine(where.postgres, application_name="watershed up")
         try:
-            child.await_ready(lambda: any(f":{child.pid}:" in w for names in status(database).workers.values() for w in names), LIMIT_S)
+            child.await_ready(
+                lambda: any(f":{child.pid}:" in w for names in status(database).workers.values() for w in names),
+                LIMIT_S,
+            )
         finally:
             database.dispose()
 
@@ -247,7 +216,13 @@ def _load_weather(where: Place, state: State, bars: "Bars") -> None:
         if sum(log.end_offsets(WEATHER_TOPIC)):
             return
         rows = readings()
-        _send(sender, "nine months of real weather are sent", [r for r in rows if r["observed_at"] < HISTORY_UNTIL], 1, bars)
+        _send(
+            sender,
+            "nine months of real weather are sent",
+            [r for r in rows if r["observed_at"] < HISTORY_UNTIL],
+            1,
+            bars,
+        )
         _run_night(where, state, status(database).ledger[WEATHER_TOPIC], bars)
         _send(sender, "three more months are sent", [r for r in rows if r["observed_at"] >= HISTORY_UNTIL], 2, bars)
         ends = log.end_offsets(WEATHER_TOPIC)
@@ -258,7 +233,9 @@ def _load_weather(where: Place, state: State, bars: "Bars") -> None:
 
         with bars.doing("the speed layer catches up"):
             if not wait_until(caught_up, LIMIT_S):
-                raise ServerError(f"the speed layer did not reach the log's end within {LIMIT_S:g} s; see {state.processes['worker'].log}")
+                raise ServerError(
+                    f"the speed layer did not reach the log's end within {LIMIT_S:g} s; see {state.processes['worker'].log}"
+                )
     finally:
         sender.close()
         log.close()
@@ -303,7 +280,9 @@ def _stop(state: State, console: Console) -> None:
             console.print(f"{name}: stopped (process {process.pid})")
         else:
             graceful = stop_pid(process.pid, limit_s=WORKER_STOP_LIMIT_S)
-            console.print(f"{name}: {'stopped' if graceful else 'killed, as it did not stop by itself'} (process {process.pid})")
+            console.print(
+                f"{name}: {'stopped' if graceful else 'killed, as it did not stop by itself'} (process {process.pid})"
+            )
     Path(SERVICES).unlink(missing_ok=True)
     (STATE / "pids.json").unlink(missing_ok=True)
 
@@ -331,7 +310,10 @@ def _tell(console: Console, where: Place, state: State) -> None:
     today = datetime.now(UTC).date()
     commands = [
         (f"{watershed} status", "positions, cuts, lag, workers"),
-        (" ".join([luigi, "--module tasks Nightly --date", str(today), *scheduler(state)]), "a night, to be seen in Luigi's UI"),
+        (
+            " ".join([luigi, "--module tasks Nightly --date", str(today), *scheduler(state)]),
+            "a night, to be seen in Luigi's UI",
+        ),
         (f"{watershed} audit", "recompute the log and compare"),
         (f"{watershed} down", "stop what was started"),
     ]
@@ -360,38 +342,3 @@ class Bars:
         self.progress.remove_task(task)
         self.done.append(what)
         self.console.print(f"[green]✔[/] {what} ({time.monotonic() - began_s:.1f} s)")
-
-
-# ---- the rest
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One `up` or `down` at a time in this folder."""
-    try:
-        STATE.mkdir(mode=0o700, exist_ok=True)
-        with (STATE / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SettingsError(f"another `watershed up` or `down` runs in {Path.cwd()}: wait until it has ended") from None
-            yield
-    except PermissionError as error:
-        raise SettingsError(f"{STATE.absolute()} cannot be written ({error.strerror}): run it in a folder of your own") from None
-
-
-def _born(pid: int) -> str:
-    """When the process was started, as the system says it; empty when there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
-    except FileNotFoundError:
-        if Path("/proc/self").exists():
-            return ""
-    return subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout.strip()
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Replace a file that only its owner may read."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.touch(mode=0o600, exist_ok=False)
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

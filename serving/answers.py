@@ -137,10 +137,18 @@ def batch_part(engine: Engine, views: Sequence[View], folder: Path) -> BatchPart
         for view in views:
             number = generations[view.source.topic].number
             with files[view.name].open("wb") as file:
-                copy_to_file(connection, _by_group(view, f"({merged_view(view, number, part='batch')}) AS part", value_schema(view)), file)
+                copy_to_file(
+                    connection,
+                    _by_group(view, f"({merged_view(view, number, part='batch')}) AS part", value_schema(view)),
+                    file,
+                )
             with state_files[view.name].open("wb") as file:
-                copy_to_file(connection, _by_group(view, f"({batch_states(view, number)}) AS states", state_schema(view)), file)
-    answer = Snapshot(generations, dict(freshness), dict(accounting), dict(view_accounting), files, {v.name: v for v in views})
+                copy_to_file(
+                    connection, _by_group(view, f"({batch_states(view, number)}) AS states", state_schema(view)), file
+                )
+    answer = Snapshot(
+        generations, dict(freshness), dict(accounting), dict(view_accounting), files, {v.name: v for v in views}
+    )
     return BatchPart(answer, numbers, state_files)
 
 

@@ -1,6 +1,6 @@
 """How every partition stands, the ledger of every topic, and who works on it, at one instant.
 
-    lag = the log's end − position: only Kafka knows the first, so it is for the caller to add
+lag = the log's end − position: only Kafka knows the first, so it is for the caller to add
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Definitions that take turns: a source's views as they are, and changed in ways that any views can be.
 
-    variants(views)[0] = views        the others have other fingerprints, and mostly other answers
+variants(views)[0] = views        the others have other fingerprints, and mostly other answers
 """
 
 from collections.abc import Sequence

@@ -21,10 +21,28 @@ from simulation.texts import matching
 
 NOON = datetime(2013, 1, 2, 12, tzinfo=UTC)
 FIRST_MS = 1_357_128_000_000
-TIMES = [timedelta(), timedelta(minutes=7), timedelta(minutes=-50), timedelta(hours=1), timedelta(hours=-30), timedelta(days=2)]
+TIMES = [
+    timedelta(),
+    timedelta(minutes=7),
+    timedelta(minutes=-50),
+    timedelta(hours=1),
+    timedelta(hours=-30),
+    timedelta(days=2),
+]
 NUMBERS = [0, 1, -1, 2, 7, 12, 40, 95, 100, 250, -40, 1000]
 WORDS = ["a", "b", "c", "", "EWR", "JFK", "x y", "é", "0"]
-WRONG = ["null", "[]", "{}", '"\\u0000"', "true", "1e400", '"x"', "-0.5", '"2013-01-02T12:00:00"', "99999999999999999999"]
+WRONG = [
+    "null",
+    "[]",
+    "{}",
+    '"\\u0000"',
+    "true",
+    "1e400",
+    '"x"',
+    "-0.5",
+    '"2013-01-02T12:00:00"',
+    "99999999999999999999",
+]
 DUPLICATES, TOMBSTONES, BROKEN_COLUMN, BROKEN_RECORD = 0.3, 0.04, 0.08, 0.03  # shares of the records
 
 
@@ -48,7 +66,10 @@ def _candidates(column: Column) -> list[Any]:
             case Between(low, high):
                 found += [bound for bound in (low, high) if bound is not None]
                 if kind in ("int", "decimal", "float") and low is not None and high is not None:
-                    found += [low + (high - low) * n / 7 if kind != "int" else low + (high - low) * n // 7 for n in range(1, 7)]
+                    found += [
+                        low + (high - low) * n / 7 if kind != "int" else low + (high - low) * n // 7
+                        for n in range(1, 7)
+                    ]
             case Pattern(regex):
                 found += matching(regex)
             case Length(low, high):
@@ -58,7 +79,9 @@ def _candidates(column: Column) -> list[Any]:
             found += NUMBERS
         case "decimal":
             step = Decimal(1).scaleb(-column.type.scale)
-            found = [Decimal(v).quantize(step) for v in found if abs(v) < 10**12] + [Decimal(n).quantize(step) for n in NUMBERS]
+            found = [Decimal(v).quantize(step) for v in found if abs(v) < 10**12] + [
+                Decimal(n).quantize(step) for n in NUMBERS
+            ]
             found += [(n + 37) * step for n in NUMBERS]
         case "float":
             found = [float(v) for v in found] + [n / 8 for n in NUMBERS]
@@ -111,7 +134,9 @@ class Maker:
         identities = self.identities[number::n][: rng.randint(3, 8)]
         if not keys or not identities:
             return []
-        key_of = {identity: identity if source.key == self.identity else rng.choice(keys[:4]) for identity in identities}
+        key_of = {
+            identity: identity if source.key == self.identity else rng.choice(keys[:4]) for identity in identities
+        }
         offset, now, horizon = rng.choice([0, 0, 5]), FIRST_MS, source.horizon_ms
         steps = [0, 1, 100, horizon // 5, horizon // 3, horizon // 2, -horizon // 2, -2000]
         found: list[Record] = []
@@ -139,7 +164,11 @@ class Maker:
             texts[self.rng.choice(names)] = self.rng.choice(WRONG)
         text = "{" + ", ".join(f'"{name}": {t}' for name, t in texts.items() if t) + "}"
         sort -= BROKEN_COLUMN
-        return self.rng.choice([b"", text[:-1].encode(), b"null", text.encode() * 2]) if 0 <= sort < BROKEN_RECORD else text.encode()
+        return (
+            self.rng.choice([b"", text[:-1].encode(), b"null", text.encode() * 2])
+            if 0 <= sort < BROKEN_RECORD
+            else text.encode()
+        )
 
     def _text(self, column: Column) -> str:
         if column.nullable and self.rng.random() < 0.15:

@@ -1,6 +1,6 @@
 """A lake in memory: files are Arrow tables or bytes, written whole or not at all; everything else is the shipped Lake.
 
-    a file is there  <=>  its write reached the rename
+a file is there  <=>  its write reached the rename
 """
 
 from collections.abc import Callable, Iterator, Sequence

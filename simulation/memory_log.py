@@ -1,6 +1,6 @@
 """A log in memory: per partition all records there will ever be, of which the producers have written a part.
 
-    end offset = a stop at or below which everything is decided; offsets have gaps, where control records would be
+end offset = a stop at or below which everything is decided; offsets have gaps, where control records would be
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from pipeline.log.log import EMPTY_BATCH, MAX_BYTES, MAX_RECORDS, RAW_SCHEMA, Block, MissingTopic, TopicDescription, record_hash
+from pipeline.log.log import (
+    EMPTY_BATCH,
+    MAX_BYTES,
+    MAX_RECORDS,
+    RAW_SCHEMA,
+    Block,
+    MissingTopic,
+    TopicDescription,
+    record_hash,
+)
 
 Record = tuple[int, int, bytes | None, bytes | None]  # offset, timestamp_ms, key, value
 BLOCK = 3  # records of a block of `read`: small, so that replays are cut anywhere too
@@ -67,7 +76,9 @@ class Partition:
 class MemoryLog:
     """pipeline.log.log.Log for one topic. `point` is called before every answer."""
 
-    def __init__(self, topic: str, partitions: Sequence[Partition], point: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, topic: str, partitions: Sequence[Partition], point: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.topic, self.parts, self.point = topic, list(partitions), point
 
     def _named(self, topic: str, what: str) -> list[Partition]:
@@ -95,7 +106,14 @@ class MemoryLog:
         return found
 
     def read(
-        self, topic: str, partition: int, start: int, end: int, *, max_records: int = MAX_RECORDS, max_bytes: int = MAX_BYTES
+        self,
+        topic: str,
+        partition: int,
+        start: int,
+        end: int,
+        *,
+        max_records: int = MAX_RECORDS,
+        max_bytes: int = MAX_BYTES,
     ) -> Iterator[Block]:
         part = self._named(topic, "read")[partition]
         assert part.start <= start <= end <= part.end, f"[{start}, {end}) is not in the log [{part.start}, {part.end})"

@@ -90,9 +90,13 @@ class MemoryNightStore:
     def _copied(self, generation: Generation, staged: Staged) -> dict[str, Rows]:
         """The caller's tables are read before anything is decided, as the copy into temporary tables is."""
         if set(staged.rows) != set(generation.views) or set(staged.view_counts) != set(generation.views):
-            raise ValueError(f"topic {generation.topic} has views {sorted(generation.views)}, staged are {sorted(staged.rows)}")
+            raise ValueError(
+                f"topic {generation.topic} has views {sorted(generation.views)}, staged are {sorted(staged.rows)}"
+            )
         if any(len(counts) != generation.partitions for counts in (staged.counts, *staged.view_counts.values())):
-            raise ValueError(f"topic {generation.topic} has {generation.partitions} partitions: counts are one per partition")
+            raise ValueError(
+                f"topic {generation.topic} has {generation.partitions} partitions: counts are one per partition"
+            )
         rows: dict[str, Rows] = {}
         for view, tables in staged.rows.items():
             rows[view] = {}
@@ -156,10 +160,14 @@ class MemoryNightStore:
                 if start != at:
                     cut_here = cut.offsets[partition]
                     wrong = f"straddles the cut {cut_here}" if start < cut_here else f"follows a gap or overlap at {at}"
-                    raise Untiled(f"{_name(cut)} cannot be published: {where}: segment [{start}, {segment.end}) {wrong}; {repair}")
+                    raise Untiled(
+                        f"{_name(cut)} cannot be published: {where}: segment [{start}, {segment.end}) {wrong}; {repair}"
+                    )
                 at = segment.end
             if at != max(row.position, cut.offsets[partition]):
-                raise Untiled(f"{_name(cut)} cannot be published: {where}: no segment covers [{at}, {row.position}); {repair}")
+                raise Untiled(
+                    f"{_name(cut)} cannot be published: {where}: no segment covers [{at}, {row.position}); {repair}"
+                )
 
 
 class MemoryOperatorStore:
@@ -224,7 +232,9 @@ class MemoryOperatorStore:
         """The oldest of the newest `keep` published batches, and what is not needed with it: batches, and segments below its cut."""
         kept = [c for c in t.cuts if c.status == "published"][-keep:][0]
         below = [c for c in t.cuts if c.number < kept.number]
-        gone = tuple(c.number for c in below if c.status in ("published", "covered") or (c.status == "withdrawn" and c.complete))
+        gone = tuple(
+            c.number for c in below if c.status in ("published", "covered") or (c.status == "withdrawn" and c.complete)
+        )
         return kept.number, Purge(t.generation.number, gone, kept.offsets)
 
     def purge(self, generation: Generation, marked: Purge) -> None:

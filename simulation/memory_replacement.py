@@ -1,7 +1,7 @@
 """The in-memory arbiter as a refold and a rebuild see it: serving.stores.refold and serving.generations.replace, rule by rule.
 
-    replace lands   =>  the new segments tile [cut visible, position), the row is still the claim's, and nobody's memory outlives it
-    activate lands  =>  one generation is active, and answers; the one before is retired, and its positions never move again
+replace lands   =>  the new segments tile [cut visible, position), the row is still the claim's, and nobody's memory outlives it
+activate lands  =>  one generation is active, and answers; the one before is retired, and its positions never move again
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,9 @@ class MemoryRefoldStore:
     def _standing(self, t: GenerationTables, partition: int) -> Standing:
         seen = t.cuts[t.visible]
         cut = seen.offsets[partition]
-        return Standing(seen, cut, t.positions[partition].position, tuple(sorted(c for c in t.chosen_cuts(partition) if c >= cut)))
+        return Standing(
+            seen, cut, t.positions[partition].position, tuple(sorted(c for c in t.chosen_cuts(partition) if c >= cut))
+        )
 
     def seize(self, generation: Generation, partition: int, worker: str, lease_s: float) -> Claim:
         def body() -> Claim:
@@ -51,7 +53,9 @@ class MemoryRefoldStore:
         rows = [{view: t.rows_of(view, one.states[view]) for view in t.views} for one in new]
         return bool(self.tables.write("replace", lambda: self._replace(generation, claim, number, new, rows)))
 
-    def _replace(self, generation: Generation, claim: Claim, number: int, new: Sequence[Segment], rows: Sequence[dict[str, Rows]]) -> bool:
+    def _replace(
+        self, generation: Generation, claim: Claim, number: int, new: Sequence[Segment], rows: Sequence[dict[str, Rows]]
+    ) -> bool:
         t = self.tables.in_force(generation)
         row = t.positions[claim.partition]
         if not self._still_visible(t, number) or not self._still_as_claimed(row, claim):
@@ -83,7 +87,9 @@ class MemoryRefoldStore:
             inside = [c for c in now.chosen if one.start < c < one.end]
             if one.start != at or one.end <= one.start or inside:
                 why = f"straddles the cut {inside[0]}" if inside else f"follows a gap or overlap at {at}"
-                raise Refused(f"{where}: refolded segment [{one.start}, {one.end}) {why}; run `watershed rebuild` again")
+                raise Refused(
+                    f"{where}: refolded segment [{one.start}, {one.end}) {why}; run `watershed rebuild` again"
+                )
             at = one.end
         if at != now.position:
             raise Refused(f"{where}: no segment covers [{at}, {now.position}); run `watershed rebuild` again")
@@ -124,7 +130,11 @@ class MemoryGenerationStore:
         return int(self.tables.read("visible", lambda: self.tables.of(generation).visible))
 
     def progress(self, generation: Generation) -> list[tuple[int, Witness | None]]:
-        return list(self.tables.read("progress", lambda: [(r.position, r.witness) for r in self.tables.of(generation).positions]))
+        return list(
+            self.tables.read(
+                "progress", lambda: [(r.position, r.witness) for r in self.tables.of(generation).positions]
+            )
+        )
 
     def counted_from(self, generation: Generation, partition: int, start: int) -> int:
         def body() -> int:
@@ -151,14 +161,18 @@ class MemoryGenerationStore:
                     self._copy_later_cuts(active, begun)
                 return begun.generation
             self._retire(begun)
-        made = self.tables.add(plan.source, plan.views, plan.topic_id, starts, max(self.tables.generations) + 1, "building")
+        made = self.tables.add(
+            plan.source, plan.views, plan.topic_id, starts, max(self.tables.generations) + 1, "building"
+        )
         t = self.tables.of(made)
         if not restart.fresh:
             upto = len(active.cuts) if restart.resume is None else restart.keep + 1
             for cut in active.cuts[1:upto]:
                 self._copy_cut(active, t, cut)
             if restart.resume is not None:
-                t.cuts.append(Cut(made.topic, made.number, restart.keep + 1, None, tuple(restart.resume), EPOCH, "chosen"))
+                t.cuts.append(
+                    Cut(made.topic, made.number, restart.keep + 1, None, tuple(restart.resume), EPOCH, "chosen")
+                )
         return made
 
     def _in_force(self) -> GenerationTables:
@@ -234,9 +248,13 @@ def _is_for(generation: Generation, source: Source, views: Sequence[View]) -> bo
 def _refuse_other_log(active: Generation, plan: Plan) -> None:
     """More partitions are taken in; fewer, or another topic of this name, are not the log that was archived."""
     if plan.topic_id != active.topic_id:
-        raise Refused(f"topic {active.topic} was deleted and made anew: its id is {plan.topic_id}, and was {active.topic_id}")
+        raise Refused(
+            f"topic {active.topic} was deleted and made anew: its id is {plan.topic_id}, and was {active.topic_id}"
+        )
     if len(plan.starts) < active.partitions:
-        raise Refused(f"topic {active.topic} has {len(plan.starts)} partitions, and was set up with {active.partitions}")
+        raise Refused(
+            f"topic {active.topic} has {len(plan.starts)} partitions, and was set up with {active.partitions}"
+        )
 
 
 __all__ = ["MemoryGenerationStore", "MemoryRefoldStore"]

@@ -1,6 +1,6 @@
 """The in-memory arbiter as a worker sees it: serving.stores.speed and serving.ops.leases, rule by rule.
 
-    commit lands  <=>  the row still has my epoch, owner, start and segment, and no chosen cut is strictly in [start, end)
+commit lands  <=>  the row still has my epoch, owner, start and segment, and no chosen cut is strictly in [start, end)
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,9 @@ from simulation.memory_tables import Position, Segment, Tables
 def claim_of(generation: Generation, partition: int, row: Position) -> Claim:
     """The row as its owner knows it."""
     assert row.owner is not None
-    return Claim(generation.topic, generation.number, partition, row.owner, row.epoch, row.position, row.segment, row.witness)
+    return Claim(
+        generation.topic, generation.number, partition, row.owner, row.epoch, row.position, row.segment, row.witness
+    )
 
 
 class MemorySpeedStore:
@@ -48,7 +50,9 @@ class MemorySpeedStore:
     def heartbeat(self, topic: str, worker: str, ttl_s: float) -> list[str]:
         def body() -> list[str]:
             self.tables.workers[topic, worker] = self.tables.now_s + ttl_s
-            return sorted(w for (t, w), until in self.tables.workers.items() if t == topic and until > self.tables.now_s)
+            return sorted(
+                w for (t, w), until in self.tables.workers.items() if t == topic and until > self.tables.now_s
+            )
 
         living: list[str] = self.tables.write("heartbeat", body)
         return living
@@ -123,7 +127,9 @@ class MemorySpeedStore:
     def snapshot_below(self, claim: Claim) -> Cut | None:
         def body() -> Cut | None:
             p = claim.partition
-            below = [c for c in self.tables.of(claim).cuts if c.status == "published" and c.offsets[p] <= claim.position]
+            below = [
+                c for c in self.tables.of(claim).cuts if c.status == "published" and c.offsets[p] <= claim.position
+            ]
             return max(below, key=lambda c: (c.offsets[p], c.number), default=None)
 
         found: Cut | None = self.tables.read("snapshot_below", body)
@@ -144,7 +150,9 @@ class MemorySpeedStore:
         def body() -> list[WorkerSnapshot]:
             here, noted = (claim.generation, claim.partition), self.tables.snapshots.items()
             rows = [(*of, path) for (g, p, path), of in noted if (g, p) == here and of[0] <= claim.position]
-            return [WorkerSnapshot(position, path) for position, _, path in sorted(rows, key=lambda r: r[:2], reverse=True)]
+            return [
+                WorkerSnapshot(position, path) for position, _, path in sorted(rows, key=lambda r: r[:2], reverse=True)
+            ]
 
         found: list[WorkerSnapshot] = self.tables.read("snapshots", body)
         return found
@@ -152,7 +160,11 @@ class MemorySpeedStore:
     def superseded(self, claim: Claim, path: str) -> list[str]:
         def body() -> list[str]:
             rows, mine = self.tables.snapshots.items(), (claim.generation, claim.epoch)
-            return [other for (g, p, other), (_, epoch) in rows if p == claim.partition and other != path and (g, epoch) <= mine]
+            return [
+                other
+                for (g, p, other), (_, epoch) in rows
+                if p == claim.partition and other != path and (g, epoch) <= mine
+            ]
 
         found: list[str] = self.tables.read("superseded", body)
         return found
@@ -195,7 +207,9 @@ class MemorySpeedStore:
             segment.views[view] = segment.views.get(view, ViewCounts()) + counts
         for view, changed in rows.items():
             t.speed_rows[view].setdefault((claim.partition, claim.segment), {}).update(changed)
-        return Committed(replace(claim, position=row.position, segment=row.segment, witness=work.witness or claim.witness))
+        return Committed(
+            replace(claim, position=row.position, segment=row.segment, witness=work.witness or claim.witness)
+        )
 
     def _still_as_claimed(self, row: Position, claim: Claim) -> bool:
         mine = (claim.owner, claim.epoch, claim.position, claim.segment)

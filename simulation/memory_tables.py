@@ -91,7 +91,7 @@ class GenerationTables:
         keys = len(definition.key) + 1
         for name in names[:keys]:
             if table.column(name).null_count:
-                raise StoreError(f"null value in column \"{name}\" of view {view} violates not-null constraint")
+                raise StoreError(f'null value in column "{name}" of view {view} violates not-null constraint')
         columns = [table.column(name).to_pylist() for name in names]
         return {row[:keys]: row for row in zip(*columns, strict=True)}
 
@@ -106,7 +106,9 @@ class GenerationTables:
     def cut(self, number: int) -> Cut:
         """The cut of that number; StoreError when there is none."""
         if not 0 <= number < len(self.cuts):
-            raise StoreError(f"topic {self.generation.topic}, generation {self.generation.number} has no cut number {number}")
+            raise StoreError(
+                f"topic {self.generation.topic}, generation {self.generation.number} has no cut number {number}"
+            )
         return self.cuts[number]
 
     def chosen_cuts(self, partition: int) -> set[int]:
@@ -141,7 +143,9 @@ class Tables:
         self.generation = self.add(source, views, topic_id, starts, number, "active")
         self.answering = number  # the generation that the merged views read
         self.workers: dict[tuple[str, str], float] = {}
-        self.snapshots: dict[tuple[int, int, str], tuple[int, int]] = {}  # (generation, partition, path) -> (position, epoch)
+        self.snapshots: dict[
+            tuple[int, int, str], tuple[int, int]
+        ] = {}  # (generation, partition, path) -> (position, epoch)
         self.now_s = 0.0
         self.owners = 0
         self._lock = threading.RLock()
@@ -152,7 +156,9 @@ class Tables:
         with self._lock:
             return body()
 
-    def add(self, source: Source, views: Sequence[View], topic_id: str, starts: Vector, number: int, status: str) -> Generation:
+    def add(
+        self, source: Source, views: Sequence[View], topic_id: str, starts: Vector, number: int, status: str
+    ) -> Generation:
         """A generation with its batch 0."""
         fingerprints = {v.name: view_fingerprint(v) for v in views}
         made = Generation(source.topic, number, topic_id, tuple(starts), source_fingerprint(source), fingerprints)

@@ -1,6 +1,6 @@
 """Playing schedules: drawn from a seed, or given; the first broken promise ends one.
 
-    play(seed) = play(seed, decisions that play(seed) drew)
+play(seed) = play(seed, decisions that play(seed) drew)
 """
 
 import logging
@@ -43,7 +43,9 @@ class Played:
 def quiet() -> Iterator[None]:
     """Workers' log lines about what is done to them on purpose would fill the screen."""
     before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL), cache_logger_on_first_use=False)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL), cache_logger_on_first_use=False
+    )
     try:
         yield
     finally:
@@ -119,10 +121,19 @@ def draw(sizes: Sizes, rng: random.Random) -> Iterator[Decision]:
         elif kind == "network":
             yield Decision("network", 1, rng.choice(["land", "land", "drop"]))
         else:
-            slots = {"worker": workers, "renewer": [f"renewer{n}" for n in range(sizes.workers)], "night": nights, "operator": ["operator"]}
+            slots = {
+                "worker": workers,
+                "renewer": [f"renewer{n}" for n in range(sizes.workers)],
+                "night": nights,
+                "operator": ["operator"],
+            }
             name = rng.choice(slots.get(kind) or [f"{kind}0", f"{kind}1"])
             most = {"worker": 24, "renewer": 9, "night": 120, "operator": 12, "refold": 60, "init": 160}[kind]
-            fate = "run" if rng.random() < calm else rng.choices(["run", "crash", "lose", "refuse", "delay"], [10, 1, 2, 0.7, 1.3])[0]
+            fate = (
+                "run"
+                if rng.random() < calm
+                else rng.choices(["run", "crash", "lose", "refuse", "delay"], [10, 1, 2, 0.7, 1.3])[0]
+            )
             yield Decision(name, min(most, 1 + int(rng.expovariate(3 / most))), fate)
 
 

@@ -83,7 +83,9 @@ def views_of(views: Sequence[View], seed: int) -> tuple[View, ...]:
     return tuple(v for v in views if v.source == view.source)
 
 
-def play_seed(views: Sequence[View], seed: int, sizes: Sizes, samples: Samples, decisions: Sequence[Decision] | None = None) -> Played:
+def play_seed(
+    views: Sequence[View], seed: int, sizes: Sizes, samples: Samples, decisions: Sequence[Decision] | None = None
+) -> Played:
     """The schedule of a seed: its views, and their topic's sample when there is one."""
     chosen = views_of(views, seed)
     taken = samples.get(chosen[0].source.topic)
@@ -158,7 +160,9 @@ def named(views: Sequence[View], names: Sequence[str]) -> list[View]:
     known = {v.name: v for v in views}
     for name in names:
         if name not in known:
-            raise SettingsError(f"there is no view {name!r}; there are {', '.join(known)}.{did_you_mean(name, list(known))}")
+            raise SettingsError(
+                f"there is no view {name!r}; there are {', '.join(known)}.{did_you_mean(name, list(known))}"
+            )
     return [known[name] for name in names] if names else list(views)
 
 
@@ -190,7 +194,9 @@ def prove(
     )
     with _progress(console, schedules) as progress:
         task = progress.add_task("schedules", total=schedules or None)
-        summary = run(chosen, seed, schedules, sizes, jobs, lambda s: progress.update(task, completed=s.schedules), samples)
+        summary = run(
+            chosen, seed, schedules, sizes, jobs, lambda s: progress.update(task, completed=s.schedules), samples
+        )
         progress.update(task, completed=summary.schedules)
     console.print(_table(summary))
     if summary.failure is None:
@@ -201,7 +207,12 @@ def prove(
 
 
 def _progress(console: Console, schedules: int) -> Progress:
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *([TimeRemainingColumn()] if schedules else [])]
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        *([TimeRemainingColumn()] if schedules else []),
+    ]
     return Progress(*columns, console=console, transient=True)
 
 
@@ -221,7 +232,13 @@ def _table(summary: Summary) -> Table:
 
 
 def _show_failure(
-    console: Console, views: Sequence[View], names: Sequence[str], sizes: Sizes, failure: Played, samples: Samples, records: int
+    console: Console,
+    views: Sequence[View],
+    names: Sequence[str],
+    sizes: Sizes,
+    failure: Played,
+    samples: Samples,
+    records: int,
 ) -> None:
     def replay(decisions: Sequence[Decision]) -> Played:
         return play_seed(views, failure.seed, sizes, samples, decisions)

@@ -35,7 +35,10 @@ def refold(world: "World", name: str, rng: random.Random) -> None:
     source = views[0].source
     with _told(world, name):
         generation = world.generations.require(source, views)
-        stores, lease_s = (world.refolds, world.night_store), rng.choice([0.0, LEASE_S])  # of 0 s: it has run out before it is used
+        stores, lease_s = (
+            (world.refolds, world.night_store),
+            rng.choice([0.0, LEASE_S]),
+        )  # of 0 s: it has run out before it is used
         how: dict[str, Any] = {"from_start": rng.random() < 0.3, "worker": name, "near": 1, "lease_s": lease_s}
         work = SourceRefold(source, views, generation, *stores, world.log, world.lake, **how)
         for partition in rng.sample(range(generation.partitions), generation.partitions):
@@ -73,7 +76,9 @@ def rebuild(world: "World", name: str, views: Definition) -> None:
 
     active = world.generations.active(source.topic)
     assert active is not None, "the first generation is there from the start"
-    Mending(plan, world.generations, world.night_store, world.log, world.lake, build, world.crash, say, Inline()).mend(active)
+    Mending(plan, world.generations, world.night_store, world.log, world.lake, build, world.crash, say, Inline()).mend(
+        active
+    )
 
 
 @contextmanager

@@ -30,10 +30,16 @@ class Sample:
         """The log of a schedule, none of it written yet; with more partitions than the sample has, some share one's records."""
         return [self._partition(rng, self.partitions[n % len(self.partitions)], records) for n in range(partitions)]
 
-    def _partition(self, rng: random.Random, real: Sequence[tuple[int, bytes | None, bytes | None]], records: int) -> Partition:
+    def _partition(
+        self, rng: random.Random, real: Sequence[tuple[int, bytes | None, bytes | None]], records: int
+    ) -> Partition:
         count = min(len(real), rng.randint(max(1, records // 2), records))
         first = rng.randrange(len(real) - count + 1)
-        chosen = real[first : first + count] if rng.random() < 0.5 else [real[n] for n in sorted(rng.sample(range(len(real)), count))]
+        chosen = (
+            real[first : first + count]
+            if rng.random() < 0.5
+            else [real[n] for n in sorted(rng.sample(range(len(real)), count))]
+        )
         found: list[Record] = []
         offset = start = rng.choice([0, 0, 5])
         sent: list[tuple[int, bytes | None, bytes | None]] = []
@@ -57,10 +63,14 @@ def sample(log: Log, topic: str, records: int) -> Sample:
         while len(rows) < each and low > start:  # offsets have gaps: go further back until there are enough
             high, low = low, max(start, low - 2 * each)
             blocks = [block.batch for block in log.read(topic, partition, low, high)]
-            columns = [[v for b in blocks for v in b.column(name).to_pylist()] for name in ("timestamp_ms", "key", "value")]
+            columns = [
+                [v for b in blocks for v in b.column(name).to_pylist()] for name in ("timestamp_ms", "key", "value")
+            ]
             rows = [*zip(*columns, strict=True), *rows]
         if rows:
             found.append(tuple(rows[-each:]))
     if not found:
-        raise SettingsError(f"topic {topic} holds no record to take a sample of: leave out --sample, then events are made from the schema")
+        raise SettingsError(
+            f"topic {topic} holds no record to take a sample of: leave out --sample, then events are made from the schema"
+        )
     return Sample(tuple(found))

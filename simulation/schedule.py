@@ -90,3 +90,13 @@ class Actor:
         self._mine.acquire()
         if self.dead:
             raise Crashed
+
+
+@dataclass
+class Reach:
+    """Crash points: each is a point where others may run."""
+
+    point: Callable[[str], None]
+
+    def reach(self, name: str) -> None:
+        self.point(name)

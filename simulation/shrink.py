@@ -1,6 +1,6 @@
 """The shortest schedule found that breaks in the same way: decisions are left out, ever fewer at a time.
 
-    shrink(played).broken is of the kind of played.broken        |shrink(played).decisions| <= |played.decisions|
+shrink(played).broken is of the kind of played.broken        |shrink(played).decisions| <= |played.decisions|
 """
 
 import time

@@ -1,6 +1,6 @@
 """Texts that match a regular expression, for columns with a Pattern.
 
-    matching(regex) ⊆ {t: re.fullmatch(regex, t)};  empty when the expression uses what is not understood here
+matching(regex) ⊆ {t: re.fullmatch(regex, t)};  empty when the expression uses what is not understood here
 """
 
 import random
@@ -57,6 +57,8 @@ def _member(choices: Any, rng: random.Random) -> str:
             case "RANGE":
                 found += map(chr, range(given[0], min(given[1], given[0] + 128) + 1))
             case "CATEGORY":
-                wanted = {"CATEGORY_DIGIT": r"\d", "CATEGORY_WORD": r"\w", "CATEGORY_SPACE": r"\s"}.get(str(given), r".")
+                wanted = {"CATEGORY_DIGIT": r"\d", "CATEGORY_WORD": r"\w", "CATEGORY_SPACE": r"\s"}.get(
+                    str(given), r"."
+                )
                 found += [c for c in map(chr, range(32, 127)) if re.match(wanted, c, re.ASCII)]
     return rng.choice([c for c in pool if c not in found] if negated else found)

@@ -32,7 +32,7 @@ from simulation.memory_speed import MemorySpeedStore
 from simulation.memory_tables import GenerationTables, Tables
 from simulation.oracle import Oracle
 from simulation.reader import Reader
-from simulation.schedule import Actor
+from simulation.schedule import Actor, Reach
 from speed_layer.worker import Worker
 from tasks import nightly
 from tasks.night.night import Night
@@ -41,10 +41,12 @@ from tasks.night.purge import purge_source
 FIRST_NIGHT = date(2013, 1, 1)
 # These change nothing that is read; those in TOLD stand in a trace all the same.
 UNSEEN = {"heartbeat", "farewell", "take", "renew", "release", "record_snapshot", "forget_snapshot", "seize", "begin"}
-REPLACED = {"replace": "refold", "activate": "generation"}  # transaction -> what it is counted as, when it replaced something
+# transaction -> what it is counted as, when it replaced something
+REPLACED = {"replace": "refold", "activate": "generation"}
 TOLD = {"take", "seize", "begin"}
 CATCH_UP_TURNS = 400
-AGAIN = ("is not staged", "is retired", "are not those on record")  # what covered a night was rolled back just now; or it was replaced
+# what covered a night was rolled back just now; or it was replaced
+AGAIN = ("is not staged", "is retired", "are not those on record")
 
 
 class RunAgain(Exception):
@@ -67,16 +69,6 @@ class Stores:
 
 
 @dataclass
-class Reach:
-    """Crash points: each is a point where others may run."""
-
-    point: Callable[[str], None]
-
-    def reach(self, name: str) -> None:
-        self.point(name)
-
-
-@dataclass
 class Sizes:
     """How large a world is."""
 
@@ -92,7 +84,12 @@ class World:
     unless it is given: `parts` are its partitions, none written yet, and stand for `sizes.partitions`."""
 
     def __init__(
-        self, views: Sequence[View], seed: int, sizes: Sizes, stores: Stores = Stores(), parts: Sequence[Partition] | None = None
+        self,
+        views: Sequence[View],
+        seed: int,
+        sizes: Sizes,
+        stores: Stores = Stores(),
+        parts: Sequence[Partition] | None = None,
     ) -> None:
         self.views, self.seed, self.sizes = tuple(views), seed, sizes
         source = views[0].source
@@ -172,7 +169,12 @@ class World:
 
     def _held(self) -> set[tuple[int, int]]:
         """(generation, partition) of the rows that somebody owns, alive or not."""
-        return {(n, p) for n, t in self.tables.generations.items() for p, row in enumerate(t.positions) if row.owner is not None}
+        return {
+            (n, p)
+            for n, t in self.tables.generations.items()
+            for p, row in enumerate(t.positions)
+            if row.owner is not None
+        }
 
     def _count(self, what: str, found: Any, held: set[tuple[int, int]]) -> None:
         if what == "take" and found is not None and (found.generation, found.partition) in held:
@@ -227,7 +229,9 @@ class World:
     def kill(self, slot: str) -> None:
         """The process in a slot dies where it is, with all of its threads."""
         before = self.current
-        for thread in sorted({slot, slot.replace("worker", "renewer"), slot.replace("renewer", "worker")} & set(self.actors)):
+        for thread in sorted(
+            {slot, slot.replace("worker", "renewer"), slot.replace("renewer", "worker")} & set(self.actors)
+        ):
             self.current = self.actors[thread]
             self.current.kill()
         self.current = before
@@ -390,5 +394,3 @@ def _told(found: Any) -> str:
         case None:
             return "done"
     return str(found)
-
-

@@ -1,6 +1,6 @@
 """The assignment of partitions to workers: shared evenly, and nothing moves that need not.
 
-    Σ share(worker) = partitions,  max share - min share <= 1
+Σ share(worker) = partitions,  max share - min share <= 1
 """
 
 from collections.abc import Sequence

@@ -191,7 +191,9 @@ class LiveConsumer:
             if not self._commit.is_done:
                 return
             if self._commit.failed():  # due again, but for partitions that somebody else may have by now
-                self._to_commit = {at: end for at, end in self._committing.items() if at in self._positions} | self._to_commit
+                self._to_commit = {
+                    at: end for at, end in self._committing.items() if at in self._positions
+                } | self._to_commit
             self._commit = None
         if not self._to_commit:
             return
@@ -200,13 +202,17 @@ class LiveConsumer:
             self._commit = self._group_committer().commit_async(self._due_group_offsets(), self._group_committed)
         except (LogError, kafka_errors.KafkaError) as error:
             self._group_committed(None, error)
-            self._commit_at = now + GROUP_REFUSED_EVERY_S  # connecting in vain takes a second or more, in which nothing is read
+            self._commit_at = (
+                now + GROUP_REFUSED_EVERY_S
+            )  # connecting in vain takes a second or more, in which nothing is read
 
     def close(self) -> None:
         """Let go of the connections, after a last try to leave the group offsets that are due (a second; 5 with TLS or SASL)."""
         if self._committer is not None:
             try:
-                if self._commit is not None and not self._commit.succeeded():  # may still be under way: said twice is said once
+                if (
+                    self._commit is not None and not self._commit.succeeded()
+                ):  # may still be under way: said twice is said once
                     self._to_commit = {**self._committing, **self._to_commit}
                 if self._to_commit and not self.broker_down:
                     self._committer.commit(self._due_group_offsets(), timeout_ms=round(self._connect_s * 1000))

@@ -1,6 +1,6 @@
 """Reading ahead of the folding: what has arrived, in blocks that are worth their cost.
 
-    the blocks of one poll tile, for each partition, what its reader returned
+the blocks of one poll tile, for each partition, what its reader returned
 """
 
 import time

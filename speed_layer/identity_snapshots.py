@@ -48,7 +48,13 @@ class Snapshots:
             try:
                 found = read_identities(self.lake, recorded.path, self.inputs(claim, recorded.position))
             except (LakeError, pa.ArrowInvalid) as error:
-                log.warning("snapshot passed over", topic=claim.topic, partition=claim.partition, path=recorded.path, why=str(error))
+                log.warning(
+                    "snapshot passed over",
+                    topic=claim.topic,
+                    partition=claim.partition,
+                    path=recorded.path,
+                    why=str(error),
+                )
                 continue
             if found is not None:
                 return found
@@ -57,7 +63,9 @@ class Snapshots:
     def path(self, claim: Claim) -> str:
         """Path, without an ending, of the snapshot that the claim's takeover writes at its position."""
         fingerprint = self.generation.source_fingerprint
-        return layout.worker_identities(claim.topic, fingerprint, claim.partition, claim.position, claim.generation, claim.epoch)
+        return layout.worker_identities(
+            claim.topic, fingerprint, claim.partition, claim.position, claim.generation, claim.epoch
+        )
 
     def write(self, claim: Claim, memory: IdentitySnapshot, crash: CrashPoints) -> bool:
         """Record, write, and delete those before it; False when the claim is fenced."""
@@ -97,7 +105,9 @@ class SnapshotWriter:
         self.crash = crash or NoCrash()
         self.failed: BaseException | None = None
         self._writing: Future[None] | None = None
-        self._last_s: dict[tuple[str, int, int], float] = {}  # (topic, partition, epoch) -> when one was begun, or it was taken
+        self._last_s: dict[
+            tuple[str, int, int], float
+        ] = {}  # (topic, partition, epoch) -> when one was begun, or it was taken
 
     def due(self, claim: Claim) -> bool:
         """True when write() should be called as soon as the memory is at the claim's position; a takeover counts as a snapshot."""
@@ -123,7 +133,12 @@ class SnapshotWriter:
             self.failed = error
         else:
             if landed:
-                log.info("snapshot", **where, identities=len(memory.hashes), took_s=round(self.clock.monotonic() - began_s, 3))
+                log.info(
+                    "snapshot",
+                    **where,
+                    identities=len(memory.hashes),
+                    took_s=round(self.clock.monotonic() - began_s, 3),
+                )
 
     def close(self) -> None:
         """Let the one that is being written come to its end, for CLOSE_S at most."""

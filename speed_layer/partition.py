@@ -169,7 +169,9 @@ class PartitionWork:
         snapshot = snapshots.newest(claim, start) if snapshots is not None else None
         if snapshot is None:
             try:
-                snapshot = identities_at(parts.lake, self.source.source, self.source.generation, cut.number, partition, start)
+                snapshot = identities_at(
+                    parts.lake, self.source.source, self.source.generation, cut.number, partition, start
+                )
             except IdentitiesMissing:
                 if parts.store.snapshot_below(claim) != cut:
                     return None  # a night published and purged while we looked: read the row again
@@ -189,7 +191,9 @@ class PartitionWork:
 
     def _check_witness(self, claim: Claim) -> None:
         if claim.witness is not None:
-            refuse_regrown(self.collaborators.log, claim.topic, claim.partition, claim.witness.offset, claim.witness.hash)
+            refuse_regrown(
+                self.collaborators.log, claim.topic, claim.partition, claim.witness.offset, claim.witness.hash
+            )
 
     # ---- fold
     def feed(self, block: Block) -> Block | None:
@@ -237,7 +241,16 @@ class PartitionWork:
             self.forget()  # some of the states wait for a commit that never begins
             raise
         done, identities, lease_s = loaded.pending, loaded.ingest.identities, self.collaborators.lease_s
-        commit = Commit(self.claim, loaded.read, done.counts, states, dict(done.views), identities.watermark_ms, done.witness, lease_s)
+        commit = Commit(
+            self.claim,
+            loaded.read,
+            done.counts,
+            states,
+            dict(done.views),
+            identities.watermark_ms,
+            done.witness,
+            lease_s,
+        )
         loaded.begun, loaded.pending = Begun(commit, done, identities.moment()), self._nothing()
         return loaded.begun
 

@@ -36,7 +36,9 @@ Say = Callable[[str], None]
 class Refold:
     """One partition's segments from the visible cut on, folded further as the position moves."""
 
-    def __init__(self, source: Source, views: Sequence[View], partition: int, cut: int, known: IdentitySnapshot | None) -> None:
+    def __init__(
+        self, source: Source, views: Sequence[View], partition: int, cut: int, known: IdentitySnapshot | None
+    ) -> None:
         self.views, self.end = views, cut
         self.ingest = Ingest(source, partition, known, columns_of(views))
         self.segments: list[Segment] = []
@@ -138,7 +140,9 @@ class SourceRefold:
             return ingest
         repair = "`watershed rebuild --from-start` does without them, `watershed init --rebuild` makes them again"
         try:
-            known = identities_at(self.lake, self.source, self.generation, standing.visible.number, partition, standing.cut, repair)
+            known = identities_at(
+                self.lake, self.source, self.generation, standing.visible.number, partition, standing.cut, repair
+            )
         except IdentitiesMissing:
             if self.store.standing(self.generation, partition).visible.number != standing.visible.number:
                 return None  # a night published and purged while we looked

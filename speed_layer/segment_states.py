@@ -37,13 +37,18 @@ class Rows:
         """Add rows behind the others."""
         self._recent = pa.concat_tables([self._recent, rows]).combine_chunks()
         if self._recent.num_rows > max(RECENT_ROWS, self._settled.num_rows // 4):
-            self._settled, self._recent = pa.concat_tables([self._settled, self._recent]).combine_chunks(), self._recent.slice(0, 0)
+            self._settled, self._recent = (
+                pa.concat_tables([self._settled, self._recent]).combine_chunks(),
+                self._recent.slice(0, 0),
+            )
 
     def take(self, numbers: Ints) -> pa.Table:
         """The rows of these numbers, in no order."""
         settled = numbers < self._settled.num_rows
         pieces = (self._settled, numbers[settled]), (self._recent, numbers[~settled] - self._settled.num_rows)
-        return pa.concat_tables([table.take(pa.array(of, pa.int64())) for table, of in pieces if len(of)] or [self._recent.slice(0, 0)])
+        return pa.concat_tables(
+            [table.take(pa.array(of, pa.int64())) for table, of in pieces if len(of)] or [self._recent.slice(0, 0)]
+        )
 
     def first(self, count: int) -> pa.Table:
         """The rows with a number below `count`."""

@@ -23,6 +23,8 @@ def warm_up(source: Source, views: Sequence[View]) -> None:
     rows: list[dict[str, object]] = [
         {"offset": n, "timestamp_ms": 0, "key": None, "value": value, "headers": []} for n, value in enumerate(values)
     ]
-    done = Ingest(source, 0, columns=columns_of(views)).feed(Block(pa.RecordBatch.from_pylist(rows, schema=RAW_SCHEMA), 0, len(rows)))
+    done = Ingest(source, 0, columns=columns_of(views)).feed(
+        Block(pa.RecordBatch.from_pylist(rows, schema=RAW_SCHEMA), 0, len(rows))
+    )
     for view in views:
         SegmentStates(view).merge(fold(view, done.accepted).states)

@@ -42,7 +42,11 @@ class Worker:
     """Serves `sources` with `collaborators` until `stop` is set. Others may look at `stats` while it runs."""
 
     def __init__(
-        self, sources: Sequence[ActiveSource], collaborators: Collaborators, stop: threading.Event, name: str | None = None
+        self,
+        sources: Sequence[ActiveSource],
+        collaborators: Collaborators,
+        stop: threading.Event,
+        name: str | None = None,
     ) -> None:
         self.name = name or worker_name()
         self.collaborators, self.stop = collaborators, stop
@@ -123,7 +127,11 @@ class Worker:
 
     def _settled(self) -> bool:
         works = self.ownership.in_hand
-        return self.ownership.settled and not len(self.commits) and not any(work.dirty or work.loaded is None for work in works)
+        return (
+            self.ownership.settled
+            and not len(self.commits)
+            and not any(work.dirty or work.loaded is None for work in works)
+        )
 
     def _gone(self, work: PartitionWork) -> None:
         """A partition is out of hand: nothing of it is under way any more, nor read."""
@@ -198,7 +206,11 @@ class Worker:
         if len(self.commits):
             return LANDING_MS
         dirty = [work.oldest_s for work in self.ownership.in_hand if work.dirty]
-        return round(min(POLL_MS, max(1, 1000 * (min(dirty) + COMMIT_EVERY_S - self.clock.monotonic())))) if dirty else POLL_MS
+        return (
+            round(min(POLL_MS, max(1, 1000 * (min(dirty) + COMMIT_EVERY_S - self.clock.monotonic()))))
+            if dirty
+            else POLL_MS
+        )
 
     # ---- commits
     def _commit_due(self) -> None:
@@ -247,7 +259,11 @@ class Worker:
     def _refused(self, work: PartitionWork) -> None:
         where = {"topic": work.claim.topic, "partition": work.claim.partition}
         if work.loaded is None:
-            log.info("commit refused, loading again", **where, why="the row moved on: taken over, released, published or rolled back")
+            log.info(
+                "commit refused, loading again",
+                **where,
+                why="the row moved on: taken over, released, published or rolled back",
+            )
         else:
             log.info("commit split at a chosen cut", **where, cut=work.limit)
             self._assign()  # the reader is ahead of what is read again

@@ -60,7 +60,9 @@ class Context:
                 raise DefinitionError(f"no view reads topic {topic!r}; there are {', '.join(self.topics)}")
             views = by_source(self.views)[topic]
             found = generation_for(self.generations, topic, generation, views)
-            self._nights[topic, generation] = Night(views[0].source, views, found, self.store, self.log, self.lake, self.crash)
+            self._nights[topic, generation] = Night(
+                views[0].source, views, found, self.store, self.log, self.lake, self.crash
+            )
         return self._nights[topic, generation]
 
 
@@ -70,11 +72,17 @@ def generation_for(store: GenerationStore, topic: str, number: int, views: Seque
     0 is the active one. Refused when the definitions are not those on record, or the generation is retired.
     """
     building = store.building(topic)
-    if building is not None and building.number == number and dict(building.views) == {v.name: view_fingerprint(v) for v in views}:
+    if (
+        building is not None
+        and building.number == number
+        and dict(building.views) == {v.name: view_fingerprint(v) for v in views}
+    ):
         return building
     active = store.require(views[0].source, views)
     if number not in (0, active.number):
-        raise Refused(f"generation {number} of topic {topic} is retired; generation {active.number} is in force: run the night again")
+        raise Refused(
+            f"generation {number} of topic {topic} is retired; generation {active.number} is in force: run the night again"
+        )
     return active
 
 
@@ -90,7 +98,9 @@ def _open(pid: int, patient: bool) -> Context:
         settings.postgres_url(), application_name="watershed night", outage_patience_s=patience_s, say=LOG.warning
     )
     generations = PostgresGenerationStore(database, crash)
-    return Context(settings, views, lake, log, database, PostgresNightStore(database, views, crash=crash), generations, crash)
+    return Context(
+        settings, views, lake, log, database, PostgresNightStore(database, views, crash=crash), generations, crash
+    )
 
 
 def context() -> Context:

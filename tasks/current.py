@@ -40,7 +40,12 @@ def try_write_current(night: Night) -> None:
     try:
         write_current(night)
     except WatershedError as error:
-        LOG.warning("%s: %s still names the batch before; the next night writes it: %s", night.source.topic, "_current.json", error)
+        LOG.warning(
+            "%s: %s still names the batch before; the next night writes it: %s",
+            night.source.topic,
+            "_current.json",
+            error,
+        )
 
 
 def _visible(night: Night) -> Cut:
@@ -48,10 +53,16 @@ def _visible(night: Night) -> Cut:
 
 
 def _current(night: Night, name: str, visible: Cut) -> Manifest:
-    facts = {"batch": visible.number, "generation": visible.generation, "night": str(visible.date) if visible.date else None}
+    facts = {
+        "batch": visible.number,
+        "generation": visible.generation,
+        "night": str(visible.date) if visible.date else None,
+    }
     if visible.number == 0:  # the start of the log: no view has a file yet, or has one again
         g = night.generation
-        target = ViewAtCut(name, g.topic, g.topic_id, night.view_fingerprints[name], 0, tuple(g.starts), tuple(visible.offsets))
+        target = ViewAtCut(
+            name, g.topic, g.topic_id, night.view_fingerprints[name], 0, tuple(g.starts), tuple(visible.offsets)
+        )
         return Manifest("current", target.inputs, (), facts)
     target = night.targets(visible.number).view(name)
     return Manifest("current", target.inputs, target.require(night.lake, night.is_kept).files, facts)

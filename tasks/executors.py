@@ -44,7 +44,9 @@ class BackgroundCalls:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is None:
             self.close()
         else:
@@ -139,7 +141,9 @@ class Threads:
         return BestEffortCalls(ThreadPoolExecutor(1, "best-effort"))
 
     def run_partitions(self, mine: int, others: Iterable[int], at_once: int, work: Work) -> None:
-        if at_once == 1 or multiprocessing.parent_process() is not None:  # Luigi's --workers are processes: they are what helps then
+        if (
+            at_once == 1 or multiprocessing.parent_process() is not None
+        ):  # Luigi's --workers are processes: they are what helps then
             work(mine, lambda: None)
             return
         todo, failed = deque(others), threading.Event()

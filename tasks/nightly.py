@@ -91,7 +91,11 @@ class OfPartition(OfCut):
             step(self.night, self.number, partition, report)
 
         at_once = context().at_once
-        others = (p for p in range(self.night.generation.partitions) if p != self.partition and not self.done(p) and self.is_ready(p))
+        others = (
+            p
+            for p in range(self.night.generation.partitions)
+            if p != self.partition and not self.done(p) and self.is_ready(p)
+        )
         self.night.executor.run_partitions(self.partition, others, at_once, work)
 
 
@@ -161,7 +165,9 @@ class FoldView(OfCut):
         for view in self.night.views:
             if view.name == self.view:
                 return view
-        raise DefinitionError(f"there is no view {self.view!r} on {self.topic}; there are {[v.name for v in self.night.views]}")
+        raise DefinitionError(
+            f"there is no view {self.view!r} on {self.topic}; there are {[v.name for v in self.night.views]}"
+        )
 
 
 class Stage(OfCut):
@@ -209,7 +215,11 @@ class ChooseCut(Step):
     def complete(self) -> bool:
         lake, wanted = context().lake, self._chosen()
         path = layout.cut_file(str(self.date))
-        return None not in wanted.values() and lake.exists(path) and json.loads(lake.read_bytes(path)) == self._document(wanted)
+        return (
+            None not in wanted.values()
+            and lake.exists(path)
+            and json.loads(lake.read_bytes(path)) == self._document(wanted)
+        )
 
     def run(self) -> None:
         chosen = {topic: context().night(topic).choose(self.date) for topic in context().topics}
@@ -220,12 +230,17 @@ class ChooseCut(Step):
         self.made(path)
 
     def _chosen(self) -> dict[str, Cut | None]:
-        return {topic: (night := context().night(topic)).store.cut_of(night.generation, self.date) for topic in context().topics}
+        return {
+            topic: (night := context().night(topic)).store.cut_of(night.generation, self.date)
+            for topic in context().topics
+        }
 
     def _document(self, cuts: dict[str, Any]) -> dict[str, Any]:
         return {
             "date": str(self.date),
-            "cuts": {t: {"generation": c.generation, "number": c.number, "offsets": list(c.offsets)} for t, c in cuts.items()},
+            "cuts": {
+                t: {"generation": c.generation, "number": c.number, "offsets": list(c.offsets)} for t, c in cuts.items()
+            },
         }
 
 
@@ -278,5 +293,9 @@ class Nightly(Step):
         for topic in context().topics:
             night = context().night(topic)
             of_date = {c.date: c for c in night.store.ledger(night.generation)}
-            done &= {d for d in dates if d in of_date and (of_date[d].status in (over or ()) or night.published(of_date[d].number))}
+            done &= {
+                d
+                for d in dates
+                if d in of_date and (of_date[d].status in (over or ()) or night.published(of_date[d].number))
+            }
         return done

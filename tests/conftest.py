@@ -27,9 +27,36 @@ from tests.support.system import System
 
 # By the budget that stands at the end of a run (tests/support/budget.py).
 LONGEST = (
-    *("data_of_before", "crashes", "end_to_end", "operator_crashes", "simulation", "planted_bugs", "planted_replacements", "demo"),
-    *("refusals", "operator_commands", "nights", "fast_equals_reference", "both_stores", "planted_in_postgres", "benchmarks"),
-    *("secured_kafka", "secrets", "lake_is_open", "backlog", "definition_changes", "fetch", "identity_snapshots", "walk", "machine"),
+    *(
+        "data_of_before",
+        "crashes",
+        "end_to_end",
+        "operator_crashes",
+        "simulation",
+        "planted_bugs",
+        "planted_replacements",
+        "demo",
+    ),
+    *(
+        "refusals",
+        "operator_commands",
+        "nights",
+        "fast_equals_reference",
+        "both_stores",
+        "planted_in_postgres",
+        "benchmarks",
+    ),
+    *(
+        "secured_kafka",
+        "secrets",
+        "lake_is_open",
+        "backlog",
+        "definition_changes",
+        "fetch",
+        "identity_snapshots",
+        "walk",
+        "machine",
+    ),
     *("fetch_real", "sketches_postgres", "messages", "json_blocks"),
 )
 SAID = pytest.StashKey[list[str]]()
@@ -215,7 +242,9 @@ def secured_system(tmp_path: Path, secured: Secured, postgres_url: str, topic_na
 
 
 @pytest.fixture
-def embedded_system(tmp_path: Path, embedded_kafka: str, embedded_postgres_url: str, topic_name: str) -> Iterator[System]:
+def embedded_system(
+    tmp_path: Path, embedded_kafka: str, embedded_postgres_url: str, topic_name: str
+) -> Iterator[System]:
     """The same on the embedded broker and Postgres."""
     made = System(tmp_path, embedded_kafka, embedded_postgres_url, topic_name)
     yield made

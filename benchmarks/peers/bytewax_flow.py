@@ -1,6 +1,6 @@
 """Bytewax: a KafkaSource, a map that checks, a filter that deduplicates, and its own tumbling windows.
 
-    result = groups of the whole topic, see benchmarks.peers; the windows close at its end
+result = groups of the whole topic, see benchmarks.peers; the windows close at its end
 """
 
 from datetime import UTC, datetime, timedelta

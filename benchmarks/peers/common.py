@@ -1,6 +1,6 @@
 """What a peer computes with a dict, and how it reports. The standard library alone: a peer may live in an environment of its own.
 
-    valid(event) = the constraints of benchmarks.views_bench, checked as cheaply as Python can for these events
+valid(event) = the constraints of benchmarks.views_bench, checked as cheaply as Python can for these events
 """
 
 import csv
@@ -27,7 +27,9 @@ class Keys(dict[Any, bool]):
 def hundredths_of(event: dict[str, Any], keys: Keys) -> int | None:
     """The value in hundredths, or None when the event breaks a rule; KeyError and TypeError say that too."""
     at, value, identity = event["at"], event["value"], event["id"]
-    if not (-100 <= value <= 1000 and at[-1] == "Z" and len(at) == 24 and keys[event["key"]] and 1 <= len(identity) <= 64):
+    if not (
+        -100 <= value <= 1000 and at[-1] == "Z" and len(at) == 24 and keys[event["key"]] and 1 <= len(identity) <= 64
+    ):
         return None
     return round(value * 100)
 
@@ -80,11 +82,19 @@ def now() -> tuple[float, float]:
     return time.monotonic(), time.process_time()
 
 
-def report(first: tuple[float, float], events: int, groups: Groups, result: Path, done: tuple[float, float] | None = None) -> None:
+def report(
+    first: tuple[float, float], events: int, groups: Groups, result: Path, done: tuple[float, float] | None = None
+) -> None:
     """Say how it went, with now() as of the first poll and of the last event; then write the groups, which is not measured."""
     first_poll, first_cpu_s = first
     done_at, done_cpu_s = done or now()
-    said = {"first_poll": first_poll, "first_cpu_s": first_cpu_s, "done": done_at, "done_cpu_s": done_cpu_s, "events": events}
+    said = {
+        "first_poll": first_poll,
+        "first_cpu_s": first_cpu_s,
+        "done": done_at,
+        "done_cpu_s": done_cpu_s,
+        "events": events,
+    }
     print(json.dumps(said), flush=True)
     with result.open("w", newline="") as file:
         rows = csv.writer(file)

@@ -1,6 +1,6 @@
 """confluent-kafka + orjson + dict: the fastest way to write it by hand in Python, tuned; with --consume-only, the limit of any of them.
 
-    result = groups of events [0, EVENTS), see benchmarks.peers; consume-only: none
+result = groups of events [0, EVENTS), see benchmarks.peers; consume-only: none
 """
 
 import sys

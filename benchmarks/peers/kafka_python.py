@@ -1,6 +1,6 @@
 """kafka-python + json + dict: what a Python program does that has installed nothing else.
 
-    result = groups of events [0, EVENTS), see benchmarks.peers
+result = groups of events [0, EVENTS), see benchmarks.peers
 """
 
 import json

@@ -1,6 +1,6 @@
 """Quix Streams: its deserializer, a filter that checks, one that deduplicates, and its own tumbling windows in RocksDB.
 
-    result = groups of the whole topic, see benchmarks.peers: the newest update of each window
+result = groups of the whole topic, see benchmarks.peers: the newest update of each window
 """
 
 import logging

@@ -1,6 +1,6 @@
 """The commands of `watershed`, a module each: parse, call, print. A command's module is imported when it is run, and not for --help.
 
-    listed(name) = the first line of the docstring of the command `name`        a test reads the modules
+listed(name) = the first line of the docstring of the command `name`        a test reads the modules
 """
 
 from importlib import import_module

@@ -23,7 +23,9 @@ from serving.postgres.connection import engine
 
 def audit(
     views: Annotated[list[str] | None, typer.Argument(help="Views to audit; all by default.")] = None,
-    reference: Annotated[bool, typer.Option(help="Recompute with the independent plain-Python f, which shares no kernel.")] = False,
+    reference: Annotated[
+        bool, typer.Option(help="Recompute with the independent plain-Python f, which shares no kernel.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of the block boundaries, to repeat an audit.")] = None,
     batch: Annotated[bool, typer.Option("--batch", help="Audit the visible batch alone, at its cut.")] = False,
@@ -58,9 +60,13 @@ def audit(
 def _vector(text: str, batch: bool, topics: set[str]) -> dict[int, int]:
     """partition -> offset, from 0:123,1:456 or the JSON of that mapping or of a list."""
     if batch:
-        raise SettingsError("--batch audits the visible batch at its own cut, and --at at another vector: give one of them")
+        raise SettingsError(
+            "--batch audits the visible batch at its own cut, and --at at another vector: give one of them"
+        )
     if len(topics) > 1:
-        raise SettingsError(f"--at gives one source's offsets, and the views are of {', '.join(sorted(topics))}: name views of one")
+        raise SettingsError(
+            f"--at gives one source's offsets, and the views are of {', '.join(sorted(topics))}: name views of one"
+        )
     try:
         if text.lstrip().startswith(("{", "[")):
             found = json.loads(text)
@@ -81,7 +87,12 @@ class _Bars:
     """One bar per stage, on standard error."""
 
     def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}/{task.total:,}"), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,}/{task.total:,}"),
+            TimeElapsedColumn(),
+        )
         self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
         self.tasks: dict[str, TaskID] = {}
 

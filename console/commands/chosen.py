@@ -11,7 +11,9 @@ def refuse_unknown(names: Iterable[str], views: Sequence[View]) -> None:
     known = [view.name for view in views]
     for name in names:
         if name not in known:
-            raise DefinitionError(f"there is no view {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}")
+            raise DefinitionError(
+                f"there is no view {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}"
+            )
 
 
 def one_topic(topic: str | None, known: Sequence[str], command: str) -> str:

@@ -9,10 +9,17 @@ from tasks.operator.init import init as run
 
 def init(
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Mend what was refused: a new generation from the master dataset, or what the lake lacks.")
+        bool,
+        typer.Option(
+            "--rebuild", help="Mend what was refused: a new generation from the master dataset, or what the lake lacks."
+        ),
     ] = False,
     accept_loss: Annotated[
-        bool, typer.Option("--accept-loss", help="With --rebuild: go on without records that neither the log nor the master dataset has.")
+        bool,
+        typer.Option(
+            "--accept-loss",
+            help="With --rebuild: go on without records that neither the log nor the master dataset has.",
+        ),
     ] = False,
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of a topic that has to be made.")] = 4,
 ) -> None:

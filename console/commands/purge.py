@@ -10,7 +10,9 @@ from tasks.night.purge import purge as purge_topic
 
 
 def purge(
-    keep: Annotated[int, typer.Option(min=1, help="Published batches to keep; with 1, the last publish cannot be undone any more.")] = 2,
+    keep: Annotated[
+        int, typer.Option(min=1, help="Published batches to keep; with 1, the last publish cannot be undone any more.")
+    ] = 2,
 ) -> None:
     """Delete old batches, covered segments and the lake files that no kept batch needs. Every night does, keeping two."""
     answer_at_once()

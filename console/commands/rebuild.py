@@ -19,7 +19,11 @@ from speed_layer.refold import SourceRefold
 def rebuild(
     views: Annotated[list[str] | None, typer.Argument(help="Views whose sources to refold; all by default.")] = None,
     from_start: Annotated[
-        bool, typer.Option("--from-start", help="Replay the whole log for the identities, instead of believing those of the last batch.")
+        bool,
+        typer.Option(
+            "--from-start",
+            help="Replay the whole log for the identities, instead of believing those of the last batch.",
+        ),
     ] = False,
 ) -> None:
     """Refold the real-time views of a source from the cut, while the old ones are served; then put them in their place.
@@ -41,5 +45,7 @@ def rebuild(
         for partition in range(generation.partitions):
             standing, new = work.partition(partition)
             records = sum(s.counts.records for s in new)
-            say(f"  partition {partition}: [{standing.cut:,}, {standing.position:,}) refolded, {records:,} records in {len(new)} segments")
+            say(
+                f"  partition {partition}: [{standing.cut:,}, {standing.position:,}) refolded, {records:,} records in {len(new)} segments"
+            )
     log.close()

@@ -8,7 +8,9 @@ from speed_layer.signals import listen
 
 
 def speed(
-    until_caught_up: Annotated[bool, typer.Option(help="Stop when all that was in the log at the start is committed.")] = False,
+    until_caught_up: Annotated[
+        bool, typer.Option(help="Stop when all that was in the log at the start is committed.")
+    ] = False,
 ) -> None:
     """Run a worker of the speed layer. Run as many as you like; SIGTERM drains, commits and stops."""
     stop = listen()

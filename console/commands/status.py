@@ -1,6 +1,6 @@
 """`watershed status`: how every partition stands, the cuts and the workers; it fits the terminal, whatever its width.
 
-    lag = log end - position        unknown while Kafka does not answer, which is not 0
+lag = log end - position        unknown while Kafka does not answer, which is not 0
 """
 
 from dataclasses import asdict

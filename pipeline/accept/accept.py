@@ -1,6 +1,6 @@
 """One partition's records, in log order, through decode -> validate -> deduplicate.
 
-    records = accepted + duplicates + rejected + tombstones, for every block; accepted depends on the log alone, not on its blocks
+records = accepted + duplicates + rejected + tombstones, for every block; accepted depends on the log alone, not on its blocks
 """
 
 from collections.abc import Callable, Collection
@@ -64,7 +64,11 @@ class Ingest:
     """
 
     def __init__(
-        self, source: Source, partition: int, snapshot: IdentitySnapshot | None = None, columns: Collection[str] | None = None
+        self,
+        source: Source,
+        partition: int,
+        snapshot: IdentitySnapshot | None = None,
+        columns: Collection[str] | None = None,
     ) -> None:
         self.source = source
         self.partition = partition
@@ -107,7 +111,9 @@ class Ingest:
         hashes = hash_rows([(columns[self._identity], self.source.columns[self._identity].type)])
         return self.identities.mark(hashes if good.all() else hashes[valid], times)
 
-    def _validate(self, columns: dict[str, pa.Array], breaches: dict[str, Any], rows: int) -> tuple[list[pa.Array], Any, list[str]]:
+    def _validate(
+        self, columns: dict[str, pa.Array], breaches: dict[str, Any], rows: int
+    ) -> tuple[list[pa.Array], Any, list[str]]:
         reason = np.full(rows, -1, np.int64)
         reasons: list[str] = []
         out = []
@@ -119,7 +125,9 @@ class Ingest:
             out.append(checked.values)
         return out, reason, reasons
 
-    def _accepted(self, columns: list[pa.Array], chosen: Any, rows: Any, block: Block, timestamps: Any) -> pa.RecordBatch:
+    def _accepted(
+        self, columns: list[pa.Array], chosen: Any, rows: Any, block: Block, timestamps: Any
+    ) -> pa.RecordBatch:
         """The chosen of the decoded records, whose positions in the block are `rows`."""
         partition = pa.array(np.full(len(chosen), self.partition, np.int64))
         kept = [columns[n] for n in self._kept]
@@ -130,7 +138,9 @@ class Ingest:
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
 
-def rejected_batch(partition: int, raw: pa.RecordBatch, rows: Any, reasons: list[str], view: str | None) -> pa.RecordBatch:
+def rejected_batch(
+    partition: int, raw: pa.RecordBatch, rows: Any, reasons: list[str], view: str | None
+) -> pa.RecordBatch:
     """REJECTED_SCHEMA for rows of a raw batch (RAW_SCHEMA), in offset order."""
     order = np.argsort(rows, kind="stable")
     take = raw.take(pa.array(rows[order]))

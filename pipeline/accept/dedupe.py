@@ -57,7 +57,9 @@ class Identities:
 
     def advance(self, timestamps_ms: Ints) -> Ints:
         """T of each record, in log order, for all records (valid or not); moves T."""
-        times: Ints = np.maximum.accumulate(np.concatenate((np.array([self.watermark_ms], np.int64), timestamps_ms)))[1:]
+        times: Ints = np.maximum.accumulate(np.concatenate((np.array([self.watermark_ms], np.int64), timestamps_ms)))[
+            1:
+        ]
         if len(times):
             self.watermark_ms = int(times[-1])
         return times
@@ -97,4 +99,6 @@ class Identities:
 
     def copied(self, position: int) -> IdentitySnapshot:
         """The same, nearly in order: one pass over the table, arrays of its own, so that another thread can sort and write them."""
-        return IdentitySnapshot(position, self.watermark_ms, *self._table.entries(max(self.watermark_ms - self.horizon_ms, 0)))
+        return IdentitySnapshot(
+            position, self.watermark_ms, *self._table.entries(max(self.watermark_ms - self.horizon_ms, 0))
+        )

@@ -1,6 +1,6 @@
 """Files of identities: what a partition remembers at an offset, written once and read back bit for bit.
 
-    read(write(snapshot)) = snapshot        identities_at(cut n) = the identities of log[0, cut n) within the horizon;  at batch 0: none
+read(write(snapshot)) = snapshot        identities_at(cut n) = the identities of log[0, cut n) within the horizon;  at batch 0: none
 """
 
 from typing import Any
@@ -51,7 +51,10 @@ def write_identities(lake: Lake, path: str, inputs: dict[str, Any], snapshot: Id
     data: Any = np.ascontiguousarray(snapshot.hashes)
     hashes = pa.Array.from_buffers(pa.binary(16), len(snapshot.hashes), [None, pa.py_buffer(data)])
     table = pa.table({"identity": hashes, "seen_ms": pa.array(snapshot.seen_ms)})
-    file = File(f"{path}.parquet", lake.write_table(f"{path}.parquet", table.schema, [table], Known(noise=["identity"], near=["seen_ms"])))
+    file = File(
+        f"{path}.parquet",
+        lake.write_table(f"{path}.parquet", table.schema, [table], Known(noise=["identity"], near=["seen_ms"])),
+    )
     lake.commit(layout.manifest(path), Manifest("identities", inputs, (file,), {"watermark_ms": snapshot.watermark_ms}))
     return file
 

@@ -1,6 +1,6 @@
 """Constraints over columns: what each remedy makes of the values that break them.
 
-    kept = decoded - rejected        every kept value keeps its column's constraints, or stands where its remedy put it
+kept = decoded - rejected        every kept value keeps its column's constraints, or stands where its remedy put it
 """
 
 import re
@@ -84,7 +84,9 @@ def _breaks(constraint: Constraint, type: ColumnType, values: pa.Array) -> Mask:
             return (length < low) | (length > (high if high is not None else 2**31))
         case OneOf(options):
             if type.kind == "str":
-                return ~np.asarray(pc.is_in(values, pa.array(options, values.type)).to_numpy(zero_copy_only=False), np.bool_)
+                return ~np.asarray(
+                    pc.is_in(values, pa.array(options, values.type)).to_numpy(zero_copy_only=False), np.bool_
+                )
             allowed = codes(pa.array(list(options), type.arrow), type)
             return ~np.isin(codes(values, type), allowed)
     return np.zeros(len(values), np.bool_)  # Scale shows as a breach
@@ -139,7 +141,9 @@ def _outside(values: pa.Array, type: ColumnType, low: Any, high: Any) -> Mask:
     return outside
 
 
-def _clip(column: Column, values: pa.Array, broken: Iterable[tuple[Constraint, Mask]], bad: Mask) -> tuple[pa.Array, Mask]:
+def _clip(
+    column: Column, values: pa.Array, broken: Iterable[tuple[Constraint, Mask]], bad: Mask
+) -> tuple[pa.Array, Mask]:
     """Put the nearest bound where Between alone is broken, and where that bound keeps the other constraints."""
     between = next(c for c in column.constraints if isinstance(c, Between))
     others = tuple(c for c in column.constraints if c is not between)

@@ -1,7 +1,7 @@
 """Min, Max, First, Last: the best row of a total order, so ⊕ is "the better of the two".
 
-    Min, Max     by value (text by code point), nulls left out; null when there is none
-    First, Last  by (event time, partition, offset), among the rows whose value is not null
+Min, Max     by value (text by code point), nulls left out; null when there is none
+First, Last  by (event time, partition, offset), among the rows whose value is not null
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,9 @@ class MinMeasure(Measure):
     def merge(self, states: State, group: Ints, groups: int) -> State:
         (values,) = states
         same = np.zeros(len(values), np.int64)
-        best = reduce.best_by_group(self._order(_rank(values, self.type)), same, same, same, valid(values), group, groups)
+        best = reduce.best_by_group(
+            self._order(_rank(values, self.type)), same, same, same, valid(values), group, groups
+        )
         return (_take(values, best),)
 
     def _order(self, rank: Ints) -> Ints:

@@ -24,7 +24,9 @@ from pipeline.kernels import sketches as kernels
 
 REGISTERS_FIELD = StateField("registers", pa.binary(), "bytea")
 BUCKETS_FIELD = StateField("buckets", pa.binary(), "bytea")
-ALPHA = 13306513097844322492  # 2^64 / (2 ln 2), rounded: DistinctCount's estimate is computed in whole multiples of 2^-64
+ALPHA = (
+    13306513097844322492  # 2^64 / (2 ln 2), rounded: DistinctCount's estimate is computed in whole multiples of 2^-64
+)
 Q_DIGITS = 18
 MAX_BYTES = 2**31 - 1  # of one Arrow array with 32-bit offsets
 DISTINCT_COUNT = """CREATE OR REPLACE FUNCTION serving.distinct_count(states bytea[]) RETURNS bigint
@@ -100,7 +102,9 @@ class DistinctCountMeasure(Measure):
         return (_binary(*kernels.merge_registers(*text_buffers(states[0]), *kernels.rows_by_group(group, groups))),)
 
     def present(self, state: State) -> pa.Array:
-        return pa.array([_estimate(ranks) for ranks in kernels.count_ranks(*text_buffers(state[0])).tolist()], pa.int64())
+        return pa.array(
+            [_estimate(ranks) for ranks in kernels.count_ranks(*text_buffers(state[0])).tolist()], pa.int64()
+        )
 
     def sql(self, fields: Mapping[str, str]) -> str:
         return f"serving.distinct_count(array_agg({fields['registers']}))"
@@ -171,7 +175,10 @@ class QuantileMeasure(Measure):
         ranks = [max(0, up * (n - 1) // down) for n in totals]
         found = kernels.bucket_at_rank(offsets, data, np.array(ranks, np.int64)).tolist()
         scale = self.type.scale + MORE_DIGITS
-        values = [at_scale(_middle(b) * (10**MORE_DIGITS // 2), scale) if n else None for b, n in zip(found, totals, strict=True)]
+        values = [
+            at_scale(_middle(b) * (10**MORE_DIGITS // 2), scale) if n else None
+            for b, n in zip(found, totals, strict=True)
+        ]
         return pa.array(values, self.value.arrow)
 
     def sql(self, fields: Mapping[str, str]) -> str:

@@ -109,7 +109,10 @@ class VarianceMeasure(SumMeasure):
 
     def lift(self, rows: Rows, group: Ints, groups: int) -> State:
         mask, values = valid(rows.column), codes(rows.column, self.type)
-        return (*super().lift(rows, group, groups), from_limbs(reduce.sum_squares_by_group(values, mask, group, groups), WIDER))
+        return (
+            *super().lift(rows, group, groups),
+            from_limbs(reduce.sum_squares_by_group(values, mask, group, groups), WIDER),
+        )
 
     def merge(self, states: State, group: Ints, groups: int) -> State:
         everyone = np.ones(len(group), np.bool_)

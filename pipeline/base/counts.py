@@ -1,6 +1,6 @@
 """What became of records, counted: the figures that every layer adds up to the same sums.
 
-    records = accepted + duplicates + rejected + tombstones        accepted = folded + filtered + rejected, in each view
+records = accepted + duplicates + rejected + tombstones        accepted = folded + filtered + rejected, in each view
 """
 
 from dataclasses import dataclass

@@ -93,5 +93,7 @@ def crash_points() -> CrashPoints:
     name, _, rest = wanted.partition(":")
     time, _, action = rest.partition(":")
     if name not in POINTS or not (time or "1").isdigit() or action not in ("", "stop"):
-        raise SettingsError(f"WATERSHED_CRASH={wanted!r} is not NAME, NAME:n or NAME:n:stop; crash points there are {', '.join(POINTS)}")
+        raise SettingsError(
+            f"WATERSHED_CRASH={wanted!r} is not NAME, NAME:n or NAME:n:stop; crash points there are {', '.join(POINTS)}"
+        )
     return DieAt(name, int(time or 1), signal.SIGSTOP if action else signal.SIGKILL)

@@ -97,7 +97,13 @@ def wrong_arguments(name: str, signature: inspect.Signature, by_place: int, by_n
     placed = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     listed = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
     given = list(by_name)
-    it_has = f"it has {', '.join(have)}." if have else f"it takes its {listed[0]} one after the other." if listed else "it takes nothing."
+    it_has = (
+        f"it has {', '.join(have)}."
+        if have
+        else f"it takes its {listed[0]} one after the other."
+        if listed
+        else "it takes nothing."
+    )
     for one in given:
         if one not in have:
             meant = OTHER_WORDS.get(one)
@@ -172,7 +178,6 @@ def _belongs(frame: FrameType, module: str) -> bool:
     own = str(frame.f_globals.get("__name__")).partition(".")[0] == module.partition(".")[0]
     file = frame.f_code.co_filename
     return own or not (file.endswith(COMPILED) or any(folder in file for folder in INSTALLED))
-
 
 
 class Compared(metaclass=Declared):

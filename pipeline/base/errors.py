@@ -18,7 +18,9 @@ class WatershedError(Exception):
         self.repair = repair
 
     def __str__(self) -> str:
-        return self.text if self.repair is None or f"`{self.repair}`" in self.text else f"{self.text}: run `{self.repair}`"
+        return (
+            self.text if self.repair is None or f"`{self.repair}`" in self.text else f"{self.text}: run `{self.repair}`"
+        )
 
 
 class DefinitionError(WatershedError):

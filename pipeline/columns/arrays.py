@@ -1,6 +1,6 @@
 """Between Arrow arrays and the NumPy arrays that kernels take: the same bits, no copy where none is needed.
 
-    from_limbs(limbs(a), a.type) == a        integers(from_integers(u, type)) == u        codes(decimals(u, s), its type) == u
+from_limbs(limbs(a), a.type) == a        integers(from_integers(u, type)) == u        codes(decimals(u, s), its type) == u
 """
 
 from collections.abc import Sequence

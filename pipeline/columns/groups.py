@@ -1,6 +1,6 @@
 """Groups of rows, and a table from group to number, by 128-bit hashes of the key columns.
 
-    group(i) == group(j)  <=>  the key columns of rows i and j are equal
+group(i) == group(j)  <=>  the key columns of rows i and j are equal
 """
 
 from collections.abc import Sequence
@@ -66,5 +66,3 @@ def _few_codes(values: Ints, limit: int) -> tuple[Ints, int]:
         return values - least, size
     number, first = _by_hash(values)
     return number, len(first)
-
-

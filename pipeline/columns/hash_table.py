@@ -1,6 +1,6 @@
 """A table from 128-bit hash to int64, growing in place.
 
-    find(put(table, h, v), h) == v        entries lie nearly in the order of their hashes
+find(put(table, h, v), h) == v        entries lie nearly in the order of their hashes
 """
 
 import numpy as np
@@ -36,7 +36,9 @@ class HashTable:
     def _renew(self, capacity: int) -> None:
         self._all_keys, self._all_values = _slots(capacity)
         self.keys, self.values = self._all_keys[:capacity], self._all_values[:capacity]
-        self.keys.fill(0)  # not np.zeros: that leaves a large table to the kernel in small pages, a fault and a lookup for each
+        self.keys.fill(
+            0
+        )  # not np.zeros: that leaves a large table to the kernel in small pages, a fault and a lookup for each
         self.filled = 0
 
     def __len__(self) -> int:

@@ -1,6 +1,6 @@
 """Rows as 128-bit hashes of their columns.
 
-    hash(i) == hash(j)  <=>  the columns of rows i and j are equal        (but for a collision among 2**128)
+hash(i) == hash(j)  <=>  the columns of rows i and j are equal        (but for a collision among 2**128)
 """
 
 from collections.abc import Sequence

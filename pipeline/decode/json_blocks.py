@@ -55,7 +55,9 @@ class Decoded:
         if not len(self.rejected):
             return []
         again = decode_records(self._source, self._values.take(pa.array(self.rejected, pa.int64())))
-        assert len(again.reasons) == len(self.rejected), "the compiled parser rejected a record that the other one takes"
+        assert len(again.reasons) == len(self.rejected), (
+            "the compiled parser rejected a record that the other one takes"
+        )
         return again.reasons
 
 
@@ -140,7 +142,9 @@ def _parse(source: Source, values: pa.Array) -> _Parsed:
     kinds = np.array([KINDS[column.type.kind] for column in source.columns], np.int64)
     scales = np.array([column.type.scale for column in source.columns], np.int64)
     packed = np.frombuffer(b"".join(names), np.uint8)
-    state, *found = json.parse_events(bounds, held, valid(values), packed, starts, kinds, scales, TIME_MIN_US, TIME_MAX_US)
+    state, *found = json.parse_events(
+        bounds, held, valid(values), packed, starts, kinds, scales, TIME_MIN_US, TIME_MAX_US
+    )
     return _Parsed(held, state, *found)
 
 

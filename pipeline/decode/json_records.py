@@ -54,7 +54,9 @@ def _integer(text: str) -> Any:
     return int(text) if len(text) <= 19 else Literal(text)
 
 
-_load = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=Literal, parse_int=_integer, parse_constant=_constant).decode
+_load = json.JSONDecoder(
+    object_pairs_hook=_pairs, parse_float=Literal, parse_int=_integer, parse_constant=_constant
+).decode
 
 
 def parse_object(value: bytes) -> dict[str, Any]:

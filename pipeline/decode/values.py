@@ -47,7 +47,9 @@ def parser(column: Column) -> Callable[[Any], Any]:
     if column.type.kind == "decimal":
         scale = column.type.scale
         return lambda value: _decimal(value, scale)
-    return {"int": _int, "float": _float, "str": _str, "bool": _bool, "datetime": _datetime, "date": _date}[column.type.kind]
+    return {"int": _int, "float": _float, "str": _str, "bool": _bool, "datetime": _datetime, "date": _date}[
+        column.type.kind
+    ]
 
 
 def unscaled(literal: str, scale: int, digits: int) -> int | Breach:
@@ -78,7 +80,14 @@ def _shown(value: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    names = {bool: "true or false", int: "a number", Literal: "a number", str: "text", list: "an array", dict: "an object"}
+    names = {
+        bool: "true or false",
+        int: "a number",
+        Literal: "a number",
+        str: "text",
+        list: "an array",
+        dict: "an object",
+    }
     return names.get(type(value), "null")
 
 
@@ -170,7 +179,16 @@ def _timestamp(value: str) -> int:
     if len(digits) > 6:
         raise Broken(f"{_shown(value)} is finer than a microsecond")
     try:
-        naive = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second or 0), int(digits.ljust(6, "0") or 0), UTC)
+        naive = datetime(
+            int(year),
+            int(month),
+            int(day),
+            int(hour),
+            int(minute),
+            int(second or 0),
+            int(digits.ljust(6, "0") or 0),
+            UTC,
+        )
     except ValueError as error:
         raise Broken(f"{_shown(value)} is no time: {error}") from None
     offset_hours, offset_minutes = int(zone_hours or 0), int(zone_minutes or 0)

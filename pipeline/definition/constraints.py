@@ -61,8 +61,13 @@ class Between(Constraint):
             raise DefinitionError("Between() without a bound allows everything; give low, high or both")
         try:
             ordered = self.low is None or self.high is None or self.low <= self.high
-        except (TypeError, ArithmeticError):  # a date beside a number, a naive time beside one with a zone, Decimal("NaN")
-            raise DefinitionError(f"Between({self.low!r}, {self.high!r}): the bounds do not compare; give two of one type") from None
+        except (
+            TypeError,
+            ArithmeticError,
+        ):  # a date beside a number, a naive time beside one with a zone, Decimal("NaN")
+            raise DefinitionError(
+                f"Between({self.low!r}, {self.high!r}): the bounds do not compare; give two of one type"
+            ) from None
         if not ordered:
             raise DefinitionError(f"Between({self.low!r}, {self.high!r}) allows nothing; low must not be above high")
 
@@ -98,7 +103,9 @@ class Length(Constraint):
 
     def __post_init__(self) -> None:
         if type(self.min) is not int or (self.max is not None and type(self.max) is not int):
-            raise DefinitionError(f"Length({self.min!r}, {self.max!r}): allowed are whole numbers, and None for no upper end")
+            raise DefinitionError(
+                f"Length({self.min!r}, {self.max!r}): allowed are whole numbers, and None for no upper end"
+            )
         if self.min < 0 or (self.max is not None and self.max < self.min):
             raise DefinitionError(f"Length({self.min}, {self.max}) allows nothing; needed is 0 <= min <= max")
 
@@ -160,4 +167,16 @@ def keeps(value: Any, constraints: tuple[Constraint, ...]) -> bool:
     return True
 
 
-__all__ = ["Between", "Clip", "Constraint", "Default", "Length", "Nullable", "OneOf", "Pattern", "Remedy", "Scale", "keeps"]
+__all__ = [
+    "Between",
+    "Clip",
+    "Constraint",
+    "Default",
+    "Length",
+    "Nullable",
+    "OneOf",
+    "Pattern",
+    "Remedy",
+    "Scale",
+    "keeps",
+]

@@ -1,6 +1,6 @@
 """A column computed from one record: an expression, and the type that its result is rounded to.
 
-    equal(a, b)  <=>  equal trees and equal types
+equal(a, b)  <=>  equal trees and equal types
 """
 
 from dataclasses import dataclass, field
@@ -37,7 +37,11 @@ class Derived(Compared):
 
     @property
     def column_type(self) -> ColumnType:
-        return ColumnType("decimal", self.type.digits) if isinstance(self.type, Scale) else ColumnType(PYTHON_TYPES[self.type])
+        return (
+            ColumnType("decimal", self.type.digits)
+            if isinstance(self.type, Scale)
+            else ColumnType(PYTHON_TYPES[self.type])
+        )
 
     def _same(self) -> tuple[Any, ...]:
         return (self.tree, self.column_type)

@@ -46,7 +46,14 @@ KIND_OF_ARROW = {
     "date32[day]": "date",
     "timestamp[us, tz=UTC]": "datetime",
 }
-LITERALS = {"int64": int, "double": float, "string": str, "bool": bool, "date32[day]": date, "timestamp[us, tz=UTC]": datetime}
+LITERALS = {
+    "int64": int,
+    "double": float,
+    "string": str,
+    "bool": bool,
+    "date32[day]": date,
+    "timestamp[us, tz=UTC]": datetime,
+}
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,9 @@ Node = Field | Literal | Call
 def parse(expression: pc.Expression, what: str) -> Node:
     """The tree of `expression`; DefinitionError (beginning with `what`) for anything that is not allowed in a view."""
     if not isinstance(expression, pc.Expression):
-        raise DefinitionError(f"{what} is {expression!r}; allowed is a pyarrow.compute expression, as pc.field('x') > 0")
+        raise DefinitionError(
+            f"{what} is {expression!r}; allowed is a pyarrow.compute expression, as pc.field('x') > 0"
+        )
     try:
         reduced: Any = expression.__reduce__()
         _, (buffer,) = reduced
@@ -125,7 +134,9 @@ def _node(steps: list[tuple[str, str]], batch: pa.RecordBatch, what: str) -> tup
     if kind == "literal":
         return _literal(batch.column(int(value))[0], what), rest
     if kind != "call":
-        raise DefinitionError(f"{what} uses a nested or positional field; allowed are columns by name, as pc.field('x')")
+        raise DefinitionError(
+            f"{what} uses a nested or positional field; allowed are columns by name, as pc.field('x')"
+        )
     _check_function(value, what)
     arguments: list[Node] = []
     options: tuple[tuple[str, Any], ...] = ()
@@ -146,7 +157,9 @@ def _node(steps: list[tuple[str, str]], batch: pa.RecordBatch, what: str) -> tup
 
 def _check_function(name: str, what: str) -> None:
     if name not in FUNCTIONS:
-        instead = f" Use {INSTEAD[name]}: it rejects the record on overflow instead of wrapping." if name in INSTEAD else ""
+        instead = (
+            f" Use {INSTEAD[name]}: it rejects the record on overflow instead of wrapping." if name in INSTEAD else ""
+        )
         raise DefinitionError(
             f"{what} calls {name}, which is not among the row-wise functions allowed: {', '.join(FUNCTIONS)}."
             f"{instead or did_you_mean(name, list(FUNCTIONS))}"
@@ -208,7 +221,9 @@ def kind_of(node: Node, columns: dict[str, str], what: str) -> str:
             kinds = tuple(kind_of(a, columns, what) for a in arguments)
             found = _result(function, kinds, dict(options))
             if found is None:
-                raise DefinitionError(f"{what}: {node} cannot take arguments of type {', '.join(kinds)}; cast or compare like with like")
+                raise DefinitionError(
+                    f"{what}: {node} cannot take arguments of type {', '.join(kinds)}; cast or compare like with like"
+                )
             return found
 
 
@@ -222,7 +237,9 @@ def common_kind(kinds: tuple[str, ...]) -> str | None:
 
 def _arity(function: str) -> tuple[int, int]:
     """The least and the greatest number of arguments of a function."""
-    if function in ("negate_checked", "abs_checked", "invert", "cast", "is_in", *MATH, *TEXT) or function.startswith("is_"):
+    if function in ("negate_checked", "abs_checked", "invert", "cast", "is_in", *MATH, *TEXT) or function.startswith(
+        "is_"
+    ):
         return 1, 1
     if function == "coalesce":
         return 1, 2**31

@@ -11,9 +11,13 @@ from pipeline.base.errors import DefinitionError
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # no "__": it separates an aggregate from its state's fields
 NAME_LIMIT = 40  # a Postgres identifier holds 63 bytes: room for suffixes
-OUR_COLUMNS = frozenset({"window_start", "batch", "partition", "segment"})  # of tables of states, beside the key columns
+OUR_COLUMNS = frozenset(
+    {"window_start", "batch", "partition", "segment"}
+)  # of tables of states, beside the key columns
 SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})  # every table of Postgres has them
-OUR_VIEWS = frozenset({"freshness", "accounting", "view_accounting"})  # that `init` makes in schema serving, beside the user's
+OUR_VIEWS = frozenset(
+    {"freshness", "accounting", "view_accounting"}
+)  # that `init` makes in schema serving, beside the user's
 
 
 def check_name(name: object, what: str) -> str:
@@ -29,16 +33,22 @@ def check_name(name: object, what: str) -> str:
 def check_view_name(name: object) -> str:
     """`name` if a view may have it."""
     if check_name(name, "View") in OUR_VIEWS:
-        raise DefinitionError(f"View is named {name!r}: serving.{name} is Watershed's own, as are {_listed(OUR_VIEWS)}; rename it")
+        raise DefinitionError(
+            f"View is named {name!r}: serving.{name} is Watershed's own, as are {_listed(OUR_VIEWS)}; rename it"
+        )
     return str(name)
 
 
 def check_table_column(name: str, what: str) -> None:
     """DefinitionError when a table of states has a column of this name already: one of Postgres's own, or of ours."""
     if name in SYSTEM_COLUMNS:
-        raise DefinitionError(f"{what} has the name of a system column of Postgres ({_listed(SYSTEM_COLUMNS)}); give it another")
+        raise DefinitionError(
+            f"{what} has the name of a system column of Postgres ({_listed(SYSTEM_COLUMNS)}); give it another"
+        )
     if name in OUR_COLUMNS:
-        raise DefinitionError(f"{what} has a name that the views use themselves ({_listed(OUR_COLUMNS)}); give it another")
+        raise DefinitionError(
+            f"{what} has a name that the views use themselves ({_listed(OUR_COLUMNS)}); give it another"
+        )
 
 
 def _listed(names: frozenset[str]) -> str:

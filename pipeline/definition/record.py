@@ -55,7 +55,9 @@ def _columns(record: type) -> tuple[Column, ...]:
             error.place = _line_of(record, field.name)
             raise
     if not found:
-        raise DefinitionError(f"{record.__name__} has no columns; declare at least an identity, a key and an event time")
+        raise DefinitionError(
+            f"{record.__name__} has no columns; declare at least an identity, a key and an event time"
+        )
     return tuple(found)
 
 
@@ -130,7 +132,9 @@ def _column(record: str, field: "dataclasses.Field[Any]", hint: Any) -> Column:
         nullable = True
         hint, marks = _unwrap(members[0], marks)
     if not (isinstance(field.default, MISSING) and isinstance(field.default_factory, MISSING)):
-        raise DefinitionError(f"{where} has a dataclass default, which events never see; use Annotated[..., Default(value)]")
+        raise DefinitionError(
+            f"{where} has a dataclass default, which events never see; use Annotated[..., Default(value)]"
+        )
     unknown = [m for m in marks if not isinstance(m, Constraint | Remedy)]
     if unknown:
         raise DefinitionError(f"{where}: {unknown[0]!r} is no constraint of pipeline; see `from pipeline import ...`")

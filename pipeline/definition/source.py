@@ -1,6 +1,6 @@
 """One topic of events, and what makes a record of it valid and unique.
 
-    equal(a, b)  <=>  both accept, reject and deduplicate every log alike
+equal(a, b)  <=>  both accept, reject and deduplicate every log alike
 """
 
 import re
@@ -32,20 +32,32 @@ class Source(Compared):
     identity_horizon: timedelta = timedelta(days=7)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.topic, str) or not re.fullmatch(r"[a-zA-Z0-9._-]{1,200}", self.topic) or set(self.topic) == {"."}:
-            raise DefinitionError(f"Source: topic {self.topic!r} is no topic name; allowed are letters, digits, '.', '_' and '-'")
+        if (
+            not isinstance(self.topic, str)
+            or not re.fullmatch(r"[a-zA-Z0-9._-]{1,200}", self.topic)
+            or set(self.topic) == {"."}
+        ):
+            raise DefinitionError(
+                f"Source: topic {self.topic!r} is no topic name; allowed are letters, digits, '.', '_' and '-'"
+            )
         for role, kinds in (("key", None), ("event_time", ("datetime",)), ("identity", ("str", "int"))):
             if role == "identity" and self.identity is None:
                 continue
             what = f"Source({self.topic}): {role}"
             column = column_named(self.record, getattr(self, role), what)
             if column.nullable:
-                raise DefinitionError(f"{what} names column {column.name!r}, which may be null; declare it without `| None`")
+                raise DefinitionError(
+                    f"{what} names column {column.name!r}, which may be null; declare it without `| None`"
+                )
             if kinds and column.type.kind not in kinds:
-                raise DefinitionError(f"{what} names column {column.name!r} of type {column.type}; allowed: {', '.join(kinds)}")
+                raise DefinitionError(
+                    f"{what} names column {column.name!r} of type {column.type}; allowed: {', '.join(kinds)}"
+                )
         horizon = self.identity_horizon
         if not isinstance(horizon, timedelta) or not timedelta(0) <= horizon <= timedelta(days=36500):
-            raise DefinitionError(f"Source({self.topic}): identity_horizon={horizon!r}; allowed is a timedelta from 0 to 36500 days")
+            raise DefinitionError(
+                f"Source({self.topic}): identity_horizon={horizon!r}; allowed is a timedelta from 0 to 36500 days"
+            )
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -100,13 +100,22 @@ def _check_derived(view: View, what: str) -> None:
     for name, derived in view.derive.items():
         check_name(name, f"{what}: derived column")
         if name in own:
-            raise DefinitionError(f"{what}: derived column {name!r} hides a column of {view.source.record.__name__}; rename it")
+            raise DefinitionError(
+                f"{what}: derived column {name!r} hides a column of {view.source.record.__name__}; rename it"
+            )
         if not isinstance(derived, Derived):
             raise DefinitionError(f"{what}: derive[{name!r}] is {derived!r}; allowed is Derived(expression, type)")
         kind = kind_of(derived.tree, _readable(view), f"{what}: derive[{name!r}]")
         to = derived.column_type.kind
-        if (kind, to) not in {("int", "decimal"), ("float", "decimal"), ("int", "float"), ("float", "int")} and kind != to:
-            raise DefinitionError(f"{what}: derive[{name!r}] gives {kind}, which cannot become {derived.column_type}; cast it")
+        if (kind, to) not in {
+            ("int", "decimal"),
+            ("float", "decimal"),
+            ("int", "float"),
+            ("float", "int"),
+        } and kind != to:
+            raise DefinitionError(
+                f"{what}: derive[{name!r}] gives {kind}, which cannot become {derived.column_type}; cast it"
+            )
 
 
 def _check_where(view: View, what: str) -> None:
@@ -122,7 +131,7 @@ def _check_where(view: View, what: str) -> None:
 
 def _check_key(view: View, what: str) -> None:
     if not isinstance(view.key, tuple) or not view.key:
-        raise DefinitionError(f"{what}: key={view.key!r}; allowed is a tuple of column names, as (\"station\",)")
+        raise DefinitionError(f'{what}: key={view.key!r}; allowed is a tuple of column names, as ("station",)')
     for name in view.key:
         if not isinstance(name, str) or name not in view.types:
             _unknown_column(view, name, f"{what}: key")
@@ -133,19 +142,23 @@ def _check_key(view: View, what: str) -> None:
             raise DefinitionError(f"{what}: key={view.key!r} names a column twice")
         nullable = [c.name for c in view.source.columns if c.nullable]
         if name in nullable:
-            raise DefinitionError(f"{what}: key column {name!r} may be null; a key is never null: declare it without `| None`")
+            raise DefinitionError(
+                f"{what}: key column {name!r} may be null; a key is never null: declare it without `| None`"
+            )
 
 
 def _check_aggregates(view: View, what: str) -> None:
     if not view.aggregates:
-        raise DefinitionError(f"{what} has no aggregates; give at least one, as {{\"events\": Count()}}")
+        raise DefinitionError(f'{what} has no aggregates; give at least one, as {{"events": Count()}}')
     for name, aggregate in view.aggregates.items():
         check_name(name, f"{what}: aggregate")
         check_table_column(name, f"{what}: aggregate {name!r}")
         if name in view.key:
             raise DefinitionError(f"{what}: aggregate {name!r} has the name of a key column; give it another")
         if not isinstance(aggregate, Aggregate):
-            raise DefinitionError(f"{what}: aggregates[{name!r}] is {aggregate!r}; allowed is Count(), Sum(\"column\") and the like")
+            raise DefinitionError(
+                f'{what}: aggregates[{name!r}] is {aggregate!r}; allowed is Count(), Sum("column") and the like'
+            )
         for column in aggregate.columns:
             if not (isinstance(column, str) and column in view.types):
                 _unknown_column(view, column, f"{what}: {name}={aggregate}")

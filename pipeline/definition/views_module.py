@@ -26,7 +26,9 @@ def load_views(module: str) -> tuple[View, ...]:
         sys.path.insert(0, here)  # as luigi --module does
     if not module or module.startswith(".") or "/" in module or module.endswith(".py"):
         example = module.removesuffix(".py").strip("./").replace("/", ".") or "views"
-        raise SettingsError(f"`views` (WATERSHED_VIEWS) is {module!r}; allowed is the name of an importable module, as `{example}`")
+        raise SettingsError(
+            f"`views` (WATERSHED_VIEWS) is {module!r}; allowed is the name of an importable module, as `{example}`"
+        )
     found = _imported(module, here)
     views = getattr(found, "VIEWS", None)
     if views is None:
@@ -36,7 +38,9 @@ def load_views(module: str) -> tuple[View, ...]:
     if isinstance(views, View):
         raise _wrong(found, f"has VIEWS = {views.name}, one View; a tuple of one has a comma: VIEWS = ({views.name},)")
     if not isinstance(views, tuple) or not views:
-        raise _wrong(found, f"has VIEWS = {_short(views)}; allowed is a tuple of at least one View: VIEWS = (view, ...)")
+        raise _wrong(
+            found, f"has VIEWS = {_short(views)}; allowed is a tuple of at least one View: VIEWS = (view, ...)"
+        )
     for number, view in enumerate(views):
         if not isinstance(view, View):
             raise _wrong(found, f"has VIEWS[{number}] = {_short(view)}, which is no View")

@@ -82,7 +82,11 @@ WINDOWS: tuple[type[Window], ...] = (Tumbling,)
 def tumbling(*, days: int = 0, hours: int = 0, minutes: int = 0, seconds: int = 0) -> Tumbling:
     """Half-open windows of one length, aligned to 1970-01-01T00:00Z (so weeks begin on a Thursday); 1 s to 366 days."""
     given = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
-    wrong = [f"{name}={value!r}" for name, value in given.items() if isinstance(value, bool) or not isinstance(value, int | float)]
+    wrong = [
+        f"{name}={value!r}"
+        for name, value in given.items()
+        if isinstance(value, bool) or not isinstance(value, int | float)
+    ]
     if wrong:
         raise DefinitionError(f"tumbling({', '.join(wrong)}): allowed are whole numbers")
     try:

@@ -33,7 +33,9 @@ def enter(column: pa.Array, type: ColumnType) -> pa.Array:
         return column
     unscaled = codes(column, type)
     found = unscaled / np.float64(10**type.scale)
-    far = np.abs(unscaled) > EXACT_FLOAT  # the division of two exact doubles is rounded once; beyond 2**53 it would be twice
+    far = (
+        np.abs(unscaled) > EXACT_FLOAT
+    )  # the division of two exact doubles is rounded once; beyond 2**53 it would be twice
     if far.any():
         found[far] = [int(v) / 10**type.scale for v in unscaled[far]]
     return pa.array(found, mask=~valid(column))
@@ -80,8 +82,13 @@ def _call(function: str, arguments: list[Any], options: dict[str, Any]) -> Any:
         return pc.call_function(function, arguments, pc.MatchSubstringOptions(options["pattern"]))
     first = ALIKE.get(function, 0)
     types = {a.type for a in arguments[first:]}
-    if types == {pa.int64(), pa.float64()}:  # explicit, so that an int a double cannot hold raises here, and nowhere else
-        arguments = arguments[:first] + [pc.cast(a, pa.float64()) if a.type == pa.int64() else a for a in arguments[first:]]
+    if types == {
+        pa.int64(),
+        pa.float64(),
+    }:  # explicit, so that an int a double cannot hold raises here, and nowhere else
+        arguments = arguments[:first] + [
+            pc.cast(a, pa.float64()) if a.type == pa.int64() else a for a in arguments[first:]
+        ]
     found = pc.call_function(function, arguments)
     return pc.cast(found, pa.int64()) if function == "utf8_length" else found
 
@@ -108,7 +115,9 @@ def _convert(values: pa.Array, to: ColumnType) -> tuple[pa.Array, Mask]:
     if to.kind == "decimal" and values.type == pa.int64():
         return _int_to_decimal(codes(values, INT), to.scale, null)
     if to.kind == "decimal":
-        return _float_to_decimal(np.asarray(values.fill_null(0.0).to_numpy(zero_copy_only=False), np.float64), to.scale, null)
+        return _float_to_decimal(
+            np.asarray(values.fill_null(0.0).to_numpy(zero_copy_only=False), np.float64), to.scale, null
+        )
     if to.kind == "float":
         return _to_float(values, null)
     if to.kind == "int" and values.type == pa.float64():

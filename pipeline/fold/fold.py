@@ -92,7 +92,9 @@ def _folded(view: View) -> set[str]:
     return {column for aggregate in view.aggregates.values() for column in aggregate.columns}
 
 
-def _derive_and_filter(view: View, columns: dict[str, pa.Array], failed: Any, reason: Any, reasons: list[str], rows: int) -> Any:
+def _derive_and_filter(
+    view: View, columns: dict[str, pa.Array], failed: Any, reason: Any, reasons: list[str], rows: int
+) -> Any:
     """Add the derived columns; mark failures with their first reason; return who passes `where`."""
 
     def blame(mask: Any, text: str) -> None:

@@ -75,7 +75,9 @@ class Buckets:
         edges = np.searchsorted(bucket[order], np.arange(BUCKETS + 1))
         for b in range(BUCKETS):
             if edges[b] < edges[b + 1]:
-                pq.write_table(table.slice(edges[b], edges[b + 1] - edges[b]), self.folder / f"{b}-{self._files}.parquet")
+                pq.write_table(
+                    table.slice(edges[b], edges[b + 1] - edges[b]), self.folder / f"{b}-{self._files}.parquet"
+                )
         self._files += 1
 
     def read(self, bucket: int) -> pa.Table:

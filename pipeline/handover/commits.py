@@ -1,6 +1,6 @@
 """A worker's claim on a partition, the commit that moves its position, and what may come of it.
 
-    commit(claim, [claim.position, end)) = Committed | Split | Fenced        each is known to have landed, or not to have
+commit(claim, [claim.position, end)) = Committed | Split | Fenced        each is known to have landed, or not to have
 """
 
 from collections.abc import Mapping

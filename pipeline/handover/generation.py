@@ -1,6 +1,6 @@
 """A source's definition in force, the log it was made for, and the cuts of that log.
 
-    offsets mean the records of one topic with its partitions, kept as they were; of another log they mean nothing
+offsets mean the records of one topic with its partitions, kept as they were; of another log they mean nothing
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Patience with what does not answer yet: a call is made again until it is answered, for a bounded time that is said.
 
-    waits  <=>  the call raises one of `passing`        anything else comes out at once, and so does the last of them when time is up
+waits  <=>  the call raises one of `passing`        anything else comes out at once, and so does the last of them when time is up
 """
 
 import threading

@@ -25,7 +25,9 @@ def _reader(result: Any, element: Any, unaligned: bool = False) -> Any:
     def typed(context, address, index):  # type: ignore[no-untyped-def]
         def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             if unaligned:
-                place = builder.bitcast(_place(builder, arguments[0], arguments[1], ir.IntType(8)), element.as_pointer())
+                place = builder.bitcast(
+                    _place(builder, arguments[0], arguments[1], ir.IntType(8)), element.as_pointer()
+                )
             else:
                 place = _place(builder, arguments[0], arguments[1], element)
             found = builder.load(place)
@@ -41,7 +43,9 @@ def _writer(value: Any, element: Any, unaligned: bool = False) -> Any:
     def typed(context, address, index, given):  # type: ignore[no-untyped-def]
         def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             if unaligned:
-                place = builder.bitcast(_place(builder, arguments[0], arguments[1], ir.IntType(8)), element.as_pointer())
+                place = builder.bitcast(
+                    _place(builder, arguments[0], arguments[1], ir.IntType(8)), element.as_pointer()
+                )
             else:
                 place = _place(builder, arguments[0], arguments[1], element)
             stored = builder.store(arguments[2], place)
@@ -70,7 +74,9 @@ def prefetch(context, address, index):  # type: ignore[no-untyped-def]
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         pointer = ir.IntType(8).as_pointer()
         number = ir.IntType(32)
-        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], ir.FunctionType(ir.VoidType(), [pointer, *[number] * 3]))
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch", [pointer], ir.FunctionType(ir.VoidType(), [pointer, *[number] * 3])
+        )
         place = _place(builder, arguments[0], arguments[1], ir.IntType(8))
         builder.call(function, [place, ir.Constant(number, 1), ir.Constant(number, 3), ir.Constant(number, 1)])
         return context.get_dummy_value()

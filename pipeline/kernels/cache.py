@@ -27,7 +27,16 @@ from pipeline.base.errors import SettingsError
 VARIABLE = "WATERSHED_KERNEL_CACHE"
 OTHERS = ("pipeline.base.types",)  # modules that kernels take constants from
 KEPT = 4  # folders of other states: a branch that one comes back to
-OPTIONS = ("OPT", "CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")
+OPTIONS = (
+    "OPT",
+    "CPU_NAME",
+    "CPU_FEATURES",
+    "ENABLE_AVX",
+    "LOOP_VECTORIZE",
+    "SLP_VECTORIZE",
+    "BOUNDSCHECK",
+    "DEBUGINFO_DEFAULT",
+)
 _DIGEST = 32
 
 _chosen: Path | None = None
@@ -131,7 +140,9 @@ def refuse_others(path: Path, said: Path) -> None:
         whose = f"it belongs to user {found.st_uid}, not to {os.geteuid()}"
         raise SettingsError(f"compiled code is not taken from {said}: {whose}; {_repair()}")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise SettingsError(f"compiled code is not taken from {said}: others may write it; run `chmod go-w {said}`, or {_repair()}")
+        raise SettingsError(
+            f"compiled code is not taken from {said}: others may write it; run `chmod go-w {said}`, or {_repair()}"
+        )
 
 
 def _repair() -> str:

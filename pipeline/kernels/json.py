@@ -165,7 +165,9 @@ def _is_new(data, start, stop, others, known):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _event(data, at, end, i, n, names, starts, kinds, scales, columns, least, most, seen, others, values, ends, reals, nulls, breaches):  # type: ignore[no-untyped-def]
+def _event(  # type: ignore[no-untyped-def]
+    data, at, end, i, n, names, starts, kinds, scales, columns, least, most, seen, others, values, ends, reals, nulls, breaches
+):  # fmt: skip
     """The state of event i of n, whose bytes are data[at:end]; `seen[c]` is the last event that had column c. Arrays are addresses."""
     at = space(data, at, end)
     if at == end or byte(data, at) != OPEN:
@@ -214,7 +216,15 @@ def _event(data, at, end, i, n, names, starts, kinds, scales, columns, least, mo
 
 @kernel((READ_INTS32, READ_BYTES, READ_MASK, READ_BYTES, READ_INTS, READ_INTS, READ_INTS, INT64, INT64))
 def parse_events(
-    offsets: Array, data: Array, present: Array, names: Array, starts: Array, kinds: Array, scales: Array, least: int, most: int
+    offsets: Array,
+    data: Array,
+    present: Array,
+    names: Array,
+    starts: Array,
+    kinds: Array,
+    scales: Array,
+    least: int,
+    most: int,
 ) -> tuple[Array, Array, Array, Array, Array, Array]:
     """Events data[offsets[i]:offsets[i + 1]] where present[i] -> (state, values, ends, reals, nulls, breaches).
 

@@ -90,7 +90,9 @@ def sum_squares_by_group(values: Array, mask: Array, group: Array, groups: int) 
 
 
 @kernel((READ_INTS, READ_INTS, READ_INTS, READ_INTS, READ_MASK, READ_INTS, INT64))
-def best_by_group(rank: Array, time: Array, partition: Array, offset: Array, mask: Array, group: Array, groups: int) -> Array:
+def best_by_group(
+    rank: Array, time: Array, partition: Array, offset: Array, mask: Array, group: Array, groups: int
+) -> Array:
     """int64 (groups,): the row least by (rank, time, partition, offset) of each group, -1 where none counts."""
     out = np.full(groups, -1, np.int64)
     for i in range(len(group)):
@@ -105,7 +107,10 @@ def best_by_group(rank: Array, time: Array, partition: Array, offset: Array, mas
                 rank[i] == rank[j]
                 and (
                     time[i] < time[j]
-                    or (time[i] == time[j] and (partition[i] < partition[j] or (partition[i] == partition[j] and offset[i] < offset[j])))
+                    or (
+                        time[i] == time[j]
+                        and (partition[i] < partition[j] or (partition[i] == partition[j] and offset[i] < offset[j]))
+                    )
                 )
             )
         ):

@@ -137,7 +137,15 @@ def _pair(data, at):  # type: ignore[no-untyped-def]
 def days(data: Any, at: Any) -> Any:
     """(days since 1970-01-01, certain) of the 10 bytes YYYY-MM-DD at `at` (proleptic Gregorian; Hinnant's days_from_civil)."""
     century, years, month, day = _pair(data, at), _pair(data, at + 2), _pair(data, at + 5), _pair(data, at + 8)
-    if century < 0 or years < 0 or month < 1 or month > 12 or day < 1 or byte(data, at + 4) != MINUS or byte(data, at + 7) != MINUS:
+    if (
+        century < 0
+        or years < 0
+        or month < 1
+        or month > 12
+        or day < 1
+        or byte(data, at + 4) != MINUS
+        or byte(data, at + 7) != MINUS
+    ):
         return 0, False
     year = century * 100 + years
     leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)

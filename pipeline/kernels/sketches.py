@@ -197,7 +197,11 @@ def lift_registers(hashes: Array, mask: Array, rows: Array, starts: Array) -> tu
     for g in range(len(starts) - 1):
         size += min(REGISTER_BYTES * (starts[g + 1] - starts[g]), REGISTERS)
     data = np.empty(size, np.uint8)
-    slots, touched, bits = np.zeros(REGISTERS, np.uint8), np.empty(REGISTERS, np.int64), np.zeros(REGISTERS // 64, np.uint64)
+    slots, touched, bits = (
+        np.zeros(REGISTERS, np.uint8),
+        np.empty(REGISTERS, np.int64),
+        np.zeros(REGISTERS // 64, np.uint64),
+    )
     for g in range(len(starts) - 1):
         count = 0
         for i in rows[starts[g] : starts[g + 1]]:
@@ -220,7 +224,11 @@ def merge_registers(before: Array, states: Array, rows: Array, starts: Array) ->
     """(offsets, bytes) of the greatest ranks among each group's states; state i is states[before[i]:before[i + 1]]."""
     offsets = np.zeros(len(starts), np.int64)
     data = np.empty(room(before, rows, starts, REGISTERS), np.uint8)
-    slots, touched, bits = np.zeros(REGISTERS, np.uint8), np.empty(REGISTERS, np.int64), np.zeros(REGISTERS // 64, np.uint64)
+    slots, touched, bits = (
+        np.zeros(REGISTERS, np.uint8),
+        np.empty(REGISTERS, np.int64),
+        np.zeros(REGISTERS // 64, np.uint64),
+    )
     for g in range(len(starts) - 1):
         count = 0
         for i in rows[starts[g] : starts[g + 1]]:

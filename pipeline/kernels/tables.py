@@ -121,7 +121,9 @@ def put(keys: Array, values: Array, hashes: Array, new: Array) -> int:
 
 
 @kernel((WORDS, INTS, READ_WORDS, READ_INTS, INT64, INTS))
-def mark_duplicates(keys: Array, values: Array, hashes: Array, times: Array, horizon: int, before: Array) -> tuple[Array, int]:
+def mark_duplicates(
+    keys: Array, values: Array, hashes: Array, times: Array, horizon: int, before: Array
+) -> tuple[Array, int]:
     """In row order: duplicate[i] = an earlier row or entry has this hash and times[i] - its latest time <= horizon.
 
     Every row then becomes its hash's latest. Returns (bool (n,), entries added). times int64, >= 0, not decreasing. An entry with the

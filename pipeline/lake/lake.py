@@ -45,7 +45,9 @@ class Known:
         """How pyarrow.parquet.ParquetWriter writes such a table."""
         texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_binary(f.type)]
         return {
-            "compression": {name: "none" if name in self.noise else "zstd" for name in schema.names} if self.noise else "zstd",
+            "compression": {name: "none" if name in self.noise else "zstd" for name in schema.names}
+            if self.noise
+            else "zstd",
             "store_decimal_as_integer": True,
             "use_dictionary": [name for name in texts if name not in self.distinct and name not in self.noise],
             "write_statistics": [name for name in schema.names if name not in self.distinct and name not in self.noise],
@@ -74,7 +76,9 @@ class Lake:
             else:
                 self._fs, self._base = fs.LocalFileSystem(), str(Path(root).expanduser().absolute())
         except (pa.ArrowInvalid, OSError) as error:
-            raise LakeError(f"lake {root!r} cannot be opened: {error}; set `lake` (WATERSHED_LAKE) to a folder or an s3:// URL") from None
+            raise LakeError(
+                f"lake {root!r} cannot be opened: {error}; set `lake` (WATERSHED_LAKE) to a folder or an s3:// URL"
+            ) from None
         self.is_local = isinstance(self._fs, fs.LocalFileSystem)
 
     def uri(self, path: str) -> str:
@@ -188,7 +192,9 @@ class Lake:
             files = tuple(File(f["path"], f["rows"], f.get("partition", {})) for f in found["files"])
             return Manifest(found["kind"], found["inputs"], files, found["facts"])
         except (ValueError, KeyError, TypeError) as error:
-            raise LakeError(f"{self.uri(path)} is no manifest of Watershed ({error!r}); move it away and run the night again") from None
+            raise LakeError(
+                f"{self.uri(path)} is no manifest of Watershed ({error!r}); move it away and run the night again"
+            ) from None
 
     def made_from(self, path: str, inputs: Mapping[str, Any]) -> Manifest | None:
         """The manifest if its target is complete, that is made from just these inputs; else None."""
@@ -234,7 +240,9 @@ class Lake:
         """fsync and rename; each step a crash point."""
         full = self._full(path)
         try:
-            if not self.is_local:  # an upload that broke off is completed when its writer closes: only a copy is all or nothing
+            if (
+                not self.is_local
+            ):  # an upload that broke off is completed when its writer closes: only a copy is all or nothing
                 self.crash.reach("lake.uploaded")
                 self._fs.move(temporary, full)
                 self.crash.reach("lake.after_rename")
@@ -272,13 +280,17 @@ class Lake:
         try:
             return action()
         except pa.ArrowInvalid as error:
-            raise LakeError(f"lake {self.root.split('?')[0]}: a damaged file: {error}; restore it, or run the night again") from None
+            raise LakeError(
+                f"lake {self.root.split('?')[0]}: a damaged file: {error}; restore it, or run the night again"
+            ) from None
         except OSError as error:
             raise self._error(error) from None
 
     def _error(self, error: OSError) -> LakeError:
         root = self.root.split("?")[0]
-        return LakeError(f"lake {root}: {error}; check the setting `lake` (WATERSHED_LAKE), its rights and its free space")
+        return LakeError(
+            f"lake {root}: {error}; check the setting `lake` (WATERSHED_LAKE), its rights and its free space"
+        )
 
 
 def _names(path: str) -> list[str]:

@@ -1,6 +1,6 @@
 """The manifest of a target: what it was made from, and its files.
 
-    a target is complete  <=>  its manifest is there and names the inputs that it would be made from now
+a target is complete  <=>  its manifest is there and names the inputs that it would be made from now
 """
 
 import hashlib
@@ -30,9 +30,14 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """UTF-8 JSON; equal manifests give equal bytes."""
-        files = [{"path": f.path, "rows": f.rows, **({"partition": dict(f.partition)} if f.partition else {})} for f in self.files]
+        files = [
+            {"path": f.path, "rows": f.rows, **({"partition": dict(f.partition)} if f.partition else {})}
+            for f in self.files
+        ]
         return json.dumps(
-            {"watershed": 1, "kind": self.kind, "inputs": self.inputs, "files": files, "facts": self.facts}, indent=1, sort_keys=True
+            {"watershed": 1, "kind": self.kind, "inputs": self.inputs, "files": files, "facts": self.facts},
+            indent=1,
+            sort_keys=True,
         ).encode()
 
     @property

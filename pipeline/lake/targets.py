@@ -87,7 +87,13 @@ class MasterRange(Target):
 
     @property
     def inputs(self) -> dict[str, Any]:
-        return {"topic": self.topic, "topic_id": self.topic_id, "partition": self.partition, "start": self.start, "end": self.end}
+        return {
+            "topic": self.topic,
+            "topic_id": self.topic_id,
+            "partition": self.partition,
+            "start": self.start,
+            "end": self.end,
+        }
 
     def blocks(self, lake: Lake, rows: int, upto: int | None = None) -> Iterator[Block]:
         """Blocks of at most `rows` records that tile [start, upto); `upto` is at most `end`, and `end` when it is not given.
@@ -258,7 +264,9 @@ class CutTargets:
 
     def clean(self, partition: int) -> CleanRange:
         """The same range cleaned."""
-        return CleanRange(self.master(partition), self.source_fingerprint, self.generation.starts[partition], self.number)
+        return CleanRange(
+            self.master(partition), self.source_fingerprint, self.generation.starts[partition], self.number
+        )
 
     def view(self, name: str) -> ViewAtCut:
         """A view at the cut."""
@@ -272,7 +280,8 @@ def cut_targets(
     """The targets of every cut of the ledger above batch 0, by number; per partition their ranges tile."""
     rising = sorted(ledger, key=lambda cut: cut.number)
     return [
-        CutTargets(generation, source_fingerprint, view_fingerprints, a.number, a.offsets, b.number, b.offsets) for a, b in pairwise(rising)
+        CutTargets(generation, source_fingerprint, view_fingerprints, a.number, a.offsets, b.number, b.offsets)
+        for a, b in pairwise(rising)
     ]
 
 
@@ -293,4 +302,13 @@ def _added(generation: Generation, partition: int, number: int, start: Vector, e
     return MasterRange(generation.topic, generation.topic_id, partition, start[partition], end[partition])
 
 
-__all__ = ["CleanRange", "CutTargets", "IdentitiesAtCut", "MasterRange", "Target", "ViewAtCut", "cut_targets", "master_ranges"]
+__all__ = [
+    "CleanRange",
+    "CutTargets",
+    "IdentitiesAtCut",
+    "MasterRange",
+    "Target",
+    "ViewAtCut",
+    "cut_targets",
+    "master_ranges",
+]

@@ -27,7 +27,9 @@ _RAW_FIELDS: list[pa.Field[Any]] = [
 ]
 RAW_SCHEMA = pa.schema(_RAW_FIELDS)
 # Not from_pylist([]): that imports pandas, which takes longer than many a command.
-EMPTY_BATCH: pa.RecordBatch = pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in RAW_SCHEMA], schema=RAW_SCHEMA)
+EMPTY_BATCH: pa.RecordBatch = pa.RecordBatch.from_arrays(
+    [pa.nulls(0, field.type) for field in RAW_SCHEMA], schema=RAW_SCHEMA
+)
 
 MAX_RECORDS = 50_000
 MAX_BYTES = 32 * 1024 * 1024

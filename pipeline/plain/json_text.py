@@ -71,4 +71,6 @@ def _no_constant(text: str) -> NoReturn:
     raise Invalid(f"{text} is no JSON")
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=Number, parse_int=Number, parse_constant=_no_constant, strict=True)
+DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_float=Number, parse_int=Number, parse_constant=_no_constant, strict=True
+)

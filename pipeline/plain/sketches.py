@@ -1,6 +1,6 @@
 """The two sketches, computed the slow way: registers in a dict, bucket bounds in a list, fractions, SipHash on Python's integers.
 
-    estimate(registers) and middle(bucket) as pipeline.DistinctCount and pipeline.Quantile document them
+estimate(registers) and middle(bucket) as pipeline.DistinctCount and pipeline.Quantile document them
 """
 
 from bisect import bisect_right

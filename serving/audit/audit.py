@@ -107,7 +107,9 @@ class _Source:
         """What is to be compared, and its name."""
         audit, topic = self.audit, self.source.topic
         if audit.at is None and not audit.batch:
-            return snapshot(audit.engine, self.views, self.folder), "what is served, both layers, with f(log[0, position))"
+            return snapshot(
+                audit.engine, self.views, self.folder
+            ), "what is served, both layers, with f(log[0, position))"
         part = batch_part(audit.engine, self.views, self.folder)
         self._generation(part.answer)
         number = part.number[topic]
@@ -115,7 +117,10 @@ class _Source:
             return part.answer, f"batch {number} alone with f(log[0, cut))"
         merged = refolded(audit.log, audit.lake, self.source, self.views, part, audit.at, self.folder)
         cut = [f.cut for f in part.answer.freshness[topic]]
-        return merged, f"batch {number} merged with a refold of the log from its cut {cut} to the vector, with f(log[0, vector))"
+        return (
+            merged,
+            f"batch {number} merged with a refold of the log from its cut {cut} to the vector, with f(log[0, vector))",
+        )
 
     def _generation(self, taken: Snapshot) -> Generation:
         found = taken.generations.get(self.source.topic)
@@ -183,7 +188,9 @@ class _Source:
                 again.feed(partition, zip(*columns, strict=True))
         counts = {p: Counts(*again.counts.get(p, (0, 0, 0, 0))) for p in self.positions}
         view_counts = {
-            (v.name, p): ViewCounts(*again.view_counts.get((v.name, p), (0, 0, 0))) for v in self.views for p in self.positions
+            (v.name, p): ViewCounts(*again.view_counts.get((v.name, p), (0, 0, 0)))
+            for v in self.views
+            for p in self.positions
         }
         self._compare_counts(counts, view_counts)
         for view in self.views:
@@ -205,11 +212,15 @@ class _Source:
             report.records = sum(c.records for c in counts.values())
             for partition, served in enumerate(self.snapshot.accounting[topic]):
                 if served != counts[partition]:
-                    report.counts.append(f"{topic}, partition {partition}: serving.accounting has {served}, the log {counts[partition]}")
+                    report.counts.append(
+                        f"{topic}, partition {partition}: serving.accounting has {served}, the log {counts[partition]}"
+                    )
             for partition, folded in enumerate(self.snapshot.view_accounting[view.name]):
                 again = view_counts[view.name, partition]
                 if folded != again:
-                    report.counts.append(f"{view.name}, partition {partition}: serving.view_accounting has {folded}, the log {again}")
+                    report.counts.append(
+                        f"{view.name}, partition {partition}: serving.view_accounting has {folded}, the log {again}"
+                    )
 
 
 def _as_rows(view: View, batches: Any) -> Rows:
@@ -220,5 +231,3 @@ def _as_rows(view: View, batches: Any) -> Rows:
         for row in batch.to_pylist():
             found[tuple(row.pop(name) for name in groups)] = row
     return found
-
-

@@ -61,7 +61,9 @@ def refolded(
 def _check(topic: str, at: Mapping[int, int], cuts: Sequence[int], ends: Sequence[int]) -> None:
     allowed = ",".join(f"{p}:{cut}..{end}" for p, (cut, end) in enumerate(zip(cuts, ends, strict=True)))
     if set(at) != set(range(len(cuts))):
-        raise Refused(f"topic {topic} has partitions 0 to {len(cuts) - 1}: give an offset for each; allowed are {allowed}")
+        raise Refused(
+            f"topic {topic} has partitions 0 to {len(cuts) - 1}: give an offset for each; allowed are {allowed}"
+        )
     for partition, (cut, end) in enumerate(zip(cuts, ends, strict=True)):
         if not cut <= at[partition] <= end:
             where = "below the visible cut" if at[partition] < cut else "beyond the log's end"

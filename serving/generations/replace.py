@@ -109,7 +109,11 @@ def _begin(connection: Connection, plan: Plan, restart: Restart) -> Generation:
     starts = plan.starts if restart.fresh else active.starts + plan.starts[active.partitions :]
     begun = building_generation(connection, plan.source.topic)
     if begun is not None:
-        if _is_for(begun, plan.views) and begun.topic_id == plan.topic_id and _goes_on(connection, begun, starts, restart):
+        if (
+            _is_for(begun, plan.views)
+            and begun.topic_id == plan.topic_id
+            and _goes_on(connection, begun, starts, restart)
+        ):
             if restart.resume is None and not restart.fresh:  # what was chosen since it was begun
                 _copy_later_cuts(connection, active, begun, *lock_positions(connection, begun))
             return begun
@@ -137,7 +141,10 @@ def _goes_on(connection: Connection, begun: Generation, starts: Vector, restart:
     cuts = read_cuts(connection, begun.topic, begun.number)
     if restart.resume is None:
         return begun.starts == tuple(starts) and all(cut.date is not None for cut in cuts if cut.number)
-    return begun.starts == tuple(starts) and (cuts[-1].number, cuts[-1].offsets) == (restart.keep + 1, tuple(restart.resume))
+    return begun.starts == tuple(starts) and (cuts[-1].number, cuts[-1].offsets) == (
+        restart.keep + 1,
+        tuple(restart.resume),
+    )
 
 
 def _active(connection: Connection, topic: str) -> Generation:

@@ -1,6 +1,6 @@
 """ops.generations and ops.views: a source's definitions, one row per rebuild.
 
-    at most one generation of a topic is active; a retired one never is again, and whoever works on it is refused
+at most one generation of a topic is active; a retired one never is again, and whoever works on it is refused
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """ops.segments and ops.segment_views: what the records of a segment became, in all and by view.
 
-    a segment [start, end) is named by its start; live ones start at or above the visible cut
+a segment [start, end) is named by its start; live ones start at or above the visible cut
 """
 
 from collections import defaultdict

@@ -1,6 +1,6 @@
 """ops.workers: who lives, by Postgres' clock.
 
-    alive_until > now  <=>  the worker counts when partitions are shared out
+alive_until > now  <=>  the worker counts when partitions are shared out
 """
 
 import sqlalchemy as sa

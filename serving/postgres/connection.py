@@ -128,7 +128,9 @@ def _pin(connection: Connection) -> None:
     options = connection.get_execution_options()
     version = int((connection.dialect.server_version_info or (0,))[0])
     reads = options["postgresql_readonly"]
-    connection.exec_driver_sql(pin(version, lock_timeout_ms=options[LOCK_MS], idle_timeout_ms=options[IDLE_MS], reads=reads))
+    connection.exec_driver_sql(
+        pin(version, lock_timeout_ms=options[LOCK_MS], idle_timeout_ms=options[IDLE_MS], reads=reads)
+    )
 
 
 def outage_patience(engine: Engine) -> tuple[float, Callable[[str], None]]:
@@ -189,7 +191,9 @@ def _begun(engine: Engine, options: dict[str, Any]) -> Connection:
 def brief_transaction(engine: Engine, lock_timeout_ms: int) -> Iterator[Connection]:
     """A transaction that neither waits long for a lock nor holds one for long while this process is stopped."""
     brief = engine.get_execution_options()[IDLE_MS]
-    with _transaction(engine, {LOCK_MS: int(lock_timeout_ms), IDLE_MS: min(brief, BRIEF_IDLE_MS) or BRIEF_IDLE_MS}) as connection:
+    with _transaction(
+        engine, {LOCK_MS: int(lock_timeout_ms), IDLE_MS: min(brief, BRIEF_IDLE_MS) or BRIEF_IDLE_MS}
+    ) as connection:
         yield connection
 
 
@@ -265,8 +269,12 @@ def _tls_refusal(text: str, url: URL) -> str:
     if "root certificate file" in text:
         file = root or "~/.postgresql/root.crt, libpq's default,"
         return f"cannot be verified: {file} is no PEM file of an authority; name it in the URL, sslrootcert=FILE"
-    if "valid client certificate" in text or any(f"alert {a}" in text for a in ("certificate required", "unknown ca", "bad certificate")):
-        return f"wants a client certificate that it trusts ({reason}); name its files in the URL, sslcert=FILE&sslkey=FILE"
+    if "valid client certificate" in text or any(
+        f"alert {a}" in text for a in ("certificate required", "unknown ca", "bad certificate")
+    ):
+        return (
+            f"wants a client certificate that it trusts ({reason}); name its files in the URL, sslcert=FILE&sslkey=FILE"
+        )
     if any(words in text for words in ("private key file", "certificate file", "invalid sslmode value")):
         return f"cannot be asked with this URL ({reason}); its sslmode, sslcert and sslkey are for libpq"
     return ""

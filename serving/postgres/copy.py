@@ -47,7 +47,9 @@ def to_csv(table: pa.Table) -> pa.Buffer:
         if pa.types.is_decimal256(field.type):
             table = table.set_column(i, field.name, table.column(i).cast(pa.string()))
         elif pa.types.is_binary(field.type):
-            table = table.set_column(i, field.name, pa.chunked_array([to_hex(c) for c in table.column(i).chunks], pa.large_string()))
+            table = table.set_column(
+                i, field.name, pa.chunked_array([to_hex(c) for c in table.column(i).chunks], pa.large_string())
+            )
     sink = pa.BufferOutputStream()
     pacsv.write_csv(table, sink, WRITE)
     return sink.getvalue()
@@ -68,7 +70,9 @@ def to_hex(array: pa.Array) -> pa.Array:
 def from_hex(text: pa.Array) -> pa.Array:
     """What to_hex gave, as binary."""
     if not pc.all(pc.starts_with(text, "\\x")).as_py() and text.null_count < len(text):
-        raise StoreError("Postgres gave binary in another form than hex; let nothing between set bytea_output, and try again")
+        raise StoreError(
+            "Postgres gave binary in another form than hex; let nothing between set bytea_output, and try again"
+        )
     offsets, digits = text_buffers(text.fill_null("\\x"))
     nibbles = NIBBLES[digits[offsets[0] : offsets[-1]]].reshape(-1, 2)
     ends: Any = (offsets - offsets[0]) // 2

@@ -1,6 +1,6 @@
 """Names and texts as SQL has them, for what cannot be a bind parameter: identifiers, and the text of views.
 
-    quote(name) is one identifier, literal(value) one text, whatever is in them
+quote(name) is one identifier, literal(value) one text, whatever is in them
 """
 
 

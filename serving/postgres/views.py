@@ -1,6 +1,6 @@
 """Views of schema serving: made, replaced, dropped, with the least lock that does.
 
-    the view's text is the one asked for  =>  nothing is touched      (its comment holds a fingerprint of its text)
+the view's text is the one asked for  =>  nothing is touched      (its comment holds a fingerprint of its text)
 """
 
 import hashlib

@@ -106,7 +106,9 @@ class PostgresNightStore:
     # ---- stage
     def stage(self, generation: Generation, number: int, staged: Staged) -> None:
         _check_staged(generation, staged, set(self._views) & set(generation.views))
-        if not self._transactions.once(lambda connection: self._stage(connection, generation, number, staged), again=True):
+        if not self._transactions.once(
+            lambda connection: self._stage(connection, generation, number, staged), again=True
+        ):
             self._refuse_staging(generation, number)
 
     def _stage(self, connection: Connection, generation: Generation, number: int, staged: Staged) -> bool:
@@ -176,7 +178,9 @@ def _check_live(cut: Cut, seen: Cut, positions: list[int], live: Mapping[int, li
         at = cut.offsets[partition]
         try:
             if at < seen.offsets[partition]:
-                raise Untiled(f"its cut {at} is below the visible cut {seen.offsets[partition]}, though it is above it elsewhere")
+                raise Untiled(
+                    f"its cut {at} is below the visible cut {seen.offsets[partition]}, though it is above it elsewhere"
+                )
             check_tiling(at, max(position, at), live.get(partition, []))
         except Untiled as wrong:
             raise Untiled(

@@ -97,7 +97,9 @@ class PostgresRefoldStore:
             table.append_column("segment", pa.array([one.start] * table.num_rows, pa.int64()))
             for one, table in ((one, one.states[view.name]) for one in new)
         )
-        copy_in(connection, relation("pg_temp", target.name), [*group_columns(view), *state_fields(view), "segment"], tables)
+        copy_in(
+            connection, relation("pg_temp", target.name), [*group_columns(view), *state_fields(view), "segment"], tables
+        )
 
     def _switch(self, connection: Connection, view: View, claim: Claim, cut: int) -> None:
         target = relation("speed", table_name(view.name, claim.generation))
@@ -106,7 +108,9 @@ class PostgresRefoldStore:
         copied = relation("pg_temp", _temporary(view, claim.generation).name)
         connection.execute(sa.text(f"DELETE FROM {target} WHERE partition = :partition AND segment >= :cut"), row)
         order = ", ".join(quote(name) for name in group_columns(view))
-        insert = f"INSERT INTO {target} ({columns}, partition) SELECT {columns}, :partition FROM {copied} ORDER BY {order}"
+        insert = (
+            f"INSERT INTO {target} ({columns}, partition) SELECT {columns}, :partition FROM {copied} ORDER BY {order}"
+        )
         connection.execute(sa.text(insert), row)
 
 
@@ -115,7 +119,9 @@ def _check_refolded(topic: str, partition: int, now: Standing, new: Sequence[Seg
     try:
         check_tiling(now.cut, now.position, [(one.start, one.end) for one in new], now.chosen)
     except Untiled as wrong:
-        raise Untiled(f"topic {topic}, partition {partition}, as refolded: {wrong}; run `watershed rebuild` again") from None
+        raise Untiled(
+            f"topic {topic}, partition {partition}, as refolded: {wrong}; run `watershed rebuild` again"
+        ) from None
 
 
 def _standing(connection: Connection, generation: Generation, partition: int, visible: int, position: int) -> Standing:

@@ -23,7 +23,18 @@ from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import StoreError
 from pipeline.definition.view import View
 from pipeline.fold.states import group_columns, state_fields, state_schema
-from pipeline.handover import Claim, Commit, Committed, Cut, Fenced, Generation, LeaseRow, Outcome, Split, WorkerSnapshot
+from pipeline.handover import (
+    Claim,
+    Commit,
+    Committed,
+    Cut,
+    Fenced,
+    Generation,
+    LeaseRow,
+    Outcome,
+    Split,
+    WorkerSnapshot,
+)
 from serving.ops import leases, snapshots, workers
 from serving.ops.cuts import chosen_within, read_cuts
 from serving.ops.generations import active_generation
@@ -117,7 +128,11 @@ class PostgresSpeedStore:
         if work.end <= claim.position:
             raise ValueError(f"a commit of [{claim.position}, {work.end}) moves nothing")
         # Before the transaction: while others fold it takes long, and Postgres ends a transaction in which nothing is asked.
-        rows = {view: to_csv(table.select(_columns(self._view(view)))) for view, table in work.states.items() if table.num_rows}
+        rows = {
+            view: to_csv(table.select(_columns(self._view(view))))
+            for view, table in work.states.items()
+            if table.num_rows
+        }
         with transaction(self._engine) as connection:
             for view in work.states:
                 _copy_changed(connection, self._view(view), claim.generation, rows.get(view))

@@ -57,7 +57,9 @@ class Transactions:
         """From here to the end of the transaction, wait for a lock only so long."""
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {self.lock_timeout_ms}")
 
-    def _await(self, opened: Callable[[], AbstractContextManager[Connection]], body: Callable[[Connection], T], *, again: bool) -> T:
+    def _await(
+        self, opened: Callable[[], AbstractContextManager[Connection]], body: Callable[[Connection], T], *, again: bool
+    ) -> T:
         def call() -> T:
             with opened() as connection:
                 return body(connection)

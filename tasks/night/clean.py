@@ -1,6 +1,6 @@
 """Clean one range of one partition: decode, validate, deduplicate, and write what is accepted by date.
 
-    records(master[start, end)) = accepted + duplicates + rejected + tombstones        whoever gives the blocks, and however they are cut
+records(master[start, end)) = accepted + duplicates + rejected + tombstones        whoever gives the blocks, and however they are cut
 """
 
 from collections.abc import Iterator
@@ -41,7 +41,11 @@ class Cleaning:
     """
 
     def __init__(self, night: Night, number: int, partition: int) -> None:
-        self.night, self.target, self._before = night, night.targets(number).clean(partition), night.targets(number).before
+        self.night, self.target, self._before = (
+            night,
+            night.targets(number).clean(partition),
+            night.targets(number).before,
+        )
         self._ingest = self._knowing_what_is_below()
         self._counts = Counts()
         self._writing = night.executor.background_calls()
@@ -58,7 +62,9 @@ class Cleaning:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.cancel()
 
     def cancel(self) -> None:
@@ -76,9 +82,15 @@ class Cleaning:
         night, target = self.night, self.target
         self._sink.flush()
         identities = target.identities
-        write_identities(night.lake, identities.stem, identities.inputs, self._ingest.identities.snapshot(identities.position))
+        write_identities(
+            night.lake, identities.stem, identities.inputs, self._ingest.identities.snapshot(identities.position)
+        )
         self._writing.close()
-        facts = {"counts": asdict(self._counts), "total": asdict(self._below() + self._counts), "rejected": self._sink.rejected_files}
+        facts = {
+            "counts": asdict(self._counts),
+            "total": asdict(self._below() + self._counts),
+            "rejected": self._sink.rejected_files,
+        }
         return target.commit(night.lake, self._sink.files, facts)
 
     def _below(self) -> Counts:

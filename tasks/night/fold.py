@@ -65,7 +65,10 @@ def fold_view(night: Night, view: View, number: int, full: bool = False, report:
     for n in range(0, len(chunks), size := ROUND_CHUNKS):
         after = chunks[n + size][1][0].partition[DATE] if n + size < len(chunks) else None
         sweep.fold(chunks[n : n + size], after)
-        report(f"folded {min(n + size, len(chunks))} of {len(chunks)} parts", 0.1 + 0.8 * min(n + size, len(chunks)) / len(chunks))
+        report(
+            f"folded {min(n + size, len(chunks))} of {len(chunks)} parts",
+            0.1 + 0.8 * min(n + size, len(chunks)) / len(chunks),
+        )
     written = sweep.finish()
     files = {**carried, **{f.partition[WINDOW_DATE]: f for f in written}}
     facts = {
@@ -177,7 +180,9 @@ def _rejects(view: View, rows: pa.RecordBatch, reasons: list[str]) -> pa.Table:
     nothing = pa.nulls(rows.num_rows, pa.binary())
     columns = [rows.column(PARTITION), rows.column(OFFSET), rows.column(TIMESTAMP)]
     names = pa.array([view.name] * rows.num_rows, pa.string())
-    return pa.Table.from_arrays([*columns, names, pa.array(reasons, pa.string()), nothing, nothing], schema=REJECTED_SCHEMA)
+    return pa.Table.from_arrays(
+        [*columns, names, pa.array(reasons, pa.string()), nothing, nothing], schema=REJECTED_SCHEMA
+    )
 
 
 def write_date(lake: Lake, view: View, target: ViewAtCut, day: str, states: pa.Table, base: File | None) -> File:

@@ -95,7 +95,9 @@ class Night:
         return cut_targets(self.generation, self.source_fingerprint, self.view_fingerprints, ledger)
 
     def _unknown(self, number: int) -> StoreError:
-        return StoreError(f"{self.source.topic} has no cut {number} in generation {self.generation.number}; `watershed status` lists them")
+        return StoreError(
+            f"{self.source.topic} has no cut {number} in generation {self.generation.number}; `watershed status` lists them"
+        )
 
     # ---- batches
     def is_kept(self, number: int) -> bool:
@@ -120,7 +122,11 @@ class Night:
     def covered(self, number: int) -> bool:
         """Whether a later batch is visible already, so that there is nothing to fold."""
         cut = self.cut(number)
-        return any(c.status == "published" and cut.at_most(c.offsets) for c in self.store.ledger(self.generation) if c.number != number)
+        return any(
+            c.status == "published" and cut.at_most(c.offsets)
+            for c in self.store.ledger(self.generation)
+            if c.number != number
+        )
 
     def staging_digest(self, number: int) -> str | None:
         """A digest of the folds that batch `number` is staged from; None when one is missing."""
@@ -132,7 +138,9 @@ class Night:
         """The newest published cut below `number` and nowhere above it: what its fold goes on from."""
         found = self.store.base_of(self.generation, number)
         if found is None:
-            raise Refused(f"batch {number} of {self.source.topic} is below everything that is kept; a later night covers it")
+            raise Refused(
+                f"batch {number} of {self.source.topic} is below everything that is kept; a later night covers it"
+            )
         return found
 
     # ---- publish

@@ -37,7 +37,9 @@ class Purged:
 
 def purge(parts: Context, topic: str, keep: int = KEEP) -> Purged:
     """Purge one topic's active generation; what it did."""
-    return purge_source(parts.night(topic), PostgresOperatorStore(parts.engine, parts.views, crash=parts.crash), parts.generations, keep)
+    return purge_source(
+        parts.night(topic), PostgresOperatorStore(parts.engine, parts.views, crash=parts.crash), parts.generations, keep
+    )
 
 
 def purge_source(night: Night, store: OperatorStore, generations: GenerationStore, keep: int = KEEP) -> Purged:
@@ -52,7 +54,9 @@ def purge_source(night: Night, store: OperatorStore, generations: GenerationStor
     # What the mark kept, whatever was published since: a rollback may still return to it.
     oldest = min(c.number for c in ledger if c.status == "published")
     rebuilding = generations.building(topic) is not None
-    files = 0 if rebuilding else purge_lake(night, ledger, oldest)  # a rebuild may read what this generation needs no more
+    files = (
+        0 if rebuilding else purge_lake(night, ledger, oldest)
+    )  # a rebuild may read what this generation needs no more
     return Purged(topic, marked.batches if marked else (), files, oldest)
 
 
@@ -62,7 +66,9 @@ def purge_lake(night: Night, ledger: list[Cut], oldest: int) -> int:
     stale = list(_still_there(night, numbers))
     if not stale:
         return 0
-    kept = {file for c in ledger if c.number >= oldest for view in night.views for file in _files(night, view, c.number)}
+    kept = {
+        file for c in ledger if c.number >= oldest for view in night.views for file in _files(night, view, c.number)
+    }
     deleted = 0
     for number in sorted(stale):  # the oldest first, and its last identities last: _still_there rests on this order
         for view in night.views:
@@ -87,7 +93,9 @@ def _still_there(night: Night, numbers: list[int]) -> Iterator[int]:
 
 
 def _files(night: Night, view: View, number: int) -> list[str]:
-    manifest = night.lake.manifest(night.targets(number).view(view.name).path)  # whatever it was made from: its files are ours
+    manifest = night.lake.manifest(
+        night.targets(number).view(view.name).path
+    )  # whatever it was made from: its files are ours
     return [file.path for file in manifest.files] if manifest is not None else []
 
 

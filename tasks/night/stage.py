@@ -1,6 +1,6 @@
 """Staging: the rows of a batch go into Postgres, invisible until publish moves the pointer.
 
-    staged(n) = every group touched since the newest published batch below n    (all groups, if the fold went on from another base)
+staged(n) = every group touched since the newest published batch below n    (all groups, if the fold went on from another base)
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,9 @@ def stage(night: Night, number: int, report: Report) -> None:
     manifests = {v.name: targets.view(v.name).require(night.lake, night.is_kept) for v in night.views}
     digest = night.staging_digest(number)
     if digest is None:  # a later night was published, and purged them while we looked
-        raise LakeError(f"the views at cut {number} of {night.source.topic} are not there any more; run the night again: it may be covered")
+        raise LakeError(
+            f"the views at cut {number} of {night.source.topic} are not there any more; run the night again: it may be covered"
+        )
     counts = [_total(night, targets.clean(p)) for p in range(night.generation.partitions)]
     staged = Staged(
         counts=counts,

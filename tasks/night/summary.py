@@ -1,6 +1,6 @@
 """A night's last line: what came in, what became of it, and how long it took.
 
-    records in = accepted + duplicates + rejected + tombstones        of the range that this cut added, over all partitions
+records in = accepted + duplicates + rejected + tombstones        of the range that this cut added, over all partitions
 """
 
 from pipeline.base.counts import Counts

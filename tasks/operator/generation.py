@@ -56,12 +56,16 @@ class Mending:
         night = self._night_of(active)
         damage = survey(self.store, night, self.plan)
         if damage.loses and not accept_loss:
-            raise Refused(self._loss(night, damage) + "; if that is to be, run `watershed init --rebuild --accept-loss`")
+            raise Refused(
+                self._loss(night, damage) + "; if that is to be, run `watershed init --rebuild --accept-loss`"
+            )
         if damage.loses:
             self.say(self._loss(night, damage))
         if damage.recreated:
             records, aside = set_aside(night), f"master/{active.topic}/topic_id={active.topic_id}/"
-            self.say(f"{self.topic}: {records:,} archived records of the old topic are kept under {aside} and answer no more")
+            self.say(
+                f"{self.topic}: {records:,} archived records of the old topic are kept under {aside} and answer no more"
+            )
             self._replace(active, Restart(fresh=True))
         elif damage.gaps:
             self._replace(active, Restart(keep=damage.keep, resume=self._resume(night, damage)))
@@ -131,7 +135,9 @@ class Mending:
     def _replace(self, old: Generation, restart: Restart) -> None:
         """Fold the master dataset anew in a new generation, up to the newest cut that answers now, then let it answer."""
         generation = self.store.begin(self.plan, restart)
-        self.say(f"{self.topic}: generation {generation.number} begun; generation {old.number} answers until it is ready")
+        self.say(
+            f"{self.topic}: generation {generation.number} begun; generation {old.number} answers until it is ready"
+        )
         self.crash.reach("rebuild.begun")
         number = self._newest_cut(old, generation, restart)
         if number and not self.build([_task(Publish, self.topic, generation.number, number)]):
@@ -143,7 +149,9 @@ class Mending:
         try_write_current(self._night_of(generation))
         for gone in sorted(old.views.keys() - generation.views.keys()):
             self.lake.delete_manifest(layout.current_view(gone))
-        self.say(f"{self.topic}: generation {generation.number} answers now, from cut {number}; start the workers again")
+        self.say(
+            f"{self.topic}: generation {generation.number} answers now, from cut {number}; start the workers again"
+        )
 
     def _newest_cut(self, old: Generation, generation: Generation, restart: Restart) -> int:
         """The cut to fold up to, of the new generation's own ledger: one begun days ago may lack what was published since."""

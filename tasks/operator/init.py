@@ -1,6 +1,6 @@
 """`watershed init` and `init --rebuild`: topics, tables, batch 0; and a new generation folded from the master dataset.
 
-    init ; init = init        rebuild: the new generation's batch n = f(log[0, cut n)) before anybody reads it
+init ; init = init        rebuild: the new generation's batch n = f(log[0, cut n)) before anybody reads it
 """
 
 from collections.abc import Callable, Sequence
@@ -53,7 +53,9 @@ def init(rebuild: bool, partitions: int, say: Say, accept_loss: bool = False) ->
         for plan in plans:
             active = _active(parts, plan)
             if active is not None:
-                Mending(plan, parts.generations, parts.store, parts.log, parts.lake, _build, parts.crash, say).mend(active, accept_loss)
+                Mending(plan, parts.generations, parts.store, parts.log, parts.lake, _build, parts.crash, say).mend(
+                    active, accept_loss
+                )
     return install(parts.engine, plans)
 
 

@@ -85,7 +85,9 @@ def _archived(night: Night, ledger: list[Cut]) -> tuple[Cut, int]:
 def _gaps(store: GenerationStore, night: Night, plan: Plan, keep: Cut) -> list[Gap]:
     topic, active = night.source.topic, night.generation
     rows = store.progress(active)
-    ends = night.log.end_offsets(topic)  # after the positions: workers go on, and none commits beyond an end that is read later
+    ends = night.log.end_offsets(
+        topic
+    )  # after the positions: workers go on, and none commits beyond an end that is read later
     found = []
     for p, (position, witness) in enumerate(rows):
         start = keep.offsets[p]
@@ -110,7 +112,9 @@ def _other_archive(night: Night, partition: int, keep: Cut) -> bool:
         if manifest.files and manifest.files[-1].rows:
             row = night.lake.last_row(manifest.files[-1].path, ["offset", "timestamp_ms", "key", "value"])
             found = night.log.witness(night.source.topic, partition, int(row["offset"]) + 1)
-            return found is not None and found != record_hash(row["offset"], row["timestamp_ms"], row["key"], row["value"])
+            return found is not None and found != record_hash(
+                row["offset"], row["timestamp_ms"], row["key"], row["value"]
+            )
     return False
 
 

@@ -68,9 +68,15 @@ def test_rollback_while_a_worker_runs_is_exact_and_the_date_stays_refused(system
     assert "batch 2 (night 2013-01-03) is withdrawn; batch 1 is visible again" in said
     assert "workers read them again" in said
     system.assert_exact()
-    wait_for(lambda: sum(system.positions().values()) == 260, "the worker goes on from where its partitions went back to")
+    wait_for(
+        lambda: sum(system.positions().values()) == 260, "the worker goes on from where its partitions went back to"
+    )
     refused = system.night("2013-01-03", check=False)
-    assert refused.returncode != 0 and "run the night of another date" in refused.stderr and "Traceback" not in refused.stderr
+    assert (
+        refused.returncode != 0
+        and "run the night of another date" in refused.stderr
+        and "Traceback" not in refused.stderr
+    )
     again = system.run("rollback", check=False)
     assert again.returncode == 1 and "only the last publish can be undone" in again.stderr
     system.assert_exact()
@@ -110,24 +116,37 @@ def test_purge_of_all_but_one_batch_gives_rollback_up_and_says_so(system: System
     system.assert_exact()
 
 
-
-
 def test_the_batch_alone_and_any_vector_above_it_are_audited(system: System) -> None:
     system.run("init", "--partitions", "2")
     events = [encode(r) for r in readings()[:120]]
     system.produce((n % 2, e.key, e.value) for n, e in enumerate(events[:80]))
     system.night("2013-01-02")  # cut 0:40,1:40
-    system.produce((n % 2, e.key, e.value) for n, e in enumerate([*events[60:], *events[:20]]))  # duplicates across the cut
+    system.produce(
+        (n % 2, e.key, e.value) for n, e in enumerate([*events[60:], *events[:20]])
+    )  # duplicates across the cut
     system.catch_up()
-    for arguments in (("--batch",), ("--at", "0:40,1:40"), ("--at", '{"0": 57, "1": 41}'), ("--at", "[80, 80]", "--reference")):
+    for arguments in (
+        ("--batch",),
+        ("--at", "0:40,1:40"),
+        ("--at", '{"0": 57, "1": 41}'),
+        ("--at", "[80, 80]", "--reference"),
+    ):
         found = system.audit(*arguments)
         assert [(v["differences"], v["counts"]) for v in found["views"]] == [(0, []), (0, [])], arguments
     assert found["views"][0]["positions"] == {"0": 80, "1": 80} and found["views"][0]["records"] == 160
     assert "batch 1 merged with a refold" in found["views"][0]["compared"]
-    for wrong, said in (("0:39,1:40", "below the visible cut"), ("0:81,1:40", "beyond the log's end"), ("0:40", "give an offset for each")):
+    for wrong, said in (
+        ("0:39,1:40", "below the visible cut"),
+        ("0:81,1:40", "beyond the log's end"),
+        ("0:40", "give an offset for each"),
+    ):
         refused = system.run("audit", "--at", wrong, check=False)
-        assert refused.returncode == 1 and said in refused.stderr and "0:40..80,1:40..80" in refused.stderr, refused.stderr
-    table = system.query("SELECT tablename FROM pg_tables WHERE schemaname = 'batch' AND tablename LIKE 'daily%'")[0]["tablename"]
+        assert refused.returncode == 1 and said in refused.stderr and "0:40..80,1:40..80" in refused.stderr, (
+            refused.stderr
+        )
+    table = system.query("SELECT tablename FROM pg_tables WHERE schemaname = 'batch' AND tablename LIKE 'daily%'")[0][
+        "tablename"
+    ]
     with system.database.begin() as connection:
         connection.exec_driver_sql(f'UPDATE batch."{table}" SET readings__n = readings__n + 1')
     for arguments in (("--batch",), ("--at", "0:57,1:41"), ("--at", "0:57,1:41", "--reference")):
@@ -143,7 +162,9 @@ def test_rebuild_mends_damaged_real_time_views_while_a_worker_runs(system: Syste
     send(system, 40, 120)  # twenty duplicates from below the cut
     worker = system.worker()
     wait_for(lambda: sum(system.positions().values()) == 140, "the worker commits")
-    table = system.query("SELECT tablename FROM pg_tables WHERE schemaname = 'speed' AND tablename LIKE 'daily%'")[0]["tablename"]
+    table = system.query("SELECT tablename FROM pg_tables WHERE schemaname = 'speed' AND tablename LIKE 'daily%'")[0][
+        "tablename"
+    ]
     with system.database.begin() as connection:
         connection.exec_driver_sql(f'UPDATE speed."{table}" SET readings__n = readings__n + 1')
         connection.exec_driver_sql("UPDATE ops.segments SET accepted = accepted + 1")

@@ -48,7 +48,9 @@ class MemoryWorld(Operated):
         t = self.tables.of(self.generation)
         for (partition, segment), rows in t.speed_rows["by_account"].items():
             if partition == 0:
-                t.speed_rows["by_account"][partition, segment] = {group: (*row[:2], row[2] + 1, *row[3:]) for group, row in rows.items()}
+                t.speed_rows["by_account"][partition, segment] = {
+                    group: (*row[:2], row[2] + 1, *row[3:]) for group, row in rows.items()
+                }
         for key in [key for key in t.speed_rows["by_region"] if key[0] == 0]:
             del t.speed_rows["by_region"][key]
         for found in t.segments[0].values():
@@ -81,9 +83,11 @@ class MemoryWorld(Operated):
                 (sum(len(rows) for (_, s), rows in t.speed_rows["by_account"].items() if s > 0),)
             ],
             "SELECT DISTINCT number FROM ops.batch_counts ORDER BY 1": sorted((n,) for n in t.batches),
-            "SELECT accepted FROM ops.segments": [(found.counts.accepted,) for rows in t.segments for found in rows.values()],
-            "SELECT min(start) FROM ops.segments WHERE partition = 0": [(min((s for p, s in starts if p == 0), default=None),)],
+            "SELECT accepted FROM ops.segments": [
+                (found.counts.accepted,) for rows in t.segments for found in rows.values()
+            ],
+            "SELECT min(start) FROM ops.segments WHERE partition = 0": [
+                (min((s for p, s in starts if p == 0), default=None),)
+            ],
         }
         return list(answers[sql])
-
-

@@ -66,4 +66,6 @@ class World:
 
     def made_for(self, views: Sequence[View]) -> tuple[Any, Any]:
         """The stores of workers and nights that were started with these definitions."""
-        return PostgresSpeedStore(self.engine, views), PostgresNightStore(self.engine, views, lock_timeout_s=0.2, patience_s=20)
+        return PostgresSpeedStore(self.engine, views), PostgresNightStore(
+            self.engine, views, lock_timeout_s=0.2, patience_s=20
+        )

@@ -1,6 +1,6 @@
 """The contract of the Postgres stores holds whatever a DBA has set for the role or the database.
 
-    what a store does under hostile defaults = what it does under Postgres' own
+what a store does under hostile defaults = what it does under Postgres' own
 """
 
 from collections.abc import Callable
@@ -100,7 +100,10 @@ def test_every_transaction_pins_what_it_relies_on(hostile_url: str) -> None:
             with opened(engine) as connection:
                 for _ in range(2):  # a rollback begins another transaction, which pins again
                     names = wanted | more
-                    shown = {n: connection.execute(sa.text("SELECT current_setting(:n)"), {"n": n}).scalar_one() for n in names}
+                    shown = {
+                        n: connection.execute(sa.text("SELECT current_setting(:n)"), {"n": n}).scalar_one()
+                        for n in names
+                    }
                     assert shown == names
                     connection.rollback()
 

@@ -142,7 +142,9 @@ BUGS = {
         lambda: patch.object(night_store, "max", lambda first, *more: first, create=True),
         protocol.test_a_cut_is_nowhere_below_ends_positions_and_other_cuts,
     ),
-    "publish in two transactions": Bug(lambda: patch.object(PostgresNightStore, "publish", publish_in_two), publish_is_all_or_nothing),
+    "publish in two transactions": Bug(
+        lambda: patch.object(PostgresNightStore, "publish", publish_in_two), publish_is_all_or_nothing
+    ),
     "staging a published batch again": Bug(
         without(batches, "LOCK_CHOSEN", " AND status = 'chosen'"), protocol.test_a_published_batch_is_not_staged_again
     ),
@@ -155,7 +157,12 @@ BUGS = {
         operating.test_purge_deletes_what_was_marked_though_more_is_covered_by_then,
     ),
     "a refold put in place whoever has the lease": Bug(
-        without(positions, "LOCK_CLAIMED", "AND owner = :owner AND epoch = :epoch ", "AND epoch >= :epoch AND :owner IS NOT NULL "),
+        without(
+            positions,
+            "LOCK_CLAIMED",
+            "AND owner = :owner AND epoch = :epoch ",
+            "AND epoch >= :epoch AND :owner IS NOT NULL ",
+        ),
         refolding.test_a_refold_seized_by_its_twin_is_fenced_and_one_that_landed_lands_once,
     ),
     "a refold that lands and does not let go": Bug(

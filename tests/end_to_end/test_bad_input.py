@@ -85,7 +85,9 @@ def check(system: System) -> None:
     system.run("init", "--partitions", "2")
     system.produce((0, b"JFK", v) for v in values)
     system.catch_up()
-    by_speed = system.query("SELECT accepted, duplicates, rejected, tombstones FROM serving.accounting ORDER BY partition")[0]
+    by_speed = system.query(
+        "SELECT accepted, duplicates, rejected, tombstones FROM serving.accounting ORDER BY partition"
+    )[0]
     wanted_rejects = sum(reason is not None for _, reason in CASES.values())
     assert by_speed == {
         "accepted": len(CASES) - wanted_rejects - 1,
@@ -96,14 +98,18 @@ def check(system: System) -> None:
     rows_by_speed = system.query("SELECT * FROM serving.daily_weather ORDER BY station, window_start")
     system.assert_exact()
     system.night("2013-01-02")
-    by_batch = system.query("SELECT accepted, duplicates, rejected, tombstones FROM serving.accounting ORDER BY partition")[0]
+    by_batch = system.query(
+        "SELECT accepted, duplicates, rejected, tombstones FROM serving.accounting ORDER BY partition"
+    )[0]
     assert by_batch == by_speed
     assert system.query("SELECT * FROM serving.daily_weather ORDER BY station, window_start") == rows_by_speed
     system.assert_exact()
     assert_reasons(system)
     system.produce((0, b"JFK", v) for v in values)
     system.catch_up()
-    again = system.query("SELECT accepted, duplicates, rejected, tombstones FROM serving.accounting ORDER BY partition")[0]
+    again = system.query(
+        "SELECT accepted, duplicates, rejected, tombstones FROM serving.accounting ORDER BY partition"
+    )[0]
     assert again == {**by_speed, "duplicates": by_speed["accepted"], "rejected": 2 * wanted_rejects, "tombstones": 2}
     system.assert_exact()
 

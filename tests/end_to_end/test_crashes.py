@@ -25,7 +25,16 @@ from sandbox.processes import wait_until
 from sandbox.weather import encode, readings
 from tests.end_to_end.test_end_to_end import kill_night_at_task
 from tests.end_to_end.test_operator_crashes import OF_OPERATORS
-from tests.support.crashing import PARTITIONS, Kills, assert_nothing_is_half_there, days, feeding, finish, patiently, progress
+from tests.support.crashing import (
+    PARTITIONS,
+    Kills,
+    assert_nothing_is_half_there,
+    days,
+    feeding,
+    finish,
+    patiently,
+    progress,
+)
 from tests.support.system import System, wait_for
 
 SEED = 4
@@ -95,7 +104,9 @@ def night_while_backends_die(kills: Kills, day: str) -> None:
     system = kills.system
     killed = 0
     night = system.start_night(day)
-    mine = "SELECT pid FROM pg_stat_activity WHERE application_name = 'watershed night' AND datname = current_database()"
+    mine = (
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'watershed night' AND datname = current_database()"
+    )
     while night.poll() is None and not killed:
         for row in patiently(lambda: system.query(mine)):
             patiently(lambda row=row: system.query("SELECT pg_terminate_backend(:pid)", pid=row["pid"]))
@@ -115,7 +126,9 @@ def test_a_kill_between_uploads_to_s3_changes_no_answer(system: System, say: Cal
     host, port = server.get_host_and_port()
     keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
     boto3.client("s3", endpoint_url=f"http://{host}:{port}", **keys).create_bucket(Bucket="lake")
-    system.environment["WATERSHED_LAKE"] = f"s3://test:test@lake/prefix?scheme=http&endpoint_override={host}:{port}&region=us-east-1"
+    system.environment["WATERSHED_LAKE"] = (
+        f"s3://test:test@lake/prefix?scheme=http&endpoint_override={host}:{port}&region=us-east-1"
+    )
     kills = Kills(system, random.Random(SEED))
     system.run("init", "--partitions", str(PARTITIONS))
     with feeding(system, SEED):
@@ -134,7 +147,9 @@ def stopped(worker: subprocess.Popen[str]) -> bool:
 
 
 @pytest.mark.slow
-def test_a_worker_that_slept_past_its_lease_is_fenced_and_comes_back(system: System, say: Callable[[str], None]) -> None:
+def test_a_worker_that_slept_past_its_lease_is_fenced_and_comes_back(
+    system: System, say: Callable[[str], None]
+) -> None:
     system.run("init", "--partitions", str(PARTITIONS))
     holders = "SELECT worker, count(*) FROM ops.positions WHERE topic = :t AND lease_until > now() GROUP BY 1"
 
@@ -146,18 +161,26 @@ def test_a_worker_that_slept_past_its_lease_is_fenced_and_comes_back(system: Sys
     moments = [*inside, "snapshot.written:1:stop", ""]
     with feeding(system, SEED):
         for n, at in enumerate(moments):
-            zombie = system.worker(f"zombie-{n}", WATERSHED_SNAPSHOT_EVERY_S="0.3", **({"WATERSHED_CRASH": at} if at else {}))
+            zombie = system.worker(
+                f"zombie-{n}", WATERSHED_SNAPSHOT_EVERY_S="0.3", **({"WATERSHED_CRASH": at} if at else {})
+            )
             if not at:
                 wait_for(lambda zombie=zombie: held(zombie) == 2, "the worker takes its share")
                 zombie.send_signal(signal.SIGSTOP)
             wait_for(lambda zombie=zombie: stopped(zombie), f"the worker stops at {at or 'a random moment'}")
             wait_for(lambda: held(other) == PARTITIONS, "the other takes all it had")
             before = system.positions()
-            wait_for(lambda before=before: all(system.positions()[p] > at for p, at in before.items()), "every partition goes on")
+            wait_for(
+                lambda before=before: all(system.positions()[p] > at for p, at in before.items()),
+                "every partition goes on",
+            )
             zombie.send_signal(signal.SIGCONT)
             wait_for(lambda zombie=zombie: held(zombie) == 2, "the zombie finds out, and gets a share again")
             before = system.positions()
-            wait_for(lambda before=before: all(system.positions()[p] > at for p, at in before.items()), "every partition goes on")
+            wait_for(
+                lambda before=before: all(system.positions()[p] > at for p, at in before.items()),
+                "every partition goes on",
+            )
             zombie.send_signal(signal.SIGTERM)
             assert zombie.wait(timeout=30) == 0
     finish(system, [other])
@@ -210,7 +233,10 @@ def small_disk(system: System) -> Iterator[Path]:
     """The system's lake on a disk of 16 MB of its own."""
     system.lake.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(system.lake)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(system.lake)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mounted.returncode != 0:
         reason = f"no disk of its own for the lake: mount -t tmpfs is not permitted here ({mounted.stderr.strip()})"
@@ -230,7 +256,9 @@ def fill(folder: Path, leave_bytes: int) -> Path:
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_line_leaves_nothing_half_there_and_the_night_goes_on_later(system: System, small_disk: Path) -> None:
+def test_a_full_disk_is_one_line_leaves_nothing_half_there_and_the_night_goes_on_later(
+    system: System, small_disk: Path
+) -> None:
     system.run("init", "--partitions", str(PARTITIONS))
     system.produce((n % PARTITIONS, e.key, e.value) for n, e in enumerate(encode(r) for r in readings()[:2000]))
     for leave_bytes in (0, 40_000, 120_000):
@@ -246,7 +274,9 @@ def test_a_full_disk_is_one_line_leaves_nothing_half_there_and_the_night_goes_on
     ballast = fill(small_disk, 0)
     worker = system.worker("full", WATERSHED_SNAPSHOT_EVERY_S="0.1")
     with feeding(system, SEED):
-        wait_for(lambda: "no snapshot this time" in (system.folder / "full.log").read_text(), "a snapshot finds no space")
+        wait_for(
+            lambda: "no snapshot this time" in (system.folder / "full.log").read_text(), "a snapshot finds no space"
+        )
         before = progress(system)
         wait_for(lambda: progress(system) > before, "the worker goes on without one")
     ballast.unlink()

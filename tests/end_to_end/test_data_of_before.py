@@ -1,6 +1,6 @@
 """Data that an earlier version made is taken on as it is: no rebuild, nothing made twice, the same answers.
 
-    made by BEFORE, then run by this version: init, speed, a night, both audits        0 differences, no target of before made again
+made by BEFORE, then run by this version: init, speed, a night, both audits        0 differences, no target of before made again
 """
 
 from __future__ import annotations
@@ -75,4 +75,7 @@ def test_what_the_version_before_made_is_taken_on_without_a_rebuild(system: Syst
     system.night("2013-01-04")
     system.run("purge", "--keep", "1")
     system.assert_exact()
-    assert [row["position"] for row in system.query("SELECT position FROM serving.freshness ORDER BY partition")] == [450, 450]
+    assert [row["position"] for row in system.query("SELECT position FROM serving.freshness ORDER BY partition")] == [
+        450,
+        450,
+    ]

@@ -47,7 +47,12 @@ def stale(system: System, number: int, changed: str) -> list[str]:
     import sys
 
     done = subprocess.run(
-        [sys.executable, "-c", program], env=system.environment, cwd=system.folder, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program],
+        env=system.environment,
+        cwd=system.folder,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     found: list[str] = json.loads(done.stdout)
     return found
@@ -87,7 +92,9 @@ def test_a_changed_view_is_refused_and_makes_exactly_its_own_targets_stale_until
     system.catch_up()
     found = system.assert_exact()
     assert {v["records"] for v in found["views"]} == {400}
-    assert "Did not run any tasks" in system.night("2013-01-02").stderr, "the night of the visible cut is done in the new generation too"
+    assert "Did not run any tasks" in system.night("2013-01-02").stderr, (
+        "the night of the visible cut is done in the new generation too"
+    )
     send(system, 400, 450)
     system.night("2013-01-03")
     system.assert_exact()

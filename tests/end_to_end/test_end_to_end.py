@@ -73,7 +73,11 @@ def test_real_weather_stays_exact_through_three_nights_and_kills(system: System)
             print(f"night 2 dies at task {at}")
             kill_night_at_task(system, "2013-01-03", at)
         if step == 8:
-            cut_before = (system.lake / "cuts/2013-01-03.json").read_text() if (system.lake / "cuts/2013-01-03.json").exists() else None
+            cut_before = (
+                (system.lake / "cuts/2013-01-03.json").read_text()
+                if (system.lake / "cuts/2013-01-03.json").exists()
+                else None
+            )
             system.night("2013-01-03")
             assert cut_before in (None, (system.lake / "cuts/2013-01-03.json").read_text())
         if step == 10:
@@ -136,7 +140,9 @@ def assert_equals_pandas(system: System, rows: list[dict[str, Any]]) -> None:
     frame["at"] = pd.to_datetime(frame["observed_at"], utc=True)
     frame["celsius"] = [celsius(f) for f in frame["temperature_f"]]
     for name, scale in (("precipitation_in", 2), ("wind_speed_mph", 5), ("pressure_mb", 1)):
-        frame[name] = [None if v is None or v != v else Decimal(str(v)).quantize(Decimal(1).scaleb(-scale)) for v in frame[name]]
+        frame[name] = [
+            None if v is None or v != v else Decimal(str(v)).quantize(Decimal(1).scaleb(-scale)) for v in frame[name]
+        ]
     frame["wind_speed_mph"] = [None if v is None or v > 250 else v for v in frame["wind_speed_mph"]]
 
     def cells(group: pd.DataFrame, name: str) -> list[Any]:
@@ -145,14 +151,26 @@ def assert_equals_pandas(system: System, rows: list[dict[str, Any]]) -> None:
     hourly = {}
     for (station, window), group in frame.groupby(["station", frame["at"].dt.floor("h")]):
         t = cells(group, "celsius")
-        hourly[station, window.to_pydatetime()] = (len(group), max(t, default=None), mean(t, 2), sum(cells(group, "precipitation_in")))
+        hourly[station, window.to_pydatetime()] = (
+            len(group),
+            max(t, default=None),
+            mean(t, 2),
+            sum(cells(group, "precipitation_in")),
+        )
     served = {
-        (r["station"], r["window_start"]): (r["readings"], r["temperature_max"], r["temperature_mean"], r["precipitation"])
+        (r["station"], r["window_start"]): (
+            r["readings"],
+            r["temperature_max"],
+            r["temperature_mean"],
+            r["precipitation"],
+        )
         for r in system.query("SELECT * FROM serving.hourly_weather")
     }
     assert served == hourly
     daily = {}
-    for (station, window), group in frame.sort_values("at", kind="stable").groupby(["station", frame["at"].dt.floor("D")]):
+    for (station, window), group in frame.sort_values("at", kind="stable").groupby(
+        ["station", frame["at"].dt.floor("D")]
+    ):
         t, p = cells(group, "celsius"), cells(group, "pressure_mb")
         daily[station, window.to_pydatetime()] = {
             "readings": len(group),

@@ -28,7 +28,10 @@ def test_keys_of_up_to_2000_bytes_are_served_and_longer_ones_rejected_for_the_vi
     system.define(VIEWS.format(topic=system.topic))
     system.run("init", "--partitions", "1")
     lengths = [(1, 1), (1000, 1000), (1000, 1001), (0, 2000), (3000, 5)]
-    events = [{"id": n, "page": "é" * (a // 2) + "x" * (a % 2), "visitor": "v" * b, "at": 0} for n, (a, b) in enumerate(lengths)]
+    events = [
+        {"id": n, "page": "é" * (a // 2) + "x" * (a % 2), "visitor": "v" * b, "at": 0}
+        for n, (a, b) in enumerate(lengths)
+    ]
     system.produce((0, None, json.dumps(e).encode()) for e in events)
     system.catch_up()
     counts = "SELECT folded, filtered, rejected FROM serving.view_accounting WHERE view = 'pages'"

@@ -98,7 +98,11 @@ def test_a_topic_made_anew_is_refused_and_starts_over_keeping_the_archive(system
     system.catch_up()
     recreate(system, 2)
     send(system, 80, 180)  # more than before: every old position is a valid offset of the new topic
-    for done in (system.run("speed", check=False), system.night("2013-01-03", check=False), system.run("init", check=False)):
+    for done in (
+        system.run("speed", check=False),
+        system.night("2013-01-03", check=False),
+        system.run("init", check=False),
+    ):
         refused(done, "deleted and", "init --rebuild --accept-loss")
     told = system.run("init", "--rebuild", check=False)
     refused(told, "60 archived records and 20 that only the speed layer had counted", "--accept-loss")
@@ -213,12 +217,23 @@ def test_a_log_that_was_cut_back_and_grew_again_is_refused_and_gone_on_from_the_
     log = KafkaLog(own_kafka.bootstrap)
     assert log.end_offsets(system.topic) == [40], "the topic is the same one, and shorter"
     log.close()
-    refused(system.run("speed", "--until-caught-up", check=False), "partition 0", "the log ends at offset 40, below 50", "init --rebuild")
+    refused(
+        system.run("speed", "--until-caught-up", check=False),
+        "partition 0",
+        "the log ends at offset 40, below 50",
+        "init --rebuild",
+    )
     refused(system.night("2013-01-03", check=False), "partition 0", "ends at offset 40, below 50")
     send(system, 60, 80, partitions=1)  # other records at the offsets from 40 on, beyond the position
     refused(system.run("speed", "--until-caught-up", check=False), "the record at offset 49", "--accept-loss")
     refused(system.night("2013-01-03", check=False), "--accept-loss")
-    refused(system.run("init", "--rebuild", check=False), "holds other records now", "0 offsets are lost", "20 records", "--accept-loss")
+    refused(
+        system.run("init", "--rebuild", check=False),
+        "holds other records now",
+        "0 offsets are lost",
+        "20 records",
+        "--accept-loss",
+    )
     system.run("init", "--rebuild", "--accept-loss")
     system.catch_up()
     assert records(system.assert_exact()) == {60}

@@ -51,14 +51,18 @@ class Planted:
         self.words = [self.secrets[KAFKA], str(make_url(self.secrets[POSTGRES]).password)]
         assert all(len(word) > 16 for word in self.words)
         (system.folder / "sitecustomize.py").write_text(LOUD)
-        system.environment["PYTHONFAULTHANDLER"] = "1"  # a crash is dumped; and each command is an interpreter of its own, which reads LOUD
+        system.environment["PYTHONFAULTHANDLER"] = (
+            "1"  # a crash is dumped; and each command is an interpreter of its own, which reads LOUD
+        )
         self.own: set[Path] = set()  # files that hold the secrets because the test wrote them there
 
     def by_environment(self) -> None:
         self.system.environment |= self.secrets
 
     def by_dotenv(self) -> None:
-        self._write(self.system.folder / ".env", "".join(f"{name}='{secret}'\n" for name, secret in self.secrets.items()))
+        self._write(
+            self.system.folder / ".env", "".join(f"{name}='{secret}'\n" for name, secret in self.secrets.items())
+        )
 
     def by_luigi_cfg(self) -> None:
         lines = (f"{name.removeprefix('WATERSHED_').lower()} = {secret}\n" for name, secret in self.secrets.items())
@@ -85,8 +89,12 @@ class Planted:
         assert not self.found_in(said.encode()), lines_with(said, self.words)
         files = [file for file in self.system.folder.rglob("*") if file.is_file() and file not in self.own]
         for file in files:
-            assert not self.found_in(file.read_bytes()), f"{file}: {lines_with(file.read_bytes().decode(errors='replace'), self.words)}"
-        tables = self.system.query("SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables WHERE schemaname !~ '^pg_|^inf'")
+            assert not self.found_in(file.read_bytes()), (
+                f"{file}: {lines_with(file.read_bytes().decode(errors='replace'), self.words)}"
+            )
+        tables = self.system.query(
+            "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables WHERE schemaname !~ '^pg_|^inf'"
+        )
         assert len(tables) > 5
         for table in tables:
             rows = self.system.query(f"SELECT t::text AS row FROM {table['name']} t")
@@ -140,7 +148,9 @@ def test_no_command_shows_a_secret_wherever_it_comes_from(planted: Planted, way:
     system.produce([(0, b"JFK", EVENT.format(id=n).encode()) for n in range(5)])
     wait_for(lambda: system.positions() == {0: 5}, "the worker has committed", 120)
     planted.assert_not_shown_by_processes()
-    with urllib.request.urlopen(f"http://127.0.0.1:{system.environment['WATERSHED_METRICS_PORT']}/metrics", timeout=10) as page:
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{system.environment['WATERSHED_METRICS_PORT']}/metrics", timeout=10
+    ) as page:
         assert not planted.found_in(page.read())
     worker.send_signal(signal.SIGSEGV)
     assert worker.wait(60) == -signal.SIGSEGV
@@ -151,7 +161,11 @@ def test_no_command_shows_a_secret_wherever_it_comes_from(planted: Planted, way:
         assert list(system.lake.rglob("*.json")) and list(system.lake.rglob("*.parquet")), "the lake is searched, too"
     said += said_by(system.run("status"))
     planted.words.append("a-wrong-and-marked-word")
-    said += said_by(system.run("status", check=False, WATERSHED_KAFKA_PASSWORD="a-wrong-and-marked-word", WATERSHED_KAFKA_PASSWORD_FILE=""))
+    said += said_by(
+        system.run(
+            "status", check=False, WATERSHED_KAFKA_PASSWORD="a-wrong-and-marked-word", WATERSHED_KAFKA_PASSWORD_FILE=""
+        )
+    )
     assert "refuses the credentials of user 'worker' (PLAIN)" in said
     planted.assert_nowhere(said)
 
@@ -166,7 +180,11 @@ def test_neither_the_notes_of_up_nor_luigis_page_hold_a_secret(planted: Planted)
         notes = json.loads((system.folder / ".watershed/pids.json").read_text())
         page = notes["processes"]["luigid"]["where"]
         system.produce([(0, b"JFK", EVENT.format(id=n).encode()) for n in range(5)])
-        command = [part for part in system.luigi("2013-01-02", "--scheduler-port", page.rpartition(":")[2]) if part != "--local-scheduler"]
+        command = [
+            part
+            for part in system.luigi("2013-01-02", "--scheduler-port", page.rpartition(":")[2])
+            if part != "--local-scheduler"
+        ]
         said += said_by(system._call(command, True, 300, {}))
         planted.assert_not_shown_by_processes()
         for state in ("DONE", "FAILED"):
@@ -209,7 +227,10 @@ def test_the_first_place_that_has_a_secret_counts(tmp_path: Path, monkeypatch: p
     assert password(WATERSHED_KAFKA_PASSWORD="direct") == "direct"
     assert password(WATERSHED_KAFKA_PASSWORD="", WATERSHED_KAFKA_PASSWORD_FILE="") in ("", "dotenv")
     (tmp_path / "url").write_text("postgresql://me:secret@db/x\n")
-    assert load(tmp_path, monkeypatch, {"WATERSHED_POSTGRES_FILE": str(tmp_path / "url")}).postgres_url() == "postgresql://me:secret@db/x"
+    assert (
+        load(tmp_path, monkeypatch, {"WATERSHED_POSTGRES_FILE": str(tmp_path / "url")}).postgres_url()
+        == "postgresql://me:secret@db/x"
+    )
 
 
 BROKEN = {
@@ -221,26 +242,38 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_file_that_holds_no_secret_is_refused_and_not_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_a_file_that_holds_no_secret_is_refused_and_not_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     data, said = BROKEN[kind]
     if data is not None:
         (tmp_path / "secret").write_bytes(data)
-    with pytest.raises(SettingsError, match=f"WATERSHED_KAFKA_PASSWORD_FILE in the environment: .*secret.* {said}") as refused:
+    with pytest.raises(
+        SettingsError, match=f"WATERSHED_KAFKA_PASSWORD_FILE in the environment: .*secret.* {said}"
+    ) as refused:
         load(tmp_path, monkeypatch, {"WATERSHED_KAFKA_PASSWORD_FILE": str(tmp_path / "secret")})
     assert "hidden-word" not in str(refused.value)
 
 
 def test_a_secret_and_its_file_at_one_place_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     both = {"WATERSHED_POSTGRES": "postgresql://me:hidden-word@db/x", "WATERSHED_POSTGRES_FILE": "anything"}
-    with pytest.raises(SettingsError, match="the environment sets both WATERSHED_POSTGRES and WATERSHED_POSTGRES_FILE") as refused:
+    with pytest.raises(
+        SettingsError, match="the environment sets both WATERSHED_POSTGRES and WATERSHED_POSTGRES_FILE"
+    ) as refused:
         load(tmp_path, monkeypatch, both)
     assert "hidden-word" not in str(refused.value)
 
 
 def test_credentials_without_a_broker_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedded broker, which would be used instead, knows no users."""
-    settings = load(tmp_path, monkeypatch, {"WATERSHED_KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "WATERSHED_KAFKA_PASSWORD": "hidden-word"})
-    with pytest.raises(SettingsError, match=r"kafka_security_protocol .* is set, and kafka \(WATERSHED_KAFKA\) is not") as refused:
+    settings = load(
+        tmp_path,
+        monkeypatch,
+        {"WATERSHED_KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "WATERSHED_KAFKA_PASSWORD": "hidden-word"},
+    )
+    with pytest.raises(
+        SettingsError, match=r"kafka_security_protocol .* is set, and kafka \(WATERSHED_KAFKA\) is not"
+    ) as refused:
         settings.kafka_connection()
     assert "hidden-word" not in str(refused.value)
 

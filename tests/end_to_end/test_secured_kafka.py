@@ -99,9 +99,18 @@ WRONG: dict[str, tuple[Callable[[Secured], KafkaConnection], str]] = {
         lambda s: s.connection("USERSTLS", ssl_cafile=str(s.other.cafile)),
         r"authority is not among those in .*/other.pem .*set kafka_ssl_cafile \(WATERSHED_KAFKA_SSL_CAFILE\)",
     ),
-    "no authority": (lambda s: s.connection("TLS", ssl_cafile=""), "none that this machine trusts.*set kafka_ssl_cafile"),
-    "expired certificate": (lambda s: s.connection("EXPIRED"), "has a certificate that has expired: its administrator must renew it"),
-    "certificate of another host": (lambda s: s.connection("ELSEWHERE"), r"certificate for another name than 127\.0\.0\.1"),
+    "no authority": (
+        lambda s: s.connection("TLS", ssl_cafile=""),
+        "none that this machine trusts.*set kafka_ssl_cafile",
+    ),
+    "expired certificate": (
+        lambda s: s.connection("EXPIRED"),
+        "has a certificate that has expired: its administrator must renew it",
+    ),
+    "certificate of another host": (
+        lambda s: s.connection("ELSEWHERE"),
+        r"certificate for another name than 127\.0\.0\.1",
+    ),
     "no client certificate": (
         lambda s: s.connection("MUTUAL", ssl_certfile="", ssl_keyfile=""),
         r"wants a certificate of the client, and none is set.*set kafka_ssl_certfile and kafka_ssl_keyfile \(WATERSHED_",
@@ -114,9 +123,18 @@ WRONG: dict[str, tuple[Callable[[Secured], KafkaConnection], str]] = {
         lambda s: s.connection("MUTUAL", ssl_certfile=str(s.foreign_client[0]), ssl_keyfile=str(s.foreign_client[1])),
         r"refuses the client certificate .*foreigner\.crt\.pem .*its authority is none that the broker trusts",
     ),
-    "plaintext to TLS": (lambda s: KafkaConnection(s.kafka.address("TLS")), f"speaks TLS, and {SECURITY} is PLAINTEXT: set it to SSL"),
-    "plaintext to mutual TLS": (lambda s: KafkaConnection(s.kafka.address("MUTUAL")), f"speaks TLS, and {SECURITY} is PLAINTEXT"),
-    "plaintext to SASL_SSL": (lambda s: KafkaConnection(s.kafka.address("USERSTLS")), f"speaks TLS, and {SECURITY} is PLAINTEXT.*SASL_SSL"),
+    "plaintext to TLS": (
+        lambda s: KafkaConnection(s.kafka.address("TLS")),
+        f"speaks TLS, and {SECURITY} is PLAINTEXT: set it to SSL",
+    ),
+    "plaintext to mutual TLS": (
+        lambda s: KafkaConnection(s.kafka.address("MUTUAL")),
+        f"speaks TLS, and {SECURITY} is PLAINTEXT",
+    ),
+    "plaintext to SASL_SSL": (
+        lambda s: KafkaConnection(s.kafka.address("USERSTLS")),
+        f"speaks TLS, and {SECURITY} is PLAINTEXT.*SASL_SSL",
+    ),
     "SASL without TLS to SASL_SSL": (
         lambda s: s.connection("USERSTLS", security_protocol="SASL_PLAINTEXT", ssl_cafile=""),
         f"speaks TLS, and {SECURITY} is SASL_PLAINTEXT: set it to SASL_SSL",
@@ -138,7 +156,9 @@ WRONG: dict[str, tuple[Callable[[Secured], KafkaConnection], str]] = {
         f"speaks no TLS, and {SECURITY} is SASL_SSL: set it to SASL_PLAINTEXT",
     ),
     "SASL_SSL to TLS": (
-        lambda s: s.connection("TLS", security_protocol="SASL_SSL", sasl_mechanism="PLAIN", username="worker", password="x"),
+        lambda s: s.connection(
+            "TLS", security_protocol="SASL_SSL", sasl_mechanism="PLAIN", username="worker", password="x"
+        ),
         f"wants no SASL there, and {SECURITY} is SASL_SSL: set it to SSL",
     ),
     "no right to describe": (
@@ -170,7 +190,9 @@ def test_what_the_broker_refuses_is_one_line_that_says_what_to_set(secured: Secu
     assert in_log_s < QUICK_S and time.monotonic() - began < 2 * QUICK_S
 
 
-def test_a_right_that_only_some_commands_need_is_named_when_it_is_missed(secured: Secured, topic: str, topic_name: str) -> None:
+def test_a_right_that_only_some_commands_need_is_named_when_it_is_missed(
+    secured: Secured, topic: str, topic_name: str
+) -> None:
     """DescribeConfigs: without it nobody would know whether the topic is compacted. Create: init alone."""
     secured.allow("lonely", [("Read", "topic", topic)])
     with closing(KafkaLog(secured.connection("USERS", username="lonely"))) as log:
@@ -209,7 +231,9 @@ def test_a_worker_without_the_group_goes_on_and_names_the_acl_once(
     assert "User:lonely the operation Read on group 'watershed'" in said[0] and "--group 'watershed'" in said[0]
 
 
-def test_a_running_reader_whose_password_was_changed_is_refused_when_it_connects_again(secured: Secured, topic: str) -> None:
+def test_a_running_reader_whose_password_was_changed_is_refused_when_it_connects_again(
+    secured: Secured, topic: str
+) -> None:
     """It does not wait, as it does for a broker that is down."""
     secured.allow("leaver", [("Read", "topic", topic)])
     with closing(LiveConsumer(secured.connection("USERSTLS", username="leaver"))) as live:
@@ -225,15 +249,23 @@ def test_a_tls_port_that_says_nothing_does_not_hang_its_client(secured: Secured)
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
-        connection = KafkaConnection(f"127.0.0.1:{deaf.getsockname()[1]}", "SSL", ssl_cafile=str(secured.authority.cafile))
+        connection = KafkaConnection(
+            f"127.0.0.1:{deaf.getsockname()[1]}", "SSL", ssl_cafile=str(secured.authority.cafile)
+        )
         began = time.monotonic()
-        with closing(KafkaLog(connection, timeout_s=1)) as log, pytest.raises(Unreachable, match="does not answer as a Kafka broker"):
+        with (
+            closing(KafkaLog(connection, timeout_s=1)) as log,
+            pytest.raises(Unreachable, match="does not answer as a Kafka broker"),
+        ):
             log.end_offsets("t")
         assert time.monotonic() - began < QUICK_S
 
 
 UNFIT: dict[str, tuple[dict[str, Any], str]] = {
-    "missing file": ({"ssl_cafile": "/nowhere/ca.pem"}, r"kafka_ssl_cafile \(WATERSHED_KAFKA_SSL_CAFILE\): /nowhere/ca.pem cannot be read"),
+    "missing file": (
+        {"ssl_cafile": "/nowhere/ca.pem"},
+        r"kafka_ssl_cafile \(WATERSHED_KAFKA_SSL_CAFILE\): /nowhere/ca.pem cannot be read",
+    ),
     "no PEM": ({"ssl_cafile": __file__}, "holds no certificate of an authority in PEM"),
     "another's key": ({"ssl_keyfile": "foreign"}, "the key belongs to another certificate"),
     "encrypted key": ({"ssl_keyfile": "encrypted"}, "the private key is encrypted, and no setting holds a passphrase"),
@@ -241,7 +273,10 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     "files without TLS": ({"security_protocol": "PLAINTEXT"}, "uses no TLS: set kafka_security_protocol to SSL"),
     "protocol": ({"security_protocol": "TLS"}, "is 'TLS'; allowed are PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
     "password without SASL": ({"password": "hidden-word"}, "kafka_password .* is set, and .* sends no user name"),
-    "no mechanism": ({"security_protocol": "SASL_SSL"}, "kafka_sasl_mechanism .* is not set, and SASL_SSL needs one of PLAIN"),
+    "no mechanism": (
+        {"security_protocol": "SASL_SSL"},
+        "kafka_sasl_mechanism .* is not set, and SASL_SSL needs one of PLAIN",
+    ),
     "no password": (
         {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "username": "me"},
         "kafka_password .* is not set.*WATERSHED_KAFKA_PASSWORD_FILE",
@@ -254,7 +289,9 @@ def test_settings_that_cannot_work_are_refused_before_any_broker_is_asked(secure
     differently, said = UNFIT[kind]
     files = {"foreign": str(secured.foreign_client[1]), "encrypted": str(secured.authority.encrypted_key("worker"))}
     with pytest.raises(SettingsError, match=said) as refused:
-        connection = secured.connection("MUTUAL", **{name: files.get(value, value) for name, value in differently.items()})
+        connection = secured.connection(
+            "MUTUAL", **{name: files.get(value, value) for name, value in differently.items()}
+        )
         with closing(KafkaLog(connection)) as log:
             log.end_offsets("t")
     assert "hidden-word" not in str(refused.value) and "\n" not in str(refused.value)
@@ -274,11 +311,21 @@ def test_the_documented_rights_are_enough_for_everything(secured: Secured, secur
 
         def left() -> dict[int, int]:
             (offsets,) = admin.list_group_offsets(["watershed"]).values()
-            return {at.partition: int(found.offset) for at, found in offsets.items() if at.topic == secured_system.topic}
+            return {
+                at.partition: int(found.offset) for at, found in offsets.items() if at.topic == secured_system.topic
+            }
 
-        wait_for(lambda: left() == secured_system.positions() == {0: 5, 1: 5}, "the worker's positions are left for lag tools", 120)
+        wait_for(
+            lambda: left() == secured_system.positions() == {0: 5, 1: 5},
+            "the worker's positions are left for lag tools",
+            120,
+        )
     assert all(not view["differences"] and not view["counts"] for view in secured_system.audit("--reference")["views"])
-    assert secured_system.topic in secured_system.run("status").stdout and secured_system.topic in secured_system.run("plan").stdout
+    assert (
+        secured_system.topic in secured_system.run("status").stdout
+        and secured_system.topic in secured_system.run("plan").stdout
+    )
+
 
 REFUSED_COMMANDS = {
     "speed": "wrong password, SCRAM",
@@ -298,9 +345,15 @@ def test_each_command_ends_with_one_line_when_it_is_refused(secured: Secured, se
         assert done.returncode == 1, (command, done.stdout, done.stderr)
         line = [line for line in done.stderr.splitlines() if "speed layer" not in line and line.strip()][-1]
         assert line.startswith("watershed: Kafka at ") and re.search(said, line), done.stderr
-        assert done.stderr.count("Kafka at ") == 1 and "Traceback" not in done.stderr and "hidden-word" not in done.stderr
+        assert (
+            done.stderr.count("Kafka at ") == 1 and "Traceback" not in done.stderr and "hidden-word" not in done.stderr
+        )
     night = secured_system.night("2013-01-02", check=False, **environment(WRONG["wrong password, SCRAM"][0](secured)))
-    assert night.returncode in (30, 35, 40) and "Traceback" not in night.stderr and "refuses the credentials" in night.stderr
+    assert (
+        night.returncode in (30, 35, 40)
+        and "Traceback" not in night.stderr
+        and "refuses the credentials" in night.stderr
+    )
     assert "hidden-word" not in night.stderr + night.stdout
 
 
@@ -309,8 +362,8 @@ def test_a_worker_that_may_not_read_its_topic_names_the_acl_and_ends(secured: Se
     secured_system.environment |= environment(secured.connection("USERSTLS", username="stranger"))
     done = secured_system.run("speed", check=False, timeout=60)
     assert done.returncode == 1
-    said = f"does not allow User:stranger the operation (Read|Describe|DescribeConfigs) on topic '{secured_system.topic}'"
+    said = (
+        f"does not allow User:stranger the operation (Read|Describe|DescribeConfigs) on topic '{secured_system.topic}'"
+    )
     assert re.search(said, done.stderr), done.stderr
     assert "Traceback" not in done.stderr
-
-

@@ -75,19 +75,25 @@ def test_what_tls_refuses_is_one_line_and_no_reason_to_wait(tls: TlsPostgres, op
 
 def test_a_wrong_password_is_told_from_a_wrong_authority(tls: TlsPostgres) -> None:
     error = fails(tls.url("sslmode=verify-full&sslrootcert=OURS", password="hidden-word"))
-    assert "the password is wrong or missing for user watershed" in str(error) and not isinstance(error, StoreUnavailable)
+    assert "the password is wrong or missing for user watershed" in str(error) and not isinstance(
+        error, StoreUnavailable
+    )
 
 
 def test_a_server_without_tls_is_refused(tls: TlsPostgres, real_postgres: SystemPostgres) -> None:
     error = fails(f"{real_postgres.url}?sslmode=verify-full&sslrootcert={tls.authority.cafile}")
-    assert "speaks no TLS, and the URL wants it (sslmode=verify-full)" in str(error) and not isinstance(error, StoreUnavailable)
+    assert "speaks no TLS, and the URL wants it (sslmode=verify-full)" in str(error) and not isinstance(
+        error, StoreUnavailable
+    )
 
 
 def test_a_certificate_of_another_host_is_refused(tls: TlsPostgres, crash_folder: Path) -> None:
     files = tls.authority.issue("elsewhere", host="192.0.2.1")[:2]
     with SystemPostgres(crash_folder, tls=files) as server:
         error = fails(f"{server.url}?sslmode=verify-full&sslrootcert={tls.authority.cafile}")
-    assert 'certificate for another name (server certificate for "192.0.2.1"' in str(error) and not isinstance(error, StoreUnavailable)
+    assert 'certificate for another name (server certificate for "192.0.2.1"' in str(error) and not isinstance(
+        error, StoreUnavailable
+    )
 
 
 def test_a_server_that_wants_a_client_certificate_names_the_options(tls: TlsPostgres, crash_folder: Path) -> None:
@@ -118,7 +124,9 @@ def outcome(url: str) -> str:
 
 def test_a_password_among_the_options_is_not_shown(tls: TlsPostgres) -> None:
     url = make_url(tls.url("sslmode=verify-full&sslrootcert=OURS"))
-    moved = url.set(password=None).update_query_dict({"password": str(url.password)}).render_as_string(hide_password=False)
+    moved = (
+        url.set(password=None).update_query_dict({"password": str(url.password)}).render_as_string(hide_password=False)
+    )
     made = engine(moved)
     assert str(url.password) not in repr(made) + str(made.url)
     with transaction(made) as connection:

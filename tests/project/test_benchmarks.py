@@ -1,6 +1,6 @@
 """The benchmarks compute what they say, on few events; nothing here is timed.
 
-    the events are a function of the seed        generator's groups = plain Python's groups = the product's groups
+the events are a function of the seed        generator's groups = plain Python's groups = the product's groups
 """
 
 import json
@@ -104,7 +104,9 @@ def test_the_product_accepts_all_but_the_copies_and_the_broken() -> None:
 
 def test_a_contender_with_one_other_number_is_named() -> None:
     right = expected(5, 1000)
-    wrong = right.set_column(3, "sum", pa.array([right.column("sum")[0].as_py() + 1, *right.column("sum").to_pylist()[1:]]))
+    wrong = right.set_column(
+        3, "sum", pa.array([right.column("sum")[0].as_py() + 1, *right.column("sum").to_pylist()[1:]])
+    )
     with pytest.raises(BenchmarkError, match=r"somebody has .* 1 differ"):
         same(wrong, right, "somebody")
     with pytest.raises(BenchmarkError, match="1 differ"):

@@ -38,7 +38,9 @@ LUIGI = {"--module", "--date", "--full", "--local-scheduler"}
 
 def sections() -> dict[str, str]:
     """Command -> its section of the page on commands."""
-    parts = re.split(r"^## (?:watershed (\w+)|luigi --module tasks (\w+)|.*).*$", text_of("docs/COMMANDS.md"), flags=re.MULTILINE)
+    parts = re.split(
+        r"^## (?:watershed (\w+)|luigi --module tasks (\w+)|.*).*$", text_of("docs/COMMANDS.md"), flags=re.MULTILINE
+    )
     return {parts[n] or parts[n + 1]: parts[n + 2] for n in range(1, len(parts), 3)}
 
 
@@ -72,8 +74,12 @@ def test_the_exit_codes_of_a_night_are_those_that_tasks_sets() -> None:
 
 @pytest.mark.parametrize("arguments", [["status", "--no-such-option"], ["no-such-command"]])
 def test_an_option_or_a_command_that_there_is_not_exits_with_2(arguments: list[str]) -> None:
-    assert ["2", "an option or argument that there is not"] in [row[:2] for row in tables("docs/COMMANDS.md", "# Commands")]
-    done = subprocess.run([sys.executable, "-m", "watershed", *arguments], cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert ["2", "an option or argument that there is not"] in [
+        row[:2] for row in tables("docs/COMMANDS.md", "# Commands")
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "watershed", *arguments], cwd=ROOT, capture_output=True, timeout=60, check=False
+    )
     assert done.returncode == 2
 
 
@@ -91,7 +97,11 @@ def problem(line: str) -> str | None:
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
         return None if re.search(rf"^{words[1]}:", makefile, re.MULTILINE) else "no such target"
     elif words[:2] == ["pip", "install"]:
-        return None if set(re.findall(r"\[(\w+)\]", line)) <= set(re.findall(r"^(\w+) =$", EXTRAS, re.MULTILINE)) else "no such extra"
+        return (
+            None
+            if set(re.findall(r"\[(\w+)\]", line)) <= set(re.findall(r"^(\w+) =$", EXTRAS, re.MULTILINE))
+            else "no such extra"
+        )
     else:
         return None
     return f"no such options: {sorted(unknown)}" if unknown else None
@@ -104,10 +114,22 @@ def test_every_command_that_a_page_shows_could_be_run_so(page: str) -> None:
 
 def test_the_reader_of_commands_finds_them_and_what_is_wrong_with_them() -> None:
     shown = [line for page in PAGES for line in command_lines(page)]
-    for expected in ("watershed init", "watershed purge --keep 2", "make demo", "watershed speed", "pip install '.[demo]'"):
+    for expected in (
+        "watershed init",
+        "watershed purge --keep 2",
+        "make demo",
+        "watershed speed",
+        "pip install '.[demo]'",
+    ):
         assert expected in shown
     assert sum(line.startswith("luigi --module tasks Nightly --date") for line in shown) >= 3
-    mistyped = ("watershed inti", "watershed init --rebuid", "luigi --module tasks Nightly --dat x", "make dmeo", "pip install '.[demos]'")
+    mistyped = (
+        "watershed inti",
+        "watershed init --rebuid",
+        "luigi --module tasks Nightly --dat x",
+        "make dmeo",
+        "pip install '.[demos]'",
+    )
     for wrong in mistyped:
         assert problem(wrong), wrong
 
@@ -141,7 +163,10 @@ def test_the_readme_is_short_and_leads_to_every_page() -> None:
 def signature(cell: str) -> list[tuple[str, list[str]]]:
     """(name, arguments) of each call in a table's cell."""
     calls = re.findall(r"`(\w+)\((.*?)\)`", cell)
-    return [(name, [argument.split("=")[0].strip("* ") for argument in inside.split(",") if argument.strip()]) for name, inside in calls]
+    return [
+        (name, [argument.split("=")[0].strip("* ") for argument in inside.split(",") if argument.strip()])
+        for name, inside in calls
+    ]
 
 
 def test_every_constraint_remedy_and_aggregate_stands_in_a_table_with_its_arguments() -> None:
@@ -149,25 +174,50 @@ def test_every_constraint_remedy_and_aggregate_stands_in_a_table_with_its_argume
     shown = dict(pair for row in rows for pair in signature(row[0]))
     assert set(shown) == set(pipeline.__all__) - {"Source", "View", "Derived", "tumbling"}
     for name, arguments in shown.items():
-        assert arguments == [p for p in inspect.signature(getattr(pipeline, name)).parameters if (name, p) != ("Count", "column")], name
+        assert arguments == [
+            p for p in inspect.signature(getattr(pipeline, name)).parameters if (name, p) != ("Count", "column")
+        ], name
 
 
 @pytest.mark.parametrize(("heading", "declared"), [("## Source", pipeline.Source), ("## View", pipeline.View)])
 def test_the_whole_signature_of_source_and_view_stands_in_a_table(heading: str, declared: type) -> None:
-    assert [row[0].strip("`") for row in tables("docs/VIEWS.md", heading)] == list(inspect.signature(declared).parameters)
+    assert [row[0].strip("`") for row in tables("docs/VIEWS.md", heading)] == list(
+        inspect.signature(declared).parameters
+    )
 
 
 def test_the_arguments_of_tumbling_and_derived_are_named() -> None:
     text = text_of("docs/VIEWS.md")
     (inside,) = re.findall(r"`tumbling\((days=.*?)\)`", text)
-    assert inside == ", ".join(f"{p.name}={p.default}" for p in inspect.signature(pipeline.tumbling).parameters.values())
-    assert "`Derived(expression, type)`" in text and list(inspect.signature(pipeline.Derived).parameters) == ["expression", "type"]
+    assert inside == ", ".join(
+        f"{p.name}={p.default}" for p in inspect.signature(pipeline.tumbling).parameters.values()
+    )
+    assert "`Derived(expression, type)`" in text and list(inspect.signature(pipeline.Derived).parameters) == [
+        "expression",
+        "type",
+    ]
 
 
 def test_every_function_that_expressions_may_call_is_named() -> None:
-    signs = dict.fromkeys(COMPARISONS, "comparisons") | {"cast": "`.cast(…)`", "is_in": "`.isin([…])`", "sqrt_checked": "`pc.sqrt`"}
-    signs |= {"and_kleene": "`&`", "or_kleene": "`|`", "invert": "`~`", "is_null": "`.is_null()`", "is_valid": "`.is_valid()`"}
-    signs |= {"add_checked": "`+`", "subtract_checked": "`-`", "multiply_checked": "`*`", "divide_checked": "`/`", "is_nan": "`.is_nan()`"}
+    signs = dict.fromkeys(COMPARISONS, "comparisons") | {
+        "cast": "`.cast(…)`",
+        "is_in": "`.isin([…])`",
+        "sqrt_checked": "`pc.sqrt`",
+    }
+    signs |= {
+        "and_kleene": "`&`",
+        "or_kleene": "`|`",
+        "invert": "`~`",
+        "is_null": "`.is_null()`",
+        "is_valid": "`.is_valid()`",
+    }
+    signs |= {
+        "add_checked": "`+`",
+        "subtract_checked": "`-`",
+        "multiply_checked": "`*`",
+        "divide_checked": "`/`",
+        "is_nan": "`.is_nan()`",
+    }
     text = text_of("docs/VIEWS.md")
     assert [name for name in FUNCTIONS if signs.get(name, f"`pc.{name}`") not in text] == []
 
@@ -181,14 +231,19 @@ def test_the_names_that_are_refused_are_those_that_the_page_lists() -> None:
 @pytest.mark.slow
 def test_the_examples_of_the_page_on_views_run_from_the_event_to_the_answer(system: System) -> None:
     """Its Python as the views module, its events through Kafka, its SQL, and its function for Python, on real servers."""
-    python, events = blocks("docs/VIEWS.md", "python"), [line for block in blocks("docs/VIEWS.md", "json") for line in block.splitlines()]
+    python, events = (
+        blocks("docs/VIEWS.md", "python"),
+        [line for block in blocks("docs/VIEWS.md", "json") for line in block.splitlines()],
+    )
     system.define("\n".join(python).replace('topic="shop.orders"', f"topic={system.topic!r}"))
     system.run("init", "--partitions", "1")
     system.produce((0, json.loads(event)["shop"].encode(), event.encode()) for event in events)
     system.catch_up()
     system.night("2013-01-31")
     for page in ("docs/VIEWS.md", "docs/OPERATION.md"):
-        for statement in (s for block in blocks(page, "sql") for s in block.split(";") if s.strip().startswith("SELECT")):
+        for statement in (
+            s for block in blocks(page, "sql") for s in block.split(";") if s.strip().startswith("SELECT")
+        ):
             assert system.query(statement), statement
     assert system.query("SELECT accepted, rejected FROM serving.accounting") == [{"accepted": 2, "rejected": 0}]
     rows = system.query("SELECT * FROM serving.shop_days ORDER BY shop")
@@ -196,8 +251,15 @@ def test_the_examples_of_the_page_on_views_run_from_the_event_to_the_answer(syst
         ("north", 1, 1, "19.90", 1),
         ("web", 1, 1, "4.50", 1),
     ]
-    (big,) = system.query("SELECT shop, ordered_on::text AS day, orders, turnover::text AS turnover FROM serving.big_orders")
-    assert big == {"shop": "north", "day": "2013-01-31", "orders": 1, "turnover": "56.71"}  # 19.90 × 3 × 0.95 = 56.715 as a float
+    (big,) = system.query(
+        "SELECT shop, ordered_on::text AS day, orders, turnover::text AS turnover FROM serving.big_orders"
+    )
+    assert big == {
+        "shop": "north",
+        "day": "2013-01-31",
+        "orders": 1,
+        "turnover": "56.71",
+    }  # 19.90 × 3 × 0.95 = 56.715 as a float
     names: dict[str, Any] = {}
     exec(compile(python[-1], "docs/VIEWS.md", "exec", dont_inherit=True), names)
     plain = make_url(system.postgres).set(drivername="postgresql").render_as_string(hide_password=False)

@@ -149,7 +149,10 @@ def test_the_source_distribution_has_the_license(clone: Path, tmp_path: Path) ->
 
 def test_the_license_is_apache_2_whole() -> None:
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
-    assert "Apache License\n                           Version 2.0, January 2004" in text and "END OF TERMS AND CONDITIONS" in text
+    assert (
+        "Apache License\n                           Version 2.0, January 2004" in text
+        and "END OF TERMS AND CONDITIONS" in text
+    )
     assert len(text.splitlines()) == 202
 
 
@@ -167,7 +170,9 @@ except WatershedError as error:
 
 
 @pytest.mark.parametrize("place", ["clone", "wheel"])
-def test_what_lacks_the_demo_extra_names_a_command_that_pip_takes(place: str, clone: Path, wheel: Path, tmp_path: Path) -> None:
+def test_what_lacks_the_demo_extra_names_a_command_that_pip_takes(
+    place: str, clone: Path, wheel: Path, tmp_path: Path
+) -> None:
     """Installed for real, from either; the command is the one that pip would be given, and the extra is found by it."""
     source = {"clone": clone, "wheel": wheel}[place]
     installed = tmp_path / "installed"
@@ -175,16 +180,33 @@ def test_what_lacks_the_demo_extra_names_a_command_that_pip_takes(place: str, cl
     done = offline("-c", WITHOUT, folder=tmp_path, PYTHONPATH=str(installed))
     repair, message = done.stdout.splitlines()
     assert repair == f"pip install {shlex.quote(f'{source}[demo]')}"
-    assert message == f"the embedded broker is not installed: run `{repair}`, or set WATERSHED_KAFKA to a Kafka of your own"
-    tried = offline("-m", *shlex.split(repair), "--dry-run", "--no-deps", "--no-build-isolation", "--ignore-installed", folder=tmp_path)
-    assert "Would install watershed-pipeline-" in tried.stdout and "does not provide the extra" not in tried.stdout + tried.stderr
+    assert (
+        message
+        == f"the embedded broker is not installed: run `{repair}`, or set WATERSHED_KAFKA to a Kafka of your own"
+    )
+    tried = offline(
+        "-m",
+        *shlex.split(repair),
+        "--dry-run",
+        "--no-deps",
+        "--no-build-isolation",
+        "--ignore-installed",
+        folder=tmp_path,
+    )
+    assert (
+        "Would install watershed-pipeline-" in tried.stdout
+        and "does not provide the extra" not in tried.stdout + tried.stderr
+    )
 
 
 @pytest.mark.parametrize(
     ("source", "command"),
     [
         ({"url": f"file://{ROOT}", "dir_info": {"editable": True}}, f"pip install -e {shlex.quote(f'{ROOT}[demo]')}"),
-        ({"url": "https://files.example/w-1.whl", "archive_info": {}}, "pip install 'watershed-pipeline[demo] @ https://files.example/w-1.whl'"),
+        (
+            {"url": "https://files.example/w-1.whl", "archive_info": {}},
+            "pip install 'watershed-pipeline[demo] @ https://files.example/w-1.whl'",
+        ),
         ({"url": "file:///gone/w-1.whl", "archive_info": {}}, None),
         ({"url": "https://git.example/w.git", "vcs_info": {"vcs": "git"}}, None),
         (None, f"pip install -e {shlex.quote(f'{ROOT}[demo]')}"),

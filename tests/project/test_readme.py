@@ -22,7 +22,14 @@ README = (ROOT / "README.md").read_text()
 def test_the_view_of_the_readme_is_a_view() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names: dict[str, Any] = {name: getattr(pipeline, name) for name in pipeline.__all__}
-    names |= {"dataclass": dataclass, "datetime": datetime, "Decimal": Decimal, "Annotated": Annotated, "pc": pc, "__name__": __name__}
+    names |= {
+        "dataclass": dataclass,
+        "datetime": datetime,
+        "Decimal": Decimal,
+        "Annotated": Annotated,
+        "pc": pc,
+        "__name__": __name__,
+    }
     exec(compile(code, "README.md", "exec", dont_inherit=True), names)
     (view,) = names["VIEWS"]
     assert isinstance(view, View) and view.name == "hourly_weather"
@@ -40,7 +47,9 @@ def test_what_the_page_on_exactness_names_is_there() -> None:
     text = (ROOT / "docs/EXACTNESS.md").read_text()
     paths = set(re.findall(r"`([a-z_]+/[\w/.*]+)`", text))
     assert len(paths) > 25
-    missing = {path for path in paths if not list(ROOT.glob(path.removesuffix("*") + "*" if path.endswith("*") else path))}
+    missing = {
+        path for path in paths if not list(ROOT.glob(path.removesuffix("*") + "*" if path.endswith("*") else path))
+    }
     assert not missing
     ours = ("pipeline", "serving", "speed_layer", "tasks")
     source = "\n".join(file.read_text() for folder in ours for file in (ROOT / folder).rglob("*.py"))

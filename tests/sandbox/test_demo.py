@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import stat
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -21,20 +18,17 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from pipeline.base.errors import SettingsError
 from pipeline.handover import Counts, Cut
-from pipeline.settings import Settings
 from sandbox import chart
 from sandbox.demo import TITLES, At
 from sandbox.display import Display, Frame, Scene, Seen
-from sandbox.processes import Child, ServerError, pid_runs
-from sandbox.services import Given, free_night, lake_of_its_own, night_tasks, refuse_used_lake, run
+from sandbox.processes import Child, ServerError
+from sandbox.services import free_night, night_tasks, run
 from sandbox.summary import AuditFound, Findings, summary
 from sandbox.weather import STATIONS, Event, Kind, readings, spread
 from serving.answers import ByLayer, Freshness
-from tests.support.system import ROOT, wait_for
-
-NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
+from tests.support.commands import NEEDS_PROC, Commands
+from tests.support.system import wait_for
 
 
 # ---- the events
@@ -94,7 +88,9 @@ def a_scene(seen: Seen | None) -> Scene:
         scene.steps[number].detail = "as it should be, and a detail that is far too long for a narrow line " * 2
     for number in (At.LIVE, At.NIGHT_2):
         scene.steps[number].state = "running"
-        scene.steps[number].show("what happens now, in plain words that go on and on and on, past the edge of a screen of 80", 3, 10)
+        scene.steps[number].show(
+            "what happens now, in plain words that go on and on and on, past the edge of a screen of 80", 3, 10
+        )
     return scene
 
 
@@ -141,7 +137,9 @@ def drawn(path: Path) -> set[str]:
 def test_the_chart_shows_the_layers_and_the_stations(tmp_path: Path) -> None:
     seen = a_look().by_layer
     swings = {r["window_start"]: Decimal(n % 17) for n, r in enumerate(seen.merged)}
-    seen.merged[:] = [{**r, "temperature_mean": swings[r["window_start"]] + 20 * STATIONS.index(r["station"])} for r in seen.merged]
+    seen.merged[:] = [
+        {**r, "temperature_mean": swings[r["window_start"]] + 20 * STATIONS.index(r["station"])} for r in seen.merged
+    ]
     chart.draw(seen, tmp_path / "both.png")
     chart.draw(ByLayer([], seen.speed, seen.merged, seen.freshness), tmp_path / "real-time.png")
     chart.draw(ByLayer([], [], [], []), tmp_path / "nothing.png")
@@ -153,7 +151,14 @@ def test_the_chart_shows_the_layers_and_the_stations(tmp_path: Path) -> None:
 # ---- the end
 def findings(folder: Path, *, differences: int = 0, counted: Counts | None = None) -> Findings:
     told = {Kind.ON_TIME: 90, Kind.LATE: 10, Kind.DUPLICATE: 5, Kind.BROKEN: 2, Kind.TOMBSTONE: 1}
-    return Findings(folder, str(folder / "lake"), [AuditFound("somehow", differences, None)], told, counted or Counts(100, 5, 2, 1), [])
+    return Findings(
+        folder,
+        str(folder / "lake"),
+        [AuditFound("somehow", differences, None)],
+        told,
+        counted or Counts(100, 5, 2, 1),
+        [],
+    )
 
 
 def test_the_exit_code_is_0_only_without_differences_and_with_every_event_accounted_for(tmp_path: Path) -> None:
@@ -173,56 +178,6 @@ def test_a_night_gets_a_name_that_is_free() -> None:
 
 
 # ---- whole, as commands
-class Commands:
-    """`watershed` in a folder of its own, with nothing set."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("WATERSHED_")}
-        self.environment["PYTHONPATH"] = str(ROOT)
-        self.started: list[subprocess.Popen[str]] = []
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", *arguments]
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        child = subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, **pipes)
-        self.started.append(child)
-        return child
-
-    def run(self, *arguments: str, timeout_s: float = 280) -> tuple[int, str, str]:
-        """(exit code, standard output, standard error)"""
-        child = self.start(*arguments)
-        out, err = child.communicate(timeout=timeout_s)
-        return child.returncode, out, err
-
-    def processes(self, *words: str) -> list[int]:
-        """Processes that have our folder in their environment or command, and these words in their command."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) in (os.getpid(), *(c.pid for c in self.started)):
-                continue
-            try:
-                command, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue
-            mine = str(self.folder).encode()
-            if (mine in command or mine in environment) and all(w.encode() in command for w in words) and pid_runs(int(entry.name)):
-                found.append(int(entry.name))
-        return found
-
-
-@pytest.fixture
-def commands(crash_folder: Path) -> Iterator[Commands]:
-    made = Commands(crash_folder)
-    yield made
-    for child in made.started:
-        if child.poll() is None:
-            child.terminate()
-            child.communicate(timeout=60)
-    if (crash_folder / ".watershed" / "pids.json").exists():
-        assert made.run("watershed", "down")[0] == 0
-
-
 @pytest.mark.slow
 @NEEDS_PROC
 def test_the_demo_ends_with_0_differences_a_chart_and_the_rejected_records(commands: Commands) -> None:
@@ -275,87 +230,19 @@ def test_an_interrupt_stops_everything_that_the_demo_started(commands: Commands,
     assert commands.processes() == []
 
 
-@pytest.mark.slow
-@NEEDS_PROC
-def test_up_leaves_everything_running_finds_it_again_and_down_stops_it(commands: Commands) -> None:
-    code, out, err = commands.run("watershed", "up")
-    assert code == 0, out + err
-    state = commands.folder / ".watershed"
-    for name in ("services.env", "pids.json"):
-        assert stat.S_IMODE((state / name).stat().st_mode) == 0o600
-    first = json.loads((state / "pids.json").read_text())["processes"]
-    assert set(first) == {"broker", "postgres", "worker", "luigid"} and all(pid_runs(p["pid"]) for p in first.values())
-    assert first["luigid"]["where"] in out and "watershed down" in out
-
-    code, out, err = commands.run("watershed", "up")
-    assert code == 0, out + err
-    assert json.loads((state / "pids.json").read_text())["processes"] == first, "the second finds them running"
-    code, out, err = commands.run("watershed", "status", "--json")
-    assert code == 0, err
-    found = json.loads(out)
-    assert len(found["partitions"]) == 4 and len(found["workers"]["weather.observations"]) == 1
-    port = first["luigid"]["where"].rpartition(":")[2]
-    code, _, err = commands.run("luigi", "--module", "tasks", "Nightly", "--date", "2013-01-02", "--scheduler-port", port)
-    assert code == 0, err
-    assert commands.run("watershed", "audit")[0] == 0
-
-    code, out, err = commands.run("watershed", "down")
-    assert code == 0, out + err
-    assert not any(pid_runs(p["pid"]) for p in first.values())
-    assert not (state / "services.env").exists() and commands.processes() == []
-    assert Path(first["postgres"]["where"], "PG_VERSION").exists(), "data stays"
-    code, _, err = commands.run("watershed", "status")
-    assert code == 1 and "watershed up" in err
-    code, out, _ = commands.run("watershed", "down")
-    assert code == 0 and "Nothing" in out
-
-
-@pytest.mark.slow
-@NEEDS_PROC
-def test_up_begins_anew_when_its_memory_only_broker_has_died(commands: Commands) -> None:
-    assert commands.run("watershed", "up")[0] == 0
-    pids = commands.folder / ".watershed" / "pids.json"
-    first = json.loads(pids.read_text())
-    os.kill(first["processes"]["broker"]["pid"], signal.SIGKILL)
-    wait_for(lambda: not pid_runs(first["processes"]["broker"]["pid"]), "the broker dies")
-    code, out, err = commands.run("watershed", "up")
-    assert code == 0, out + err
-    second = json.loads(pids.read_text())
-    assert second["data"] != first["data"] and Path(first["data"]).is_dir(), "a fresh folder, and the old one is kept"
-    assert not any(pid_runs(p["pid"]) for p in first["processes"].values()), "nothing of the time before is left running"
-    assert commands.run("watershed", "audit")[0] == 0
-
-
-def test_an_embedded_broker_gets_a_lake_of_its_own_and_never_one_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("WATERSHED_LAKE", raising=False)
-    assert lake_of_its_own(Given(), tmp_path / "demo-1") == str(tmp_path / "demo-1" / "lake")
-    monkeypatch.setenv("WATERSHED_LAKE", "s3://bucket/lake?region=eu-west-1")
-    assert lake_of_its_own(Given(), tmp_path / "demo-1") == "s3://bucket/lake/demo-1?region=eu-west-1"
-    refuse_used_lake(str(tmp_path / "new"))
-    (tmp_path / "used").mkdir()
-    refuse_used_lake(str(tmp_path / "used"))
-    (tmp_path / "used" / "cuts").mkdir()
-    with pytest.raises(SettingsError, match="is not empty"):
-        refuse_used_lake(str(tmp_path / "used"))
-
-
-def test_what_up_started_is_not_taken_for_what_a_person_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("KAFKA", "POSTGRES", "LAKE"):
-        monkeypatch.delenv(f"WATERSHED_{name}", raising=False)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".watershed").mkdir()
-    (tmp_path / ".watershed" / "services.env").write_text("WATERSHED_KAFKA='127.0.0.1:1'\n")
-    assert (Settings().kafka, Given().kafka) == ("127.0.0.1:1", None)
-    (tmp_path / "luigi.cfg").write_text("[watershed]\nkafka = own:9092\n")
-    assert (Settings().kafka, Given().kafka) == ("own:9092", "own:9092")
-
-
 @pytest.mark.parametrize(
     ("said", "quoted", "left_out"),
     [
-        (["INFO: a", "ERROR: task failed: no lake", "INFO: b", "===== Luigi Execution Summary ====="], ["no lake"], ["Summary"]),
-        (["ERROR: task failed", "Traceback", *"12345678", "KeyError: 9", "DEBUG: c"], ["task failed", "KeyError: 9"], ["  1\n", "DEBUG"]),
+        (
+            ["INFO: a", "ERROR: task failed: no lake", "INFO: b", "===== Luigi Execution Summary ====="],
+            ["no lake"],
+            ["Summary"],
+        ),
+        (
+            ["ERROR: task failed", "Traceback", *"12345678", "KeyError: 9", "DEBUG: c"],
+            ["task failed", "KeyError: 9"],
+            ["  1\n", "DEBUG"],
+        ),
         (["watershed: no such topic"], ["watershed: no such topic"], []),
     ],
     ids=["one line", "traceback", "no luigi"],
@@ -363,7 +250,12 @@ def test_what_up_started_is_not_taken_for_what_a_person_set(tmp_path: Path, monk
 def test_a_failed_child_is_told_by_its_error_not_by_luigis_summary(
     tmp_path: Path, said: list[str], quoted: list[str], left_out: list[str]
 ) -> None:
-    child = Child("the night", [sys.executable, "-c", f"print({chr(10).join(said)!r}); exit(30)"], tmp_path / "log", folder=tmp_path)
+    child = Child(
+        "the night",
+        [sys.executable, "-c", f"print({chr(10).join(said)!r}); exit(30)"],
+        tmp_path / "log",
+        folder=tmp_path,
+    )
     with pytest.raises(ServerError, match="the night failed with exit code 30") as told:
         run(child, 20)
     assert all(words in str(told.value) for words in [*quoted, str(tmp_path / "log")])

@@ -21,7 +21,7 @@ from serving.stores.night import PostgresNightStore
 from serving.stores.speed import PostgresSpeedStore
 from tests.contract.world import VIEWS, commit_of, connected, event, merge, plan, staged_of, states, values
 
-LOGS = [[event(p, o, "ab\n,\""[o % 5], amount=Decimal(f"{o}.25"), hour=o % 4) for o in range(60)] for p in range(2)]
+LOGS = [[event(p, o, 'ab\n,"'[o % 5], amount=Decimal(f"{o}.25"), hour=o % 4) for o in range(60)] for p in range(2)]
 
 
 @pytest.fixture

@@ -42,16 +42,25 @@ def test_a_generation_has_the_ledger_of_the_one_before_and_no_rows(world: Operat
     world.night_at(4, 5)
     world.operator.rollback(world.generation)
     world.choose(6, 5)
-    new = world.generations.begin(plan((2, 2), views=CHANGED))  # retention deleted the first records: the archive has them
+    new = world.generations.begin(
+        plan((2, 2), views=CHANGED)
+    )  # retention deleted the first records: the archive has them
     assert (new.number, new.starts, new.views.keys()) == (2, (0, 0), {v.name for v in CHANGED})
     assert world.generations.building("payments") == new and world.generations.active("payments") == world.generation
-    assert ledger(world, new) == [(0, (0, 0), "published"), (1, (3, 3), "chosen"), (2, (4, 5), "withdrawn"), (3, (6, 5), "chosen")]
+    assert ledger(world, new) == [
+        (0, (0, 0), "published"),
+        (1, (3, 3), "chosen"),
+        (2, (4, 5), "withdrawn"),
+        (3, (6, 5), "chosen"),
+    ]
     assert world.generations.visible(new) == 0 and world.generations.progress(new) == [(0, None), (0, None)]
     assert world.generations.require(payments, VIEWS) == world.generation
     world.check(3, 3)
 
 
-def test_until_it_is_active_the_one_before_answers_and_moves_and_afterwards_nothing_of_it_lands(world: Operated) -> None:
+def test_until_it_is_active_the_one_before_answers_and_moves_and_afterwards_nothing_of_it_lands(
+    world: Operated,
+) -> None:
     world.night_at(4, 5)
     claim, old = world.take(0, 60), world.generation
     new = world.generations.begin(plan(views=CHANGED))
@@ -135,7 +144,12 @@ def test_a_generation_begun_before_goes_on_with_the_cuts_that_were_chosen_since(
     world.night_at(5, 4)
     world.night_at(7, 7)
     assert world.generations.begin(plan(views=CHANGED)) == new
-    assert ledger(world, new) == [(0, (0, 0), "published"), (1, (2, 2), "chosen"), (2, (5, 4), "chosen"), (3, (7, 7), "chosen")]
+    assert ledger(world, new) == [
+        (0, (0, 0), "published"),
+        (1, (2, 2), "chosen"),
+        (2, (5, 4), "chosen"),
+        (3, (7, 7), "chosen"),
+    ]
     publish(world, new, 3)
     world.generations.activate(new, CHANGED)
     world.check(7, 7, views=CHANGED)
@@ -178,7 +192,9 @@ def test_after_a_loss_the_ledger_ends_at_what_is_archived_and_goes_on_where_the_
     assert [c.date for c in world.night.ledger(other)][2] is None
 
 
-def test_another_log_is_refused_unless_everything_starts_over_and_partitions_that_were_added_are_taken_in(world: Operated) -> None:
+def test_another_log_is_refused_unless_everything_starts_over_and_partitions_that_were_added_are_taken_in(
+    world: Operated,
+) -> None:
     world.night_at(3, 3)
     with pytest.raises(Refused, match="was deleted and made anew"):
         world.generations.begin(plan((0, 0), topic_id="id-2"))

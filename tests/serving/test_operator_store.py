@@ -51,7 +51,9 @@ class Operated(World):
     def damage(self) -> None:
         """The real-time rows of partition 0 are not what they were."""
         with transaction(self.engine) as connection:
-            connection.exec_driver_sql('UPDATE speed."by_account__g1" SET events__n = events__n + 1 WHERE partition = 0')
+            connection.exec_driver_sql(
+                'UPDATE speed."by_account__g1" SET events__n = events__n + 1 WHERE partition = 0'
+            )
             connection.exec_driver_sql('DELETE FROM speed."by_region__g1" WHERE partition = 0 AND segment >= 0')
             connection.exec_driver_sql("UPDATE ops.segments SET accepted = accepted + 3 WHERE partition = 0")
 
@@ -200,7 +202,9 @@ def test_a_batch_that_may_be_staged_again_with_fewer_groups_makes_no_row_superfl
     world.night_at(3, 1)  # touches account a alone
     world.purge(1)
     world.check(3, 1)
-    world.night.stage(world.generation, three, staged_of(LOGS, (3, 0), (2, 0)))  # a twin that began before the purge, on base 2
+    world.night.stage(
+        world.generation, three, staged_of(LOGS, (3, 0), (2, 0))
+    )  # a twin that began before the purge, on base 2
     world.check(3, 1)
 
 

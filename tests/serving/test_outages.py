@@ -105,7 +105,9 @@ def test_a_restart_of_two_seconds_in_the_middle_of_a_step_is_waited_out(
 
 
 @pytest.mark.timeout(180)
-def test_a_write_that_may_have_landed_is_made_again_only_where_that_is_harmless(server: SystemPostgres, patient: Engine) -> None:
+def test_a_write_that_may_have_landed_is_made_again_only_where_that_is_harmless(
+    server: SystemPostgres, patient: Engine
+) -> None:
     world = Operated(patient)
     for step in ("choose.written", "stage.written"):
         STEPS[step](world)

@@ -98,11 +98,15 @@ def emptied(engine: Engine) -> None:
 def assert_served(engine: Engine, tables: list[pa.Table]) -> None:
     wanted, found = values(sketched, merge(sketched, tables)), served(engine, sketched)
     assert found == wanted
-    assert [[str(v) for v in row.values()] for row in found] == [[str(v) for v in row.values()] for row in wanted]  # the digits too
+    assert [[str(v) for v in row.values()] for row in found] == [
+        [str(v) for v in row.values()] for row in wanted
+    ]  # the digits too
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(found=st.lists(st.tuples(homes, one_event), max_size=40, unique_by=lambda pair: (pair[1].partition, pair[1].offset)))
+@given(
+    found=st.lists(st.tuples(homes, one_event), max_size=40, unique_by=lambda pair: (pair[1].partition, pair[1].offset))
+)
 def test_postgres_merges_and_presents_to_the_same_bits(installed: Engine, found: list[Any]) -> None:
     emptied(installed)
     bundles = {home: states(sketched, [one for at, one in found if at == home]) for home in {at for at, _ in found}}
@@ -116,7 +120,9 @@ def test_postgres_merges_long_states_with_short_ones(installed: Engine) -> None:
     for home, size in (("batch", 20_000), ("speed 0/0", 3_000), ("speed 0/10", 40), ("speed 1/0", 1)):
         numbers = random.integers(INT_MIN, INT_MAX, size).tolist()
         at = datetime(2013, 1, 1, tzinfo=UTC)
-        more = [{"items": n, "note": f"note {n % 5000}", "seen_at": at + timedelta(microseconds=n % 10**9)} for n in numbers]
+        more = [
+            {"items": n, "note": f"note {n % 5000}", "seen_at": at + timedelta(microseconds=n % 10**9)} for n in numbers
+        ]
         tables.append(states(sketched, [event(0, offset, "a", **m) for offset, m in enumerate(more)]))
         stored(installed, home, tables[-1])
     assert_served(installed, tables)
@@ -138,11 +144,22 @@ def ranks_of(state: Any) -> dict[int, int]:
 def test_any_registers_are_presented_in_sql_as_in_python(database: Engine) -> None:
     """Ones that no test can reach by counting: full ones, all at rank 53, all at rank 1."""
     random = np.random.default_rng(11)
-    shapes = [(0, 1, 1), (1, 1, 53), (1, 53, 53), (4096, 1, 1), (4096, 53, 53), (4095, 53, 53), (4096, 1, 53), (4095, 30, 40)]
+    shapes = [
+        (0, 1, 1),
+        (1, 1, 53),
+        (1, 53, 53),
+        (4096, 1, 1),
+        (4096, 53, 53),
+        (4095, 53, 53),
+        (4096, 1, 53),
+        (4095, 30, 40),
+    ]
     shapes += [(int(random.integers(0, REGISTERS + 1)), 1, int(random.integers(1, MAX_RANK + 1))) for _ in range(60)]
     states_of = [random_registers(random, *shape) for shape in shapes]
     measure = DistinctCount("x").over(*column_types(str))
-    pairs = [(g, state) for g in range(len(states_of)) for state in (states_of[g], states_of[g - g % 3])]  # some merged with others
+    pairs = [
+        (g, state) for g in range(len(states_of)) for state in (states_of[g], states_of[g - g % 3])
+    ]  # some merged with others
     group = np.array([g for g, _ in pairs])
     given_states = pa.array([state for _, state in pairs], pa.binary())
     merged = measure.merge((given_states,), group, len(states_of))

@@ -1,6 +1,6 @@
 """Random runs of the protocol on a real Postgres: zombies, lost replies, late commits, twin nights, stale ends.
 
-    after every step:  serving.<view> = f(log[0, position))      accounting = counts of [0, position)
+after every step:  serving.<view> = f(log[0, position))      accounting = counts of [0, position)
 """
 
 import uuid

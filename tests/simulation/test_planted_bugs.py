@@ -157,8 +157,15 @@ def renew_adopting(self: Ownership) -> None:
     store: Any = self.store
     for work in self.in_hand:
         row = store.tables.generations[work.claim.generation].positions[work.claim.partition]
-        if row.owner is not None and row.owner != work.claim.owner and work.read is not None and work.read > row.position:
-            work.claim = replace(work.claim, owner=row.owner, epoch=row.epoch, position=row.position, segment=row.segment)
+        if (
+            row.owner is not None
+            and row.owner != work.claim.owner
+            and work.read is not None
+            and work.read > row.position
+        ):
+            work.claim = replace(
+                work.claim, owner=row.owner, epoch=row.epoch, position=row.position, segment=row.segment
+            )
 
 
 shipped_take = Ownership._take
@@ -174,7 +181,12 @@ def take_with_the_memory_of_before(self: Ownership, source: ActiveSource, partit
         return
     old = before.get(partition)
     before[partition] = work
-    if old is not None and old.loaded is not None and old.loaded.begun is None and old.loaded.read >= work.claim.position:
+    if (
+        old is not None
+        and old.loaded is not None
+        and old.loaded.begun is None
+        and old.loaded.read >= work.claim.position
+    ):
         work.loaded = old.loaded
 
 
@@ -214,7 +226,9 @@ BUGS = {
     ),
     "identities kept after a split": Bug(planted=lambda: patch.object(Identities, "undo", undo_nothing)),
     "states kept after a split": Bug(planted=lambda: patch.object(SegmentStates, "undo", undo_nothing)),
-    "identities kept as of now after a commit beside the folding": Bug(planted=lambda: patch.object(Identities, "keep", keep_now)),
+    "identities kept as of now after a commit beside the folding": Bug(
+        planted=lambda: patch.object(Identities, "keep", keep_now)
+    ),
     "folds beside a commit that moved the segment lost": Bug(
         planted=lambda: patch.object(SegmentStates, "next_segment", next_segment_empty)
     ),

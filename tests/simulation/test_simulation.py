@@ -32,7 +32,20 @@ from tests.support.system import System
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = Sizes(partitions=2, workers=2, nights=2, decisions=205)
 SCHEDULES = int(os.environ.get("WATERSHED_TEST_SCHEDULES", "1000"))
-OFTEN = ("takeover", "split", "publish", "rollback", "purge", "refold", "generation", "lost", "lost commit", "fenced", "delayed", "crash")
+OFTEN = (
+    "takeover",
+    "split",
+    "publish",
+    "rollback",
+    "purge",
+    "refold",
+    "generation",
+    "lost",
+    "lost commit",
+    "fenced",
+    "delayed",
+    "crash",
+)
 
 
 @pytest.mark.slow
@@ -62,7 +75,12 @@ def told(summary: Summary) -> str:
 def test_a_seed_plays_the_same_schedule_every_time() -> None:
     for seed in range(4):
         first, second = (play([by_shop], seed, SIZES, Stores(speed=SegmentKept)) for _ in range(2))
-        assert (first.seen, first.broken, first.decisions, first.trace) == (second.seen, second.broken, second.decisions, second.trace)
+        assert (first.seen, first.broken, first.decisions, first.trace) == (
+            second.seen,
+            second.broken,
+            second.decisions,
+            second.trace,
+        )
         again = play([by_shop], seed, SIZES, Stores(speed=SegmentKept), first.decisions)
         assert (again.broken, again.trace) == (first.broken, first.trace)
 
@@ -110,7 +128,7 @@ def test_a_difference_is_told_with_its_seed_and_how_to_play_it_again(capsys: pyt
     assert "watershed prove by_shop --seed 3 --schedules 1 --workers 3" in text.replace("\n", " ")
 
 
-USERS_OWN = '''
+USERS_OWN = """
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -128,7 +146,7 @@ VIEWS = (
     View("by_line", calls, key=("line",), window=tumbling(days=1),
          aggregates={"calls": Count(), "spread": StdDev("seconds"), "first": First("seconds")}),
 )
-'''
+"""
 
 
 def test_a_view_in_a_users_own_module_is_proven(tmp_path: Path) -> None:
@@ -137,13 +155,18 @@ def test_a_view_in_a_users_own_module_is_proven(tmp_path: Path) -> None:
 
     def watershed(*words: str) -> subprocess.CompletedProcess[str]:
         arguments = [sys.executable, str(ROOT / "watershed.py"), "prove", *words]
-        return subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(
+            arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
 
     done = watershed("by_line", "--seed", "7", "--schedules", "12", "--jobs", "1")
     assert done.returncode == 0, done.stderr
     assert "no difference in 12 schedules" in done.stdout and "takeovers of a lease" in done.stdout
     wrong = watershed("by_lin", "--schedules", "1")
-    assert wrong.returncode == 1 and "there is no view 'by_lin'; there are by_line. Did you mean 'by_line'?" in wrong.stderr
+    assert (
+        wrong.returncode == 1
+        and "there is no view 'by_lin'; there are by_line. Did you mean 'by_line'?" in wrong.stderr
+    )
 
 
 def test_values_are_made_that_a_column_keeps() -> None:

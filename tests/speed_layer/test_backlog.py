@@ -108,7 +108,10 @@ def test_events_without_a_pause_keep_no_worker_from_its_snapshots_nor_from_its_e
     feeding.start()
     try:
         worker = system.worker(WATERSHED_SNAPSHOT_EVERY_S="0.5")
-        wait_for(lambda: len(system.query("SELECT DISTINCT partition FROM ops.snapshots")) == 4, "every partition has a snapshot")
+        wait_for(
+            lambda: len(system.query("SELECT DISTINCT partition FROM ops.snapshots")) == 4,
+            "every partition has a snapshot",
+        )
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(timeout=30) == 0
         system.catch_up()

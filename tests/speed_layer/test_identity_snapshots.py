@@ -79,7 +79,9 @@ def files(system: System) -> set[str]:
 
 def newest_written(system: System) -> int:
     """The position of the newest snapshot that is there; one above it may be recorded and not written."""
-    return int(max(row["position"] for row in recorded(system) if (system.lake / layout.manifest(row["path"])).exists()))
+    return int(
+        max(row["position"] for row in recorded(system) if (system.lake / layout.manifest(row["path"])).exists())
+    )
 
 
 def work(system: System, every_s: float = 3600.0) -> CountingLog:
@@ -154,7 +156,9 @@ HARMS: dict[str, Callable[[Path, Path], Any]] = {
     "the file is gone": lambda data, manifest: data.unlink(),
     "it was never written": lambda data, manifest: (data.unlink(), manifest.unlink()),
     "the file is broken": lambda data, manifest: data.write_bytes(b"PAR1 and no more"),
-    "it is of another log": lambda data, manifest: manifest.write_text(manifest.read_text().replace('"topic_id": "', '"topic_id": "x')),
+    "it is of another log": lambda data, manifest: manifest.write_text(
+        manifest.read_text().replace('"topic_id": "', '"topic_id": "x')
+    ),
 }
 
 
@@ -244,7 +248,9 @@ def test_a_missing_batch_snapshot_is_refused_with_what_to_do(system: System) -> 
     send(system, SEND)
     for manifest in (system.lake / "identities").glob("*/*/cut=1/*.json"):
         manifest.unlink()
-    with pytest.raises(Refused, match=r"identities at cut 1 .* are missing from the lake .* `lake`, or run `watershed init --rebuild`"):
+    with pytest.raises(
+        Refused, match=r"identities at cut 1 .* are missing from the lake .* `lake`, or run `watershed init --rebuild`"
+    ):
         work(system)
 
 

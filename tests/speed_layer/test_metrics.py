@@ -44,7 +44,11 @@ def test_a_workers_metrics_tell_the_records_by_outcome_and_the_time_by_stage(sys
 
     wait_for(lambda: page().get('watershed_records_total{outcome="accepted"}') == 100, "all records are committed")
     found = page()
-    assert [found[f'watershed_records_total{{outcome="{o}"}}'] for o in ("duplicates", "rejected", "tombstones")] == [10, 1, 1]
+    assert [found[f'watershed_records_total{{outcome="{o}"}}'] for o in ("duplicates", "rejected", "tombstones")] == [
+        10,
+        1,
+        1,
+    ]
     assert all(found[f'watershed_stage_seconds_total{{stage="{name}"}}'] > 0 for name in STAGES)
     assert found['watershed_stage_records_total{stage="commit"}'] == 112
     assert found[f'watershed_lag_offsets{{partition="0",topic="{system.topic}"}}'] == 0

@@ -41,7 +41,9 @@ class Crew:
         source = ActiveSource(by_shop.source, [by_shop], self.world.tables.generation)
 
         def finish(work: PartitionWork) -> None:
-            self.told.append(f"{name} finishes {work.claim.partition}, {'held' if self.holder(work.claim.partition) == name else 'lost'}")
+            self.told.append(
+                f"{name} finishes {work.claim.partition}, {'held' if self.holder(work.claim.partition) == name else 'lost'}"
+            )
 
         def gone(work: PartitionWork) -> None:
             self.told.append(f"{name} is rid of {work.claim.partition}")
@@ -163,7 +165,9 @@ class Bug:
 
 
 CLAIMS: dict[Callable[[Crew], None], Bug] = {
-    a_lost_lease_is_dropped_though_no_event_ever_comes: Bug("renew", renew_that_notices_no_loss, "the lost one is in hand"),
+    a_lost_lease_is_dropped_though_no_event_ever_comes: Bug(
+        "renew", renew_that_notices_no_loss, "the lost one is in hand"
+    ),
     a_long_fold_is_not_taken_for_a_death: Bug("renew", renew_without_a_heartbeat, "a is thought dead"),
     a_lease_lives_as_long_as_it_is_renewed: Bug("renew", renew_nothing, "a lease ran out"),
     a_partition_taken_again_outlives_the_news_of_its_loss: Bug(
@@ -235,7 +239,9 @@ def test_what_is_above_the_share_is_finished_before_it_is_released(crew: Crew) -
     assert crew.told == [f"a {does}" for p in (third, fourth) for does in (f"finishes {p}, held", f"is rid of {p}")]
     crew.passes(REBALANCE_S)
     other.rebalance()
-    assert (partitions(mine), partitions(other)) == (sorted([first, second]), sorted([third, fourth])), "nothing moved that need not"
+    assert (partitions(mine), partitions(other)) == (sorted([first, second]), sorted([third, fourth])), (
+        "nothing moved that need not"
+    )
     assert [crew.holder(p) for p in (first, second, third, fourth)] == ["a", "a", "b", "b"]
 
 

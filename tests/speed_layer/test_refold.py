@@ -72,9 +72,15 @@ def test_segments_below_the_visible_cut_stay_for_a_rollback_and_chosen_cuts_spli
 
 @pytest.mark.parametrize(
     ("bounds", "said"),
-    [((0, 3, 6), r"no segment covers \[6, 7\)"), ((1, 7), "a gap or overlap at 0"), ((), r"no segment covers \[0, 7\)")],
+    [
+        ((0, 3, 6), r"no segment covers \[6, 7\)"),
+        ((1, 7), "a gap or overlap at 0"),
+        ((), r"no segment covers \[0, 7\)"),
+    ],
 )
-def test_segments_that_do_not_tile_are_refused_and_change_nothing(world: Operated, bounds: tuple[int, ...], said: str) -> None:
+def test_segments_that_do_not_tile_are_refused_and_change_nothing(
+    world: Operated, bounds: tuple[int, ...], said: str
+) -> None:
     world.commit(world.take(0), 7)
     claim = world.refolds.seize(world.generation, 0, "rebuild", 10)
     with pytest.raises(Refused, match=said):

@@ -48,7 +48,9 @@ def test_patience_ends_with_the_last_error_and_a_refusal_ends_it_at_once() -> No
         wait_out(Starting(*[DOWN] * 99), (StoreUnavailable,), patience_s=2.5, say=print, clock=clock)
     assert clock.now_s == 2.5
     with pytest.raises(Refused, match="changed"):
-        wait_out(Starting(Refused("the definition changed")), (StoreUnavailable,), patience_s=60, say=print, clock=clock)
+        wait_out(
+            Starting(Refused("the definition changed")), (StoreUnavailable,), patience_s=60, say=print, clock=clock
+        )
     assert clock.now_s == 2.5
     with pytest.raises(StoreUnavailable):
         wait_out(Starting(DOWN), (StoreUnavailable,), patience_s=0, say=print, clock=clock)
@@ -64,7 +66,9 @@ def test_whoever_is_told_to_stop_waits_no_longer() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_worker_that_starts_before_postgres_does_waits_and_goes_to_work(own_system: System, own_servers: Any, tmp_path: Path) -> None:
+def test_a_worker_that_starts_before_postgres_does_waits_and_goes_to_work(
+    own_system: System, own_servers: Any, tmp_path: Path
+) -> None:
     system, postgres, log = own_system, own_servers[1], tmp_path / "worker.log"
     system.run("init", "--partitions", "2")
     system.produce((n % 2, e.key, e.value) for n, e in enumerate(map(encode, readings()[:100])))
@@ -81,10 +85,14 @@ def test_a_worker_that_starts_before_postgres_does_waits_and_goes_to_work(own_sy
 
 
 @pytest.mark.slow
-def test_a_worker_that_waits_for_postgres_gives_up_when_it_said_and_ends_when_told(system: System, tmp_path: Path) -> None:
+def test_a_worker_that_waits_for_postgres_gives_up_when_it_said_and_ends_when_told(
+    system: System, tmp_path: Path
+) -> None:
     nowhere = f"postgresql://nobody:hidden@127.0.0.1:{free_ports(1)[0]}/nothing"
     done = system.run("speed", check=False, WATERSHED_POSTGRES=nowhere, WATERSHED_START_PATIENCE_S="2")
-    assert done.returncode == 1 and "for 2 s more" in done.stderr and "cannot be reached" in done.stderr.splitlines()[-1]
+    assert (
+        done.returncode == 1 and "for 2 s more" in done.stderr and "cannot be reached" in done.stderr.splitlines()[-1]
+    )
     assert "Traceback" not in done.stderr and "hidden" not in done.stderr
     worker, began_s = system.worker(WATERSHED_POSTGRES=nowhere), time.monotonic()
     wait_for(lambda: "trying again for" in (tmp_path / "worker.log").read_text(), "it waits")

@@ -37,7 +37,11 @@ def shown(stats: Stats) -> tuple[Any, str, list[str]]:
     console.print(table("w", stats))
     registry.register(WorkerCollector(stats))
     page = generate_latest(registry).decode()
-    return figures(stats)["lag"], console.export_text(), re.findall(r"^watershed_lag_offsets\S+ \S+$", page, re.MULTILINE)
+    return (
+        figures(stats)["lag"],
+        console.export_text(),
+        re.findall(r"^watershed_lag_offsets\S+ \S+$", page, re.MULTILINE),
+    )
 
 
 def test_a_lag_is_the_sum_of_what_is_left_of_each_partition() -> None:
@@ -45,7 +49,10 @@ def test_a_lag_is_the_sum_of_what_is_left_of_each_partition() -> None:
     stats.goes_on({("t", 0): 15, ("t", 1): 20})
     lag, text, metrics = shown(stats)
     assert lag == 5 and "unknown" not in text
-    assert metrics == ['watershed_lag_offsets{partition="0",topic="t"} 5.0', 'watershed_lag_offsets{partition="1",topic="t"} 0.0']
+    assert metrics == [
+        'watershed_lag_offsets{partition="0",topic="t"} 5.0',
+        'watershed_lag_offsets{partition="1",topic="t"} 0.0',
+    ]
     stats.committed(Claim("t", 1, 0, uuid.uuid4(), 1, 16, 10), Counts(6), 0.01, -1)
     assert stats.lag == 0, "an end that is older than the position is no negative lag"
 
@@ -82,7 +89,9 @@ def test_a_worker_without_kafka_says_that_nobody_knows_its_lag(system: System, t
     system.produce([(0, b"k", b"{}")])
     worker = system.worker(WATERSHED_KAFKA=f"127.0.0.1:{nowhere}", WATERSHED_METRICS_PORT=str(metrics))
     log = tmp_path / "worker.log"
-    wait_for(lambda: "waiting" in log.read_text() and "took" in log.read_text(), "it has a partition and says that it waits")
+    wait_for(
+        lambda: "waiting" in log.read_text() and "took" in log.read_text(), "it has a partition and says that it waits"
+    )
     with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=5) as answer:
         assert "watershed_lag_offsets{" not in answer.read().decode()
     worker.send_signal(signal.SIGTERM)

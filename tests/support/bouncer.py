@@ -71,7 +71,8 @@ class PgBouncer(Server):
             **self._settings,
         }
         config.write_text(
-            f"[databases]\n* = host={behind.host} port={behind.port}\n\n[pgbouncer]\n" + "".join(f"{k} = {v}\n" for k, v in lines.items())
+            f"[databases]\n* = host={behind.host} port={behind.port}\n\n[pgbouncer]\n"
+            + "".join(f"{k} = {v}\n" for k, v in lines.items())
         )
         user = SYSTEM_USER if os.geteuid() == 0 else None  # it refuses to be root
         if user is not None:

@@ -48,7 +48,9 @@ class Spent:
     @classmethod
     def now(cls) -> Spent:
         own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-        return cls(time.monotonic(), own.ru_utime + own.ru_stime, children.ru_utime + children.ru_stime + forking.spent_s)
+        return cls(
+            time.monotonic(), own.ru_utime + own.ru_stime, children.ru_utime + children.ru_stime + forking.spent_s
+        )
 
     @classmethod
     def since(cls, before: Spent) -> Spent:
@@ -131,7 +133,9 @@ class Budget:
         """The whole, then by shared fixture, file and test."""
         whole, shared = total(self.tests.values()), total(self.shared.values())
         compiled_s = sum(seconds for _, seconds in self.compiled)
-        largest = ", ".join(f"{title} {seconds:.1f}" for title, seconds in sorted(self.compiled, key=lambda one: -one[1])[:5])
+        largest = ", ".join(
+            f"{title} {seconds:.1f}" for title, seconds in sorted(self.compiled, key=lambda one: -one[1])[:5]
+        )
         files: dict[str, Spent] = defaultdict(Spent)
         for name, spent in self.tests.items():
             files[name.partition("::")[0]].add(spent)
@@ -157,4 +161,11 @@ def table(title: str, spent: dict[str, Spent]) -> list[str]:
     """A header and the MOST that took longest."""
     rows = sorted(spent.items(), key=lambda item: -item[1].wall_s)[:MOST]
     header = f"{'wall':>8}{'computing':>11}{'commands':>10}{'waiting':>9}{'tests':>7}  {title}"
-    return ["", header, *(f"{s.wall_s:8.1f}{s.own_s:11.1f}{s.children_s:10.1f}{s.waiting_s:9.1f}{s.tests:7}  {name}" for name, s in rows)]
+    return [
+        "",
+        header,
+        *(
+            f"{s.wall_s:8.1f}{s.own_s:11.1f}{s.children_s:10.1f}{s.waiting_s:9.1f}{s.tests:7}  {name}"
+            for name, s in rows
+        ),
+    ]

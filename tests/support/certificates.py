@@ -34,7 +34,9 @@ class Authority:
         self.cafile = folder / f"{name}.pem"
         self.cafile.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, *, valid: timedelta = timedelta(days=2), host: str = "127.0.0.1") -> tuple[Path, Path, Path]:
+    def issue(
+        self, name: str, *, valid: timedelta = timedelta(days=2), host: str = "127.0.0.1"
+    ) -> tuple[Path, Path, Path]:
         """(certificate, key, both in one file) for that common name; a negative `valid` has passed already."""
         key = ec.generate_private_key(ec.SECP256R1())
         at = [x509.IPAddress(ip_address(host)), x509.DNSName("localhost")]
@@ -52,7 +54,9 @@ class Authority:
         file.write_bytes(_pem(ec.generate_private_key(ec.SECP256R1()), b"a passphrase"))
         return file
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, valid: timedelta) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, valid: timedelta
+    ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key.public_key())
         builder = builder.serial_number(x509.random_serial_number())

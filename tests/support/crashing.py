@@ -64,7 +64,9 @@ def feeding(system: System, seed: int) -> Iterator[None]:
 def patiently(ask: Callable[[], T]) -> T:
     """Ask a Postgres that may be down just now."""
     retrying = Retrying(
-        retry=retry_if_exception_type((OperationalError, psycopg2.OperationalError)), wait=wait_fixed(0.1), stop=stop_after_delay(60)
+        retry=retry_if_exception_type((OperationalError, psycopg2.OperationalError)),
+        wait=wait_fixed(0.1),
+        stop=stop_after_delay(60),
     )
     return retrying(ask)
 
@@ -90,7 +92,9 @@ class Kills:
         """Wait until it died of SIGKILL, and count it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(timeout=DIES_WITHIN_S)
-        assert child.returncode == -signal.SIGKILL, f"{kind} at {what}: ended with {child.returncode}, not by kill -9\n{log()}"
+        assert child.returncode == -signal.SIGKILL, (
+            f"{kind} at {what}: ended with {child.returncode}, not by kill -9\n{log()}"
+        )
         self.of[kind] += 1
 
     def workers(self, slot: str, plan: list[str]) -> None:
@@ -98,7 +102,9 @@ class Kills:
         rng, before = random.Random(f"{slot}-{self.rng.random()}"), -1
         for n, at in enumerate(plan):
             name = f"worker-{slot}-{n}"
-            worker = self.system.worker(name, **({"WATERSHED_CRASH": at} if at else {}), WATERSHED_SNAPSHOT_EVERY_S="0.3")
+            worker = self.system.worker(
+                name, **({"WATERSHED_CRASH": at} if at else {}), WATERSHED_SNAPSHOT_EVERY_S="0.3"
+            )
             path = self.system.folder / f"{name}.log"
             if not at:
                 wait_for(lambda path=path: "took" in path.read_text(), f"{name} takes a partition", DIES_WITHIN_S)
@@ -109,7 +115,9 @@ class Kills:
             self.died(worker, kind, at, lambda path=path: path.read_text()[-3000:])
             self.points.update([at.partition(":")[0]] if at else [])
             now = progress(self.system)
-            assert now > before, f"positions stood still at {now} between two kills, the last at {at or 'a random moment'}"
+            assert now > before, (
+                f"positions stood still at {now} between two kills, the last at {at or 'a random moment'}"
+            )
             before = now
 
     def night(self, day: str, at: str) -> None:
@@ -117,7 +125,9 @@ class Kills:
         environment = {**self.system.environment, "WATERSHED_CRASH": at}
         path = self.system.folder / f"night-{day}-{at.replace(':', '-')}.log"
         with path.open("w") as log:
-            child = popen(self.system.luigi(day), environment, cwd=self.system.folder, text=True, stdout=log, stderr=log)
+            child = popen(
+                self.system.luigi(day), environment, cwd=self.system.folder, text=True, stdout=log, stderr=log
+            )
         self.died(child, "night at a crash point", at, lambda: path.read_text()[-3000:])
         self.points[at.partition(":")[0]] += 1
         assert_nothing_is_half_there(self.system)
@@ -145,14 +155,18 @@ class Kills:
         """The counts, in words."""
         kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(self.of.items()))
         points = ", ".join(f"{name} {n}" for name, n in sorted(self.points.items()))
-        return f"{what}: {self.total} kills, 0 differences; {kinds}" + (f"; crash points hit: {points}" if points else "")
+        return f"{what}: {self.total} kills, 0 differences; {kinds}" + (
+            f"; crash points hit: {points}" if points else ""
+        )
 
 
 def assert_nothing_is_half_there(system: System) -> None:
     """What stands under its own name is whole, a manifest names what is there, and a batch that is not staged has no rows."""
     for manifest in system.lake.rglob("[!.]*.json"):
         for file in json.loads(manifest.read_text()).get("files", []):
-            assert pq.read_metadata(system.lake / file["path"]).num_rows == file["rows"], f"{manifest} names {file['path']}"
+            assert pq.read_metadata(system.lake / file["path"]).num_rows == file["rows"], (
+                f"{manifest} names {file['path']}"
+            )
     for path in system.lake.rglob("[!.]*.parquet"):
         pq.ParquetFile(path).read()
     unfinished = "SELECT number FROM ops.batches WHERE topic = :t AND status = 'chosen' AND NOT complete"

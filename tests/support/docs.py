@@ -23,7 +23,9 @@ def command_lines(page: str) -> list[str]:
     """Every command that a page shows: lines of indented and fenced blocks, and what stands between backticks."""
     text = text_of(page)
     lines = [line.strip() for block in INDENTED.findall(text) for line in block.splitlines()]
-    lines += [line for language in ("sh", "cron", "ini") for block in blocks(page, language) for line in block.splitlines()]
+    lines += [
+        line for language in ("sh", "cron", "ini") for block in blocks(page, language) for line in block.splitlines()
+    ]
     lines += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
     parts = [part.strip() for line in lines for part in re.split(r"&&|;|\|\||(?<=\s)&(?=\s|$)|#.*|>>.*", line)]
     bare = [re.sub(r"^(\S+=\S+ |export |.*ExecStart=|[\d* ]+ )+", "", part) for part in parts if part]
@@ -34,7 +36,11 @@ def tables(page: str, heading: str) -> list[list[str]]:
     """The rows of the tables between this heading and the next, without their heads; cells as they stand."""
     section = f"\n{text_of(page)}".split(f"\n{heading}\n")[1]
     section = re.split(r"^#+ ", section, maxsplit=1, flags=re.MULTILINE)[0]
-    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in section.splitlines() if line.startswith("|")]
+    rows = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in section.splitlines()
+        if line.startswith("|")
+    ]
     return [row for n, row in enumerate(rows) if not set("".join(row)) <= set("- ") and not _is_head(rows, n)]
 
 

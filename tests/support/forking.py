@@ -30,7 +30,15 @@ from typing import Any, NoReturn
 
 # watershed first: it asks for one heap before pyarrow is there. Not luigi nor tasks: what luigi.cfg says is read when they are imported.
 IMPORTED = (
-    *("watershed", "speed_layer.run", "speed_layer.refold", "console.commands.status", "pandas", "pyarrow.parquet", "pyarrow.dataset"),
+    *(
+        "watershed",
+        "speed_layer.run",
+        "speed_layer.refold",
+        "console.commands.status",
+        "pandas",
+        "pyarrow.parquet",
+        "pyarrow.dataset",
+    ),
     *("dask", "psutil", "jinja2", "urllib3"),
 )
 READ_AT_IMPORT = ("PYTHON", "DASK", "LUIGI", "NUMBA", "LD_", "MALLOC", "ARROW", "OMP_", "WATERSHED_KERNEL_CACHE")
@@ -48,7 +56,12 @@ def popen(command: Sequence[str], env: Mapping[str, str], **options: Any) -> sub
     name = " ".join(command[2:4]) if command[2] == "watershed" else command[2]
     differs = {k for k in {*env, *os.environ} if env.get(k) != os.environ.get(k)} - {"PYTHONPATH"}
     elsewhere = "PYTHONPATH" in env and str(ROOT) not in env["PYTHONPATH"].split(os.pathsep)  # another checkout's code
-    fresh = name not in _seen or elsewhere or any(k.startswith(READ_AT_IMPORT) for k in differs) or "WATERSHED_TESTS_FRESH" in os.environ
+    fresh = (
+        name not in _seen
+        or elsewhere
+        or any(k.startswith(READ_AT_IMPORT) for k in differs)
+        or "WATERSHED_TESTS_FRESH" in os.environ
+    )
     _seen.add(name)
     return (subprocess.Popen if fresh else Forked)(list(command), env=dict(env), **options)
 

@@ -7,7 +7,11 @@ HOSTILE = {
     "repeatable read": {"default_transaction_isolation": "'repeatable read'"},
     "serializable": {"default_transaction_isolation": "serializable"},
     "read only": {"default_transaction_read_only": "on"},
-    "statements of a second": {"statement_timeout": "'1s'", "lock_timeout": "'1ms'", "idle_in_transaction_session_timeout": "0"},
+    "statements of a second": {
+        "statement_timeout": "'1s'",
+        "lock_timeout": "'1ms'",
+        "idle_in_transaction_session_timeout": "0",
+    },
     "commits that may be lost": {"synchronous_commit": "off"},
     "another search_path": {"search_path": "decoys, public"},
     "other forms": {

@@ -34,6 +34,8 @@ def how_it_showed(bug: Bug, process: str = "") -> str:
                 continue
             played = play([by_shop], seed, SIZES, bug.stores)
             if played.broken is not None:
-                assert not played.broken.startswith(("AttributeError", "TypeError", "NameError", "KeyError")), "the bug itself is broken"
+                assert not played.broken.startswith(("AttributeError", "TypeError", "NameError", "KeyError")), (
+                    "the bug itself is broken"
+                )
                 return f"schedule {seed + 1}: {played.broken}"
     pytest.fail(f"no schedule of {WITHIN} showed it")

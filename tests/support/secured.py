@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from kafka import KafkaAdminClient
-from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType, UserScramCredentialUpsertion
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    ResourcePattern,
+    ResourceType,
+    UserScramCredentialUpsertion,
+)
 from pydantic import SecretStr
 
 from pipeline.log.kafka.connection import KafkaConnection
@@ -22,10 +29,21 @@ from sandbox.kafka import RealKafka
 from tests.support.certificates import Authority
 from tests.support.system import ROOT
 
-LISTENERS = {"USERS": "SASL_PLAINTEXT", "USERSTLS": "SASL_SSL", "TLS": "SSL", "MUTUAL": "SSL", "EXPIRED": "SSL", "ELSEWHERE": "SSL"}
+LISTENERS = {
+    "USERS": "SASL_PLAINTEXT",
+    "USERSTLS": "SASL_SSL",
+    "TLS": "SSL",
+    "MUTUAL": "SSL",
+    "EXPIRED": "SSL",
+    "ELSEWHERE": "SSL",
+}
 USERS = ("worker", "stranger", "lonely", "leaver")
 MODULES = "org.apache.kafka.common.security"
-OPERATIONS = {"DescribeConfigs": ACLOperation.DESCRIBE_CONFIGS, "Read": ACLOperation.READ, "Create": ACLOperation.CREATE}
+OPERATIONS = {
+    "DescribeConfigs": ACLOperation.DESCRIBE_CONFIGS,
+    "Read": ACLOperation.READ,
+    "Create": ACLOperation.CREATE,
+}
 OPERATIONS["Describe"] = ACLOperation.DESCRIBE
 
 
@@ -57,15 +75,22 @@ class Secured:
         }
         for name in ("users", "userstls"):
             settings[f"listener.name.{name}.sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-512"
-            settings[f"listener.name.{name}.plain.sasl.jaas.config"] = f"{MODULES}.plain.PlainLoginModule required {users};"
-            settings[f"listener.name.{name}.scram-sha-512.sasl.jaas.config"] = f"{MODULES}.scram.ScramLoginModule required;"
+            settings[f"listener.name.{name}.plain.sasl.jaas.config"] = (
+                f"{MODULES}.plain.PlainLoginModule required {users};"
+            )
+            settings[f"listener.name.{name}.scram-sha-512.sasl.jaas.config"] = (
+                f"{MODULES}.scram.ScramLoginModule required;"
+            )
         broker = self.authority.issue("broker")[2]
         for name, keys in {
             **dict.fromkeys(("userstls", "tls", "mutual"), broker),
             "expired": self.authority.issue("broker-of-yesterday", valid=timedelta(days=-1))[2],
             "elsewhere": self.authority.issue("elsewhere", host="192.0.2.1")[2],
         }.items():
-            settings |= {f"listener.name.{name}.ssl.keystore.type": "PEM", f"listener.name.{name}.ssl.keystore.location": str(keys)}
+            settings |= {
+                f"listener.name.{name}.ssl.keystore.type": "PEM",
+                f"listener.name.{name}.ssl.keystore.location": str(keys),
+            }
         return settings
 
     def add_users(self) -> None:
@@ -83,7 +108,13 @@ class Secured:
         """ACLs (operation, resource type, resource) for a user's name."""
         with closing(KafkaAdminClient(bootstrap_servers=self.kafka.bootstrap)) as admin:
             wanted = [
-                ACL(f"User:{user}", "*", OPERATIONS[operation], ACLPermissionType.ALLOW, ResourcePattern(ResourceType[kind.upper()], name))
+                ACL(
+                    f"User:{user}",
+                    "*",
+                    OPERATIONS[operation],
+                    ACLPermissionType.ALLOW,
+                    ResourcePattern(ResourceType[kind.upper()], name),
+                )
                 for operation, kind, name in acls
             ]
             done = admin.create_acls(wanted)
@@ -107,4 +138,8 @@ def environment(connection: KafkaConnection) -> dict[str, str]:
     """The connection as settings."""
     names = ("security_protocol", "sasl_mechanism", "username", "ssl_cafile", "ssl_certfile", "ssl_keyfile")
     found = {f"WATERSHED_KAFKA_{name.upper()}": str(getattr(connection, name)) for name in names}
-    return {"WATERSHED_KAFKA": connection.bootstrap, **found, "WATERSHED_KAFKA_PASSWORD": connection.password.get_secret_value()}
+    return {
+        "WATERSHED_KAFKA": connection.bootstrap,
+        **found,
+        "WATERSHED_KAFKA_PASSWORD": connection.password.get_secret_value(),
+    }

@@ -34,7 +34,10 @@ by_shop = View(
 by_size = View(
     name="by_size",
     source=sales,
-    derive={"each": Derived(pc.field("price") / pc.field("pieces"), Scale(4)), "large": Derived(pc.field("pieces") > 10, bool)},
+    derive={
+        "each": Derived(pc.field("price") / pc.field("pieces"), Scale(4)),
+        "large": Derived(pc.field("pieces") > 10, bool),
+    },
     where=pc.field("pieces") != 7,
     key=("large",),
     window=tumbling(days=1),

@@ -18,7 +18,11 @@ from pipeline.laws import column_types
 
 SIGMA = 1.04 / sqrt(REGISTERS)
 QS = (0, 0.01, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1)
-whole = st.integers(INT_MIN, INT_MAX) | st.integers(-300, 300) | st.sampled_from([INT_MIN, INT_MAX, 0, 127, 128, -128, 255, 256])
+whole = (
+    st.integers(INT_MIN, INT_MAX)
+    | st.integers(-300, 300)
+    | st.sampled_from([INT_MIN, INT_MAX, 0, 127, 128, -128, 255, 256])
+)
 unscaled = st.integers(1 - 10**18, 10**18 - 1) | st.integers(-300, 300)
 decimals = unscaled.map(lambda n: Decimal(n).scaleb(-2, Context(prec=30)))
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
@@ -26,12 +30,16 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     Scale(2): decimals,
     str: st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20),
     bool: st.booleans(),
-    datetime: st.datetimes(TIME_MIN.replace(tzinfo=None), TIME_MAX.replace(tzinfo=None)).map(lambda t: t.replace(tzinfo=UTC)),
+    datetime: st.datetimes(TIME_MIN.replace(tzinfo=None), TIME_MAX.replace(tzinfo=None)).map(
+        lambda t: t.replace(tzinfo=UTC)
+    ),
     date: st.dates(),
 }
 
 
-def lifted(aggregate: Aggregate, of: Any, given_values: Any, group: Sequence[int] | None = None, groups: int = 1) -> State:
+def lifted(
+    aggregate: Aggregate, of: Any, given_values: Any, group: Sequence[int] | None = None, groups: int = 1
+) -> State:
     measure = aggregate.over(*column_types(of))
     column = given_values if isinstance(given_values, pa.Array) else pa.array(given_values, measure.type.arrow)
     place = np.arange(len(column), dtype=np.int64)

@@ -230,7 +230,9 @@ class Texts:
     @property
     def every(self) -> list[str]:
         """All of them, each once."""
-        return list(dict.fromkeys([t for texts in self.good for t in texts] + self.breaking + self.wrong + self.foreign))
+        return list(
+            dict.fromkeys([t for texts in self.good for t in texts] + self.breaking + self.wrong + self.foreign)
+        )
 
 
 def texts(column: Column, identity: bool = False) -> Texts:

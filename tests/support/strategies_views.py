@@ -199,7 +199,9 @@ def _is_in(kind: str) -> Any:
 
 def _matches(draw: Draw, columns: Kinds, depth: int) -> pc.Expression:
     function = draw(st.sampled_from([pc.starts_with, pc.ends_with, pc.match_substring]))
-    return function(_expr(draw, "str", columns, depth), pattern=draw(st.sampled_from(["", "a", "E", "é", "\n", "R", "\u0301"])))
+    return function(
+        _expr(draw, "str", columns, depth), pattern=draw(st.sampled_from(["", "a", "E", "é", "\n", "R", "\u0301"]))
+    )
 
 
 def _is_valid(draw: Draw, columns: Kinds, depth: int) -> pc.Expression:
@@ -260,7 +262,9 @@ def _kind(type: ColumnType) -> str:
 @st.composite
 def deriveds(draw: Draw, columns: Kinds) -> Derived:
     """A derived column of any type."""
-    to = draw(st.sampled_from(["decimal", "int", "float", "decimal", "int", "float", "bool", "str", "datetime", "date"]))
+    to = draw(
+        st.sampled_from(["decimal", "int", "float", "decimal", "int", "float", "bool", "str", "datetime", "date"])
+    )
     kind = draw(st.sampled_from(FROM.get(to, [to])))
     type = Scale(draw(st.sampled_from([2, 0, 12]))) if to == "decimal" else PYTHON[to]
     return Derived(draw(expressions(kind, columns, depth=3)), type)

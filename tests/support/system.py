@@ -66,11 +66,15 @@ class System:
         self.views_file.write_text(textwrap.dedent(text))
 
     # ---- commands
-    def run(self, *arguments: str, check: bool = True, timeout: float = 180, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, check: bool = True, timeout: float = 180, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """`watershed ARGUMENTS`."""
         return self._call([sys.executable, "-m", "watershed", *arguments], check, timeout, environment)
 
-    def night(self, date: str, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    def night(
+        self, date: str, *arguments: str, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """`luigi --module tasks Nightly --date DATE`."""
         return self._call(self.luigi(date, *arguments), check, 300, environment)
 
@@ -110,9 +114,13 @@ class System:
         command = [sys.executable, "-m", "luigi", "--module", "tasks", "Nightly", "--date", date, "--local-scheduler"]
         return [*command, "--lock-pid-dir", str(self.folder / "luigi"), *arguments]
 
-    def _call(self, command: list[str], check: bool, timeout: float, extra: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    def _call(
+        self, command: list[str], check: bool, timeout: float, extra: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
         environment = {**self.environment, **extra}
-        with popen(command, environment, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        with popen(
+            command, environment, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as child:
             try:
                 out, err = child.communicate(timeout=timeout)
             except BaseException:

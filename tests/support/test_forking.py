@@ -50,7 +50,9 @@ def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen
     return Forked(command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_it_has_its_folder_environment_arguments_and_streams_and_imports_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_has_its_folder_environment_arguments_and_streams_and_imports_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WATERSHED_GONE", "here")
     out, err = start(folder, "say", "a b", OWN="x").communicate(timeout=30)
     assert out == f"{folder} x here ['say', 'a b'] __main__ True\nat the end\n"
@@ -59,7 +61,12 @@ def test_it_has_its_folder_environment_arguments_and_streams_and_imports_nothing
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
-    [(("exit", "0"), 0, ""), (("exit", "30"), 30, ""), (("words",), 1, "in words"), (("raise",), 1, "ValueError: of its own")],
+    [
+        (("exit", "0"), 0, ""),
+        (("exit", "30"), 30, ""),
+        (("words",), 1, "in words"),
+        (("raise",), 1, "ValueError: of its own"),
+    ],
 )
 def test_it_ends_as_an_interpreter_does(folder: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
     child = start(folder, *arguments)
@@ -96,7 +103,9 @@ def test_many_at_once_each_have_an_end_of_their_own(folder: Path) -> None:
     assert forking.spent_s > before_s
 
 
-def test_the_first_of_a_command_and_what_speaks_to_an_interpreter_is_fresh(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_of_a_command_and_what_speaks_to_an_interpreter_is_fresh(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(forking, "_seen", set())
     monkeypatch.delenv("WATERSHED_TESTS_FRESH", raising=False)
 

@@ -64,7 +64,20 @@ def test_views_and_logs_reach_every_rule() -> None:
     assert min(made["duplicates"], made["tombstones"], made["filtered"], made["view-rejected"]) >= 0.01 * records, made
     assert made["folded"] >= 0.2 * records, made
     kinds = {"int", "float", "decimal", "str", "bool", "datetime", "date"}
-    names = {"Count", "CountNonNull", "DistinctCount", "Sum", "Mean", "Variance", "StdDev", "Quantile", "Min", "Max", "First", "Last"}
+    names = {
+        "Count",
+        "CountNonNull",
+        "DistinctCount",
+        "Sum",
+        "Mean",
+        "Variance",
+        "StdDev",
+        "Quantile",
+        "Min",
+        "Max",
+        "First",
+        "Last",
+    }
     marks = {Between, Length, OneOf, Pattern, Scale, Clip, Default, Nullable}
     assert {*kinds, *names, *marks} - set(made) == set()
 
@@ -107,6 +120,8 @@ def test_spellings_mean_their_value() -> None:
         for text in spellings(value):
             if text.startswith('"'):
                 iso = json.loads(text).upper()
-                assert datetime.fromisoformat(iso.replace("000-00", "-00:00") if iso.endswith("000-00") else iso) == value
+                assert (
+                    datetime.fromisoformat(iso.replace("000-00", "-00:00") if iso.endswith("000-00") else iso) == value
+                )
             else:
                 assert Decimal(text) == (value - EPOCH) // timedelta(milliseconds=1), (text, value)

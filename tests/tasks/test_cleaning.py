@@ -17,7 +17,9 @@ SIZES = Sizes(partitions=1, records=60)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_files_of_one_name_have_the_same_rows_however_a_range_is_cut(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_one_name_have_the_same_rows_however_a_range_is_cut(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A night that slept in the middle of a range, and another that read it in other blocks, may both write: neither spoils a file."""
     monkeypatch.setattr(cleaning, "FLUSH_ROWS", 5)
     monkeypatch.setattr(cleaning, "FLUSH_BYTES", 200)

@@ -81,7 +81,9 @@ def test_it_is_not_written_again_when_it_is_right(world: World, monkeypatch: pyt
     write_current(world.night)
 
 
-def test_a_publish_that_comes_in_between_is_what_it_names_in_the_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_publish_that_comes_in_between_is_what_it_names_in_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A slow writer that looked before somebody published must not leave what it saw."""
     for view in VIEWS:
         world.lake.delete(layout.current_view(view.name))

@@ -14,9 +14,12 @@ from tasks.night.fold import _chunks
     files=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 400_000)), max_size=30),
     most=st.sampled_from((1, 100_000, 250_000)),
 )
-def test_every_file_is_in_one_chunk_and_no_later_chunk_begins_earlier(files: list[tuple[int, int, int]], most: int) -> None:
+def test_every_file_is_in_one_chunk_and_no_later_chunk_begins_earlier(
+    files: list[tuple[int, int, int]], most: int
+) -> None:
     named = sorted(
-        ((p, File(f"{n}", rows, {DATE: f"2013-01-0{day}"})) for n, (p, day, rows) in enumerate(files)), key=lambda of: of[1].partition[DATE]
+        ((p, File(f"{n}", rows, {DATE: f"2013-01-0{day}"})) for n, (p, day, rows) in enumerate(files)),
+        key=lambda of: of[1].partition[DATE],
     )
     before, folding.CHUNK_ROWS = folding.CHUNK_ROWS, most
     try:

@@ -62,7 +62,12 @@ def test_range_tools_ask_which_dates_are_done_in_one_call(system: System) -> Non
         "print(sorted(map(str, Nightly.bulk_complete([date(2013, 1, 1), date(2013, 1, 2), date(2013, 1, 3)]))))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], env=system.environment, cwd=system.folder, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program],
+        env=system.environment,
+        cwd=system.folder,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip() == "['2013-01-02']"
 
@@ -120,7 +125,9 @@ def test_what_is_cleaned_while_it_is_archived_equals_what_is_cleaned_afterwards(
     system.night("2013-01-02")
     manifests = sorted((system.lake / "clean").rglob("*.json"))
     before = {path: json.loads(path.read_text()) for path in manifests}
-    rows = {file: pq.read_table(system.lake / file) for m in before.values() for file in [f["path"] for f in m["files"]]}
+    rows = {
+        file: pq.read_table(system.lake / file) for m in before.values() for file in [f["path"] for f in m["files"]]
+    }
     remembered = {path: pq.read_table(path) for path in sorted((system.lake / "identities").rglob("cut=1/*.parquet"))}
     assert rows and remembered
     for path in (*manifests, *(system.lake / "identities").rglob("cut=1/*.json")):

@@ -346,7 +346,9 @@ def _shut_out(error: Exception, connection: KafkaConnection) -> LogError:
         return AccessDenied(
             f"{here} refuses the credentials of user {connection.username!r} ({connection.sasl_mechanism}): {PASSWORD_HELP}"
         )
-    return Unreachable(f"{here} {_silence(connection.bootstrap)}: {ADDRESS_HELP}; `watershed up` starts an embedded broker")
+    return Unreachable(
+        f"{here} {_silence(connection.bootstrap)}: {ADDRESS_HELP}; `watershed up` starts an embedded broker"
+    )
 
 
 def _forbidden(error: Exception, connection: KafkaConnection, topic: str) -> str:

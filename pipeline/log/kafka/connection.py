@@ -54,7 +54,9 @@ class KafkaConnection:
         object.__setattr__(self, "security_protocol", (self.security_protocol or "PLAINTEXT").upper())
         object.__setattr__(self, "sasl_mechanism", self.sasl_mechanism.upper())
         if self.security_protocol not in PROTOCOLS:
-            raise SettingsError(f"{_setting('security_protocol')} is {self.security_protocol!r}; allowed are {', '.join(PROTOCOLS)}")
+            raise SettingsError(
+                f"{_setting('security_protocol')} is {self.security_protocol!r}; allowed are {', '.join(PROTOCOLS)}"
+            )
         self._check_sasl()
         self._check_tls()
 
@@ -121,7 +123,11 @@ class KafkaConnection:
             raise
         except ssl.SSLError as error:
             key = self.ssl_keyfile or self.ssl_certfile
-            why = "the key belongs to another certificate" if error.reason == "KEY_VALUES_MISMATCH" else "each must be PEM"
+            why = (
+                "the key belongs to another certificate"
+                if error.reason == "KEY_VALUES_MISMATCH"
+                else "each must be PEM"
+            )
             raise SettingsError(
                 f"{_setting('ssl_certfile')} and {_setting('ssl_keyfile')}: {self.ssl_certfile} and {key} are no certificate with its"
                 f" private key: {why}"
@@ -129,7 +135,11 @@ class KafkaConnection:
 
     def _check_sasl(self) -> None:
         if not self.sasl:
-            for name, value in (("sasl_mechanism", self.sasl_mechanism), ("username", self.username), ("password", self._secret)):
+            for name, value in (
+                ("sasl_mechanism", self.sasl_mechanism),
+                ("username", self.username),
+                ("password", self._secret),
+            ):
                 if value:
                     raise SettingsError(
                         f"{_setting(name)} is set, and {_setting('security_protocol')} is {self.security_protocol}, which sends no user"
@@ -173,7 +183,9 @@ def _readable(name: str, file: str) -> None:
     try:
         Path(file).read_bytes()
     except OSError as error:
-        raise SettingsError(f"{_setting(name)}: {file} cannot be read ({error.strerror}); set it to a PEM file that we may read") from None
+        raise SettingsError(
+            f"{_setting(name)}: {file} cannot be read ({error.strerror}); set it to a PEM file that we may read"
+        ) from None
 
 
 def _no_passphrase() -> str:

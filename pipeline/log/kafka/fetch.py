@@ -43,7 +43,9 @@ PARTS = (
     (KafkaTCPTransport, ("_read_from_sock", "resume_reading", "abort")),
     (KafkaProtocol, ("receive_bytes", "_process_response", "_validate_frame_size")),
 )
-GROUP_BYTES = 8 * 1024 * 1024  # of record batches as sent that are decoded at once: bounds what waits decoded, within one batch
+GROUP_BYTES = (
+    8 * 1024 * 1024
+)  # of record batches as sent that are decoded at once: bounds what waits decoded, within one batch
 GROUP_ROWS = 1 << 20
 
 
@@ -240,7 +242,9 @@ class ColumnarRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # kafka-
                 try:
                     aborted = self._contains_abort_marker(marker)
                 except Exception as error:
-                    raise DamagedLog(f"offset {batch.base_offset}: a control record cannot be read ({error})") from error
+                    raise DamagedLog(
+                        f"offset {batch.base_offset}: a control record cannot be read ({error})"
+                    ) from error
                 if aborted:
                     self.aborted_producer_ids.discard(batch.producer_id)
             elif self._is_batch_aborted(batch):
@@ -256,10 +260,19 @@ class ColumnarRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # kafka-
         if records is None or (self.check_crcs and not all(record.validate_crc() for record in records)):
             raise DamagedLog(f"offset {batch.base_offset}: a record set of message format {magic} fails its CRC check")
         if not records or any(later.offset <= record.offset for record, later in pairwise(records)):
-            raise DamagedLog(f"offset {batch.base_offset}: the offsets of a record set of message format {magic} do not rise")
+            raise DamagedLog(
+                f"offset {batch.base_offset}: the offsets of a record set of message format {magic} do not rise"
+            )
         return OldRecords(
             [
-                OldRecord(r.offset, -1 if r.timestamp is None else r.timestamp, r.key, r.value, (), len(r.key or b"") + len(r.value or b""))
+                OldRecord(
+                    r.offset,
+                    -1 if r.timestamp is None else r.timestamp,
+                    r.key,
+                    r.value,
+                    (),
+                    len(r.key or b"") + len(r.value or b""),
+                )
                 for r in records
             ]
         )

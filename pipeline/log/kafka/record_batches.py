@@ -98,8 +98,12 @@ def slices(buffer: bytes | memoryview) -> Iterator[tuple[int, int, int]]:
 def read_header(buffer: bytes | memoryview, at: int, size: int, checked: bool = True) -> Batch:
     """The batch at [at, at + size), complete and of format 2; raises DamagedLog when its CRC is not that of its bytes."""
     if size < HEADER.size:
-        raise DamagedLog(f"offset {LENGTH.unpack_from(buffer, at)[0]}: a record batch of {size} bytes is shorter than its header")
-    base, _, epoch, magic, crc, attributes, last_delta, first, latest, producer, _, _, count = HEADER.unpack_from(buffer, at)
+        raise DamagedLog(
+            f"offset {LENGTH.unpack_from(buffer, at)[0]}: a record batch of {size} bytes is shorter than its header"
+        )
+    base, _, epoch, magic, crc, attributes, last_delta, first, latest, producer, _, _, count = HEADER.unpack_from(
+        buffer, at
+    )
     batch = Batch(at, size, base, epoch, crc, attributes, last_delta, first, latest, producer, count)
     if magic != 2:
         raise DamagedLog(f"offset {base}: a record batch has the message format {magic}; known are 0, 1 and 2")
@@ -213,7 +217,9 @@ def _payloads(buffer: bytes | memoryview, batches: Sequence[Batch]) -> tuple[Arr
             begin, end = filled, filled + len(pieces[-1])
             filled = end
         if batch.records_count > (end - begin) // kernels.SMALLEST_RECORD:
-            raise DamagedLog(f"{_where(batch)} is malformed: it claims {batch.records_count} records in {end - begin} bytes")
+            raise DamagedLog(
+                f"{_where(batch)} is malformed: it claims {batch.records_count} records in {end - begin} bytes"
+            )
         fixed = bool(batch.attributes & FIXED_TIME)
         row[:] = (
             *(begin, end, batch.records_count, batch.base_offset, batch.last_offset_delta),
@@ -231,11 +237,21 @@ def _unpacked(batch: Batch, packed: memoryview) -> bytes | memoryview:
         return packed
     if batch.codec not in CODECS:
         known = ", ".join(name for name, _ in CODECS.values())
-        raise DamagedLog(f"{_where(batch)} is compressed with the codec {batch.codec}, which is unknown; known are none, {known}")
+        raise DamagedLog(
+            f"{_where(batch)} is compressed with the codec {batch.codec}, which is unknown; known are none, {known}"
+        )
     name, unpack = CODECS[batch.codec]
     try:
         return unpack(packed)
-    except (Unpacking, zlib.error, snappy.UncompressError, zstandard.ZstdError, RuntimeError, ValueError, EOFError) as error:
+    except (
+        Unpacking,
+        zlib.error,
+        snappy.UncompressError,
+        zstandard.ZstdError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+    ) as error:
         raise DamagedLog(f"{_where(batch)} cannot be decompressed with {name}: {error}") from error
 
 

@@ -149,10 +149,22 @@ REJECTED: list[tuple[Any, str, str]] = [
     (datetime, '"2013-01-31T13:05:00"', "x: '2013-01-31T13:05:00' has no zone; write Z or +hh:mm behind it"),
     (datetime, '"2013-01-31"', "x: '2013-01-31' is no ISO 8601 timestamp, as 2013-01-31T13:05:00Z"),
     (datetime, '"1359637500000"', "x: '1359637500000' is no ISO 8601 timestamp, as 2013-01-31T13:05:00Z"),
-    (datetime, '"9999-12-31T23:59:59-00:01"', "x: '9999-12-31T23:59:59-00:01' is out of range: allowed are the years 2 to 9999 in UTC"),
-    (datetime, '"0001-12-31T23:59:59Z"', "x: '0001-12-31T23:59:59Z' is out of range: allowed are the years 2 to 9999 in UTC"),
+    (
+        datetime,
+        '"9999-12-31T23:59:59-00:01"',
+        "x: '9999-12-31T23:59:59-00:01' is out of range: allowed are the years 2 to 9999 in UTC",
+    ),
+    (
+        datetime,
+        '"0001-12-31T23:59:59Z"',
+        "x: '0001-12-31T23:59:59Z' is out of range: allowed are the years 2 to 9999 in UTC",
+    ),
     (datetime, '"0000-01-01T00:00:00Z"', "x: '0000-01-01T00:00:00Z' is no time: year 0 is out of range"),
-    (datetime, '"10000-01-01T00:00:00Z"', "x: '10000-01-01T00:00:00Z' is no ISO 8601 timestamp, as 2013-01-31T13:05:00Z"),
+    (
+        datetime,
+        '"10000-01-01T00:00:00Z"',
+        "x: '10000-01-01T00:00:00Z' is no ISO 8601 timestamp, as 2013-01-31T13:05:00Z",
+    ),
     (datetime, "253402300800000", "x: 253402300800000 is out of range: allowed are the years 2 to 9999 in UTC"),
     (datetime, "1e18", "x: 1e18 is out of range: |value| must be below 1e18"),
     (datetime, "1359637500000.5", "x: 1359637500000.5 is no whole number of epoch milliseconds"),
@@ -160,7 +172,11 @@ REJECTED: list[tuple[Any, str, str]] = [
     (datetime, '"2013-01-31T24:00:00Z"', "x: '2013-01-31T24:00:00Z' is no time: hour must be in 0..23"),
     (datetime, '"2012-06-30T23:59:60Z"', "x: '2012-06-30T23:59:60Z' is no time: second must be in 0..59"),
     (datetime, '"2013-01-31T13:05:00+24:00"', "x: '2013-01-31T13:05:00+24:00' has a zone beyond 23:59"),
-    (datetime, '"\\u0662013-01-31T13:05:00Z"', "x: '\u0662013-01-31T13:05:00Z' is no ISO 8601 timestamp, as 2013-01-31T13:05:00Z"),
+    (
+        datetime,
+        '"\\u0662013-01-31T13:05:00Z"',
+        "x: '\u0662013-01-31T13:05:00Z' is no ISO 8601 timestamp, as 2013-01-31T13:05:00Z",
+    ),
     (datetime, "true", "x: true or false where a datetime is declared"),
     # null where it is not allowed
     (int, "null", "x: null, or missing, where it is not allowed"),
@@ -316,7 +332,10 @@ def test_values_of_5_mb_are_judged_in_bounded_time_and_memory(value: bytes, want
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(("id", "at", "x", "u")) | st.text(), inner, max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(("id", "at", "x", "u")) | st.text(), inner, max_size=5)
+    ),
     max_leaves=8,
 )
 EVENTS = st.one_of(
@@ -357,7 +376,12 @@ def test_a_block_decodes_as_its_records_do_one_by_one(values: list[bytes | None]
 
 
 @settings(max_examples=120, deadline=None, database=None)
-@given(unscaled=st.integers(1 - 10**18, 10**18 - 1), scale=st.integers(0, 12), zeros=st.integers(0, 9), power=st.integers(-25, 25))
+@given(
+    unscaled=st.integers(1 - 10**18, 10**18 - 1),
+    scale=st.integers(0, 12),
+    zeros=st.integers(0, 9),
+    power=st.integers(-25, 25),
+)
 def test_every_way_to_write_a_decimal_is_the_same_decimal(unscaled: int, scale: int, zeros: int, power: int) -> None:
     value = Decimal(unscaled).scaleb(-scale)
     hint = Annotated[Decimal, Scale(scale)]

@@ -71,11 +71,19 @@ quick = settings(max_examples=200, deadline=None, database=None)
 
 @quick
 @given(log=LOGS, horizon=HORIZONS, cuts=st.lists(st.integers(0, 40), max_size=6), restores=st.sets(st.integers(0, 6)))
-@example(log=[Record(0, 1), Record(100, 2), Record(50, 1)], horizon=10, cuts=[], restores=set())  # T does not fall with the 50
+@example(
+    log=[Record(0, 1), Record(100, 2), Record(50, 1)], horizon=10, cuts=[], restores=set()
+)  # T does not fall with the 50
 @example(log=[Record(-1, 1), Record(-1, 1)], horizon=0, cuts=[1], restores={0})
-@example(log=[Record(0, 1), Record(10, 1), Record(20, 1), Record(31, 1)], horizon=10, cuts=[], restores=set())  # a chain
-@example(log=[Record(0, 1), Record(500, 9, False), Record(5, 1)], horizon=10, cuts=[2], restores={0})  # an invalid one moves T
-def test_any_cut_into_blocks_and_any_restore_gives_the_rule(log: list[Record], horizon: int, cuts: list[int], restores: set[int]) -> None:
+@example(
+    log=[Record(0, 1), Record(10, 1), Record(20, 1), Record(31, 1)], horizon=10, cuts=[], restores=set()
+)  # a chain
+@example(
+    log=[Record(0, 1), Record(500, 9, False), Record(5, 1)], horizon=10, cuts=[2], restores={0}
+)  # an invalid one moves T
+def test_any_cut_into_blocks_and_any_restore_gives_the_rule(
+    log: list[Record], horizon: int, cuts: list[int], restores: set[int]
+) -> None:
     memory, found = Identities(horizon), []
     ends = sorted({0, len(log), *(c for c in cuts if c < len(log))})
     for number, (start, end) in enumerate(pairwise(ends)):
@@ -100,13 +108,19 @@ def test_equal_memories_give_equal_snapshots_however_they_came_about(log: list[R
         same_snapshot(memory.snapshot(len(log)), want)
 
 
-SPREAD = st.lists(st.builds(Record, TIMES, st.integers(0, 60), st.just(True)), max_size=80)  # the table grows, and drops what is old
+SPREAD = st.lists(
+    st.builds(Record, TIMES, st.integers(0, 60), st.just(True)), max_size=80
+)  # the table grows, and drops what is old
 
 
 @quick
 @given(log=st.one_of(LOGS, SPREAD), horizon=HORIZONS, ends=st.tuples(*[st.integers(0, 80)] * 3), again=st.booleans())
-@example(log=[Record(0, 0), *(Record(11, i) for i in range(1, 20)), Record(5, 0)], horizon=10, ends=(1, 10, 20), again=True)
-def test_what_is_undone_leaves_the_memory_as_it_was(log: list[Record], horizon: int, ends: tuple[int, ...], again: bool) -> None:
+@example(
+    log=[Record(0, 0), *(Record(11, i) for i in range(1, 20)), Record(5, 0)], horizon=10, ends=(1, 10, 20), again=True
+)
+def test_what_is_undone_leaves_the_memory_as_it_was(
+    log: list[Record], horizon: int, ends: tuple[int, ...], again: bool
+) -> None:
     kept, first, second = sorted(ends)
     memory, plain = Identities(horizon), Identities(horizon)
     feed(memory, log[:kept])
@@ -157,7 +171,9 @@ def long_log(records: int, seed: int) -> tuple[list[Record], int]:
     stamps = np.where(random.random(records) < 0.05, -1, np.maximum(clock - late, 0))
     reused = np.where(random.random(records) < 0.3, random.integers(1, 600, records), 0)
     ids = np.arange(records) - np.minimum(reused, np.arange(records))
-    return [Record(int(t), int(i), bool(v)) for t, i, v in zip(stamps, ids, random.random(records) > 0.05, strict=True)], horizon
+    return [
+        Record(int(t), int(i), bool(v)) for t, i, v in zip(stamps, ids, random.random(records) > 0.05, strict=True)
+    ], horizon
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 5000])
@@ -228,7 +244,9 @@ class Event:
     at: datetime
 
 
-SOURCE = Source(topic="t", record=Event, key="station", event_time="at", identity="id", identity_horizon=timedelta(milliseconds=100))
+SOURCE = Source(
+    topic="t", record=Event, key="station", event_time="at", identity="id", identity_horizon=timedelta(milliseconds=100)
+)
 
 
 def raw(rows: list[tuple[int, bytes | None]], start: int = 0) -> Block:
@@ -268,7 +286,11 @@ VALUES = st.one_of(
 
 
 @settings(max_examples=150, deadline=None, database=None)
-@given(rows=st.lists(st.tuples(st.integers(-1, 400), VALUES), max_size=25), cuts=st.sets(st.integers(1, 24)), resume=st.booleans())
+@given(
+    rows=st.lists(st.tuples(st.integers(-1, 400), VALUES), max_size=25),
+    cuts=st.sets(st.integers(1, 24)),
+    resume=st.booleans(),
+)
 def test_what_is_accepted_depends_on_the_log_alone_and_not_on_its_blocks(
     rows: list[tuple[int, bytes | None]], cuts: set[int], resume: bool
 ) -> None:
@@ -297,7 +319,9 @@ def as_record(timestamp_ms: int, value: bytes | None) -> Record:
 
 @quick
 @given(rows=st.lists(st.tuples(st.integers(-1, 400), VALUES), max_size=25))
-def test_without_an_identity_nothing_is_a_duplicate_and_nothing_is_remembered(rows: list[tuple[int, bytes | None]]) -> None:
+def test_without_an_identity_nothing_is_a_duplicate_and_nothing_is_remembered(
+    rows: list[tuple[int, bytes | None]],
+) -> None:
     ingest = Ingest(replace(SOURCE, identity=None), 0)
     got, plain = ingest.feed(raw(rows)), Ingest(SOURCE, 0).feed(raw(rows))
     assert got.counts.duplicates == 0 and got.counts.accepted == plain.counts.accepted + plain.counts.duplicates

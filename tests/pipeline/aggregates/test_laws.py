@@ -16,7 +16,21 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 
-from pipeline import Count, CountNonNull, DistinctCount, First, Last, Max, Mean, Min, Quantile, Scale, StdDev, Sum, Variance
+from pipeline import (
+    Count,
+    CountNonNull,
+    DistinctCount,
+    First,
+    Last,
+    Max,
+    Mean,
+    Min,
+    Quantile,
+    Scale,
+    StdDev,
+    Sum,
+    Variance,
+)
 from pipeline.aggregates.base import Aggregate, Rows
 from pipeline.base.errors import DefinitionError
 from pipeline.laws import boundaries, check, column_types, hold
@@ -151,7 +165,9 @@ PRESENTED = {Sum: fraction_sum, Mean: fraction_mean, Variance: fraction_variance
 @example(scale=12, unscaled=[0, 1])
 @example(scale=6, unscaled=[0, 2])
 @example(scale=0, unscaled=[1] * 64 + [0] * 64 + [None])
-def test_exact_numbers_are_presented_as_fractions_give_them(kind: type[Aggregate], scale: int, unscaled: list[int | None]) -> None:
+def test_exact_numbers_are_presented_as_fractions_give_them(
+    kind: type[Aggregate], scale: int, unscaled: list[int | None]
+) -> None:
     values = [None if u is None else Decimal(u).scaleb(-scale, Context(prec=40)) for u in unscaled]
     got = value_of(kind("x"), Scale(scale), values)
     want = PRESENTED[kind]([v for v in values if v is not None], scale)

@@ -117,7 +117,9 @@ class LeftMost(CountNonNull):
 
 class CountOfAllMeasure(CountMeasure):
     def lift(self, rows: Rows, group: Ints, groups: int) -> State:
-        return (pa.array(np.bincount(group, minlength=groups) * 0 + len(rows) * (np.bincount(group, minlength=groups) > 0)),)
+        return (
+            pa.array(np.bincount(group, minlength=groups) * 0 + len(rows) * (np.bincount(group, minlength=groups) > 0)),
+        )
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,11 @@ def test_a_quantile_of_decimals_is_the_references(drawn: list[int | None], q: fl
 
 
 def test_the_references_hash_gives_the_published_vectors() -> None:
-    published = ["a3817f04ba25a8e6", "da87c1d86b99af44", "8177228da4a45dc7"]  # the first 8 bytes, for messages of 0, 1, 2 bytes
+    published = [
+        "a3817f04ba25a8e6",
+        "da87c1d86b99af44",
+        "8177228da4a45dc7",
+    ]  # the first 8 bytes, for messages of 0, 1, 2 bytes
     assert [sip_hash(bytes(range(n))).to_bytes(8, "little").hex() for n in range(3)] == published
 
 
@@ -99,7 +103,9 @@ def test_every_number_lies_within_one_128th_of_its_buckets_middle(number: int) -
 
 
 def test_buckets_are_in_the_order_of_their_numbers() -> None:
-    edges = np.unique([sign * ((s << k) + d) for k in range(57) for s in (64, 65, 100, 127) for d in (-1, 0, 1) for sign in (-1, 1)])
+    edges = np.unique(
+        [sign * ((s << k) + d) for k in range(57) for s in (64, 65, 100, 127) for d in (-1, 0, 1) for sign in (-1, 1)]
+    )
     found = buckets_of(edges)
     assert (np.diff(found) >= 0).all()
     assert found.tolist() == [bucket(int(n)) for n in edges]
@@ -135,7 +141,9 @@ def test_the_rank_of_a_quantile_is_that_of_the_decimal_as_written() -> None:
 
 
 def test_quantiles_of_small_numbers_are_exact_and_of_none_null() -> None:
-    assert [str(value_of(Quantile("x", q), Scale(2), [Decimal("-1.27"), None, Decimal("1.27")])) for q in (0, 0.9, 1)] == [
+    assert [
+        str(value_of(Quantile("x", q), Scale(2), [Decimal("-1.27"), None, Decimal("1.27")])) for q in (0, 0.9, 1)
+    ] == [
         "-1.27000000",
         "-1.27000000",
         "1.27000000",
@@ -152,7 +160,10 @@ def test_distinct_counts_are_within_five_sigma_and_without_bias(size: int) -> No
     errors = []
     for seed in range(SEEDS):
         numbers = np.random.default_rng([seed, size]).integers(INT_MIN, INT_MAX, size)
-        errors.append(value_of(DistinctCount("x"), int, pa.array(np.concatenate([numbers, numbers]))) / len(np.unique(numbers)) - 1)
+        errors.append(
+            value_of(DistinctCount("x"), int, pa.array(np.concatenate([numbers, numbers]))) / len(np.unique(numbers))
+            - 1
+        )
     assert max(map(abs, errors)) < 5 * SIGMA
     assert abs(sum(errors) / SEEDS) < 5 * SIGMA / sqrt(SEEDS)
 
@@ -181,7 +192,9 @@ def test_the_constants_of_the_estimate_are_those_of_mathematics() -> None:
 # ---------------------------------------------------------------- definition and form
 
 
-@pytest.mark.parametrize("q", [-0.1, 1.1, float("nan"), float("inf"), "0.5", None, True, Decimal("0.1234567890123456789"), 1e-300])
+@pytest.mark.parametrize(
+    "q", [-0.1, 1.1, float("nan"), float("inf"), "0.5", None, True, Decimal("0.1234567890123456789"), 1e-300]
+)
 def test_a_quantile_outside_of_zero_to_one_is_refused(q: Any) -> None:
     with pytest.raises(DefinitionError, match="allowed is a number from 0 to 1 with at most 18 decimals"):
         Quantile("x", q)

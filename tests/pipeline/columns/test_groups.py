@@ -11,7 +11,11 @@ from pipeline.base.types import ColumnType
 from pipeline.columns.groups import group, number_rows
 from pipeline.columns.hashing import hash_rows
 
-KEYS = st.tuples(st.sampled_from(["a", "b", "", "é", "ab"]), st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3), st.integers(-5, 5))
+KEYS = st.tuples(
+    st.sampled_from(["a", "b", "", "é", "ab"]),
+    st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3),
+    st.integers(-5, 5),
+)
 
 
 @settings(deadline=None)
@@ -19,7 +23,9 @@ KEYS = st.tuples(st.sampled_from(["a", "b", "", "é", "ab"]), st.integers(-(2**6
 def test_rows_are_numbered_by_tables_as_by_their_hashes(rows: list[tuple[str, int, int]], encoded: bool) -> None:
     texts, numbers = pa.array([r[0] for r in rows], pa.string()), pa.array([r[1] for r in rows], pa.int64())
     windows = np.array([r[2] for r in rows], np.int64)
-    wanted = group(hash_rows([(texts, ColumnType("str")), (numbers, ColumnType("int")), (pa.array(windows), ColumnType("int"))]))
+    wanted = group(
+        hash_rows([(texts, ColumnType("str")), (numbers, ColumnType("int")), (pa.array(windows), ColumnType("int"))])
+    )
     first = texts.dictionary_encode() if encoded else texts
     found = number_rows([(first, ColumnType("str")), (numbers, ColumnType("int"))], windows)
     assert [a.tolist() for a in found] == [a.tolist() for a in wanted]

@@ -15,7 +15,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pipeline.columns.groups import group
 from pipeline.columns.hash_table import HashTable, capacity_for
 from pipeline.kernels.hashing import hash_ints
-from pipeline.kernels.tables import GONE, count_since, entries_since, mark_duplicates, move, restore, sort_entries, spread
+from pipeline.kernels.tables import (
+    GONE,
+    count_since,
+    entries_since,
+    mark_duplicates,
+    move,
+    restore,
+    sort_entries,
+    spread,
+)
 
 MIN, MAX = -(2**63), 2**63 - 1
 INTS = st.integers(MIN, MAX) | st.sampled_from((MIN, -1, 0, 1, MAX))
@@ -146,7 +155,9 @@ def test_mark_duplicates_is_the_rule_over_a_dict_and_is_undone(
     assert entries_of(table, MIN) == model
     bigger = HashTable(2 * len(table.keys))
     least = min(times.tolist(), default=0)
-    assert move(table.keys, table.values, least, bigger.keys, bigger.values) == count_since(table.keys, table.values, least)
+    assert move(table.keys, table.values, least, bigger.keys, bigger.values) == count_since(
+        table.keys, table.values, least
+    )
     assert entries_of(bigger, MIN) == {pair: at for pair, at in model.items() if at >= least}
     if undo:
         restore(table.keys, table.values, hashes, was)

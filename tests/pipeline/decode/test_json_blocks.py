@@ -70,7 +70,9 @@ def differs(source: Source, values: list[bytes | None], asked: Counter[str] | No
         found.validate(full=True)
         same = found.equals(column) and found.type == column.type
         if not same or (pa.types.is_floating(column.type) and bits(found) != bits(column)):
-            row = next(i for i in range(len(column)) if not found[i].equals(column[i]) or repr(found[i]) != repr(column[i]))
+            row = next(
+                i for i in range(len(column)) if not found[i].equals(column[i]) or repr(found[i]) != repr(column[i])
+            )
             return f"{name} of {values[other.rows[row]]!r}: compiled {found[row]!r}, by record {column[row]!r}"
         breach, wanted = one.breaches.get(name), other.breaches.get(name)
         if (breach is None) != (wanted is None) or (breach is not None and not np.array_equal(breach, wanted)):
@@ -113,12 +115,24 @@ WHOLE = [
 
 
 def test_both_parsers_agree_on_the_corpus_in_every_column() -> None:
-    good = {"id": '"x"', "n": "1", "price": "1.5", "wide": "2", "real": "0.5", "ok": "true", "at": "0", "day": '"2013-01-02"'}
+    good = {
+        "id": '"x"',
+        "n": "1",
+        "price": "1.5",
+        "wide": "2",
+        "real": "0.5",
+        "ok": "true",
+        "at": "0",
+        "day": '"2013-01-02"',
+    }
     values: list[bytes | None] = [None, *WHOLE]
     for name in (*good, "more"):
         for text in TEXTS:
             fields = [f'"{n}":{t}' for n, t in {**good, name: text}.items()]
-            values += [("{" + ",".join(fields) + "}").encode(), ("{ " + " ,\n".join(reversed(fields)) + " }\t").encode()]
+            values += [
+                ("{" + ",".join(fields) + "}").encode(),
+                ("{ " + " ,\n".join(reversed(fields)) + " }\t").encode(),
+            ]
     asked: Counter[str] = Counter()
     assert differs(everything, values, asked) == ""
     assert asked["asked"] < 0.25 * len(values), asked
@@ -141,7 +155,11 @@ def test_both_parsers_agree_on_made_up_columns_and_events(data: st.DataObject) -
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.one_of(st.binary(max_size=40), st.text(max_size=20).map(str.encode), st.sampled_from(WHOLE)), max_size=8))
+@given(
+    st.lists(
+        st.one_of(st.binary(max_size=40), st.text(max_size=20).map(str.encode), st.sampled_from(WHOLE)), max_size=8
+    )
+)
 def test_both_parsers_agree_on_any_bytes(values: list[bytes]) -> None:
     assert differs(everything, list(values)) == ""
 
@@ -170,12 +188,16 @@ def test_both_parsers_agree_on_a_hundred_thousand_fuzzed_events(seed: int, say: 
     print(f"seed {seed}")
     rng, maker, asked = random.Random(seed), Maker(everything), Counter[str]()
     for _ in range(0, FUZZED, BLOCK):
-        values = [plain(rng) if rng.random() < 0.6 else maker.value(rng.randbytes(maker.size), []) for _ in range(BLOCK)]
+        values = [
+            plain(rng) if rng.random() < 0.6 else maker.value(rng.randbytes(maker.size), []) for _ in range(BLOCK)
+        ]
         values = [mutated(v, rng) if v and rng.random() < 0.3 else v for v in values]
         assert differs(everything, values, asked) == ""
     assert asked["events"] >= FUZZED
     share = (asked["rejected"] + asked["asked"]) / asked["events"]
-    reasons = ", ".join(f"{n:,} {name}" for name, n in asked.most_common() if name not in ("events", "asked", "rejected", "tombstones"))
+    reasons = ", ".join(
+        f"{n:,} {name}" for name, n in asked.most_common() if name not in ("events", "asked", "rejected", "tombstones")
+    )
     said = f"{asked['rejected']:,} rejected, {asked['asked']:,} left to the other parser: {reasons}"
     say(f"{asked['events']:,} fuzzed events, 0 differences; {said}")
     assert share >= 0.3 and asked["asked"] < 0.6 * asked["events"]

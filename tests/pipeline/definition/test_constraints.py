@@ -45,7 +45,9 @@ DEFAULTS = {
     "text options": "JFK", "int options": -3, "decimal options": Decimal("0.5"), "date options": date(2013, 1, 1),
     "time options": utc(2013, 1, 1), "scale": Decimal("9.9"), "two": "zzz",
 }  # fmt: skip
-CASES = pytest.mark.parametrize(("name", "type", "constraints", "kept", "broken", "clipped"), CONSTRAINTS, ids=[c[0] for c in CONSTRAINTS])
+CASES = pytest.mark.parametrize(
+    ("name", "type", "constraints", "kept", "broken", "clipped"), CONSTRAINTS, ids=[c[0] for c in CONSTRAINTS]
+)
 
 
 def hint_of(type: Any, nullable: bool, *marks: Any) -> Any:
@@ -72,7 +74,9 @@ def test_without_a_remedy_a_broken_constraint_rejects_the_record(
     for text in broken:
         got, reason = outcome(hint_of(type, False, *constraints), text)
         assert reason is not None, f"{text} was accepted as {got!r}"
-        blamed = [f"x: breaks {c}" for c in constraints] + [f"x: more decimals than Scale({getattr(constraints[0], 'digits', '')})"]
+        blamed = [f"x: breaks {c}" for c in constraints] + [
+            f"x: more decimals than Scale({getattr(constraints[0], 'digits', '')})"
+        ]
         assert reason in blamed
 
 
@@ -152,10 +156,13 @@ def test_the_first_reason_in_the_order_of_columns_is_given() -> None:
 
 def test_the_event_time_and_the_identity_are_columns_like_any_other() -> None:
     record = make_dataclass(
-        "Event", [("id", Annotated[int, Between(1)]), ("at", Annotated[datetime, Between(utc(2013, 1, 1)), Clip()]), ("x", int)]
+        "Event",
+        [("id", Annotated[int, Between(1)]), ("at", Annotated[datetime, Between(utc(2013, 1, 1)), Clip()]), ("x", int)],
     )
     source = Source(topic="t", record=record, key="x", event_time="at", identity="id")
-    got = ingest(source, [b'{"id": 0, "at": 0, "x": 1}', b'{"id": 1, "at": 0, "x": 1}', b'{"id": 1.0, "at": 5, "x": 2}'])
+    got = ingest(
+        source, [b'{"id": 0, "at": 0, "x": 1}', b'{"id": 1, "at": 0, "x": 1}', b'{"id": 1.0, "at": 5, "x": 2}']
+    )
     assert got.rejected.column("reason").to_pylist() == [f"id: breaks {Between(1)}"]
     assert got.accepted.column("at").to_pylist() == [utc(2013, 1, 1)]
     assert got.counts.duplicates == 1, "1 and 1.0 are one identity"
@@ -163,7 +170,12 @@ def test_the_event_time_and_the_identity_are_columns_like_any_other() -> None:
 
 @pytest.mark.parametrize(
     ("hint", "text"),
-    [(Annotated[float, Default(-0.0)], "null"), (Annotated[float, Between(-0.0, 1), Clip()], "-5"), (float, "-0.0"), (float, "-1e-999")],
+    [
+        (Annotated[float, Default(-0.0)], "null"),
+        (Annotated[float, Between(-0.0, 1), Clip()], "-5"),
+        (float, "-0.0"),
+        (float, "-1e-999"),
+    ],
     ids=str,
 )
 def test_a_minus_zero_is_stored_as_zero_wherever_it_comes_from(hint: Any, text: str) -> None:

@@ -52,12 +52,30 @@ class Widest(Sum):
 
 
 WRONG_ARGUMENTS: list[tuple[Callable[[], object], str]] = [
-    (lambda: view(filters=1), "View has no 'filters'; it has name, source, key, window, aggregates, derive, where. Did you mean 'where'?"),
-    (lambda: view(agregates={}), "View has no 'agregates'; it has name, source, key, window, aggregates, derive, where. Did you mean 'aggregates'?"),
-    (lambda: replace(view(), keys=("id",)), "View has no 'keys'; it has name, source, key, window, aggregates, derive, where. Did you mean 'key'?"),
-    (lambda: View(name="x"), "View lacks 'source', 'key', 'window', 'aggregates'; needed are name, source, key, window, aggregates"),  # type: ignore[call-arg]
-    (lambda: source(timestamp="at"), "Source has no 'timestamp'; it has topic, record, key, event_time, identity, identity_horizon. Did you mean 'event_time'?"),
-    (lambda: Source(topic="x"), "Source lacks 'record', 'key', 'event_time', 'identity'; needed are topic, record, key, event_time, identity"),  # type: ignore[call-arg]
+    (
+        lambda: view(filters=1),
+        "View has no 'filters'; it has name, source, key, window, aggregates, derive, where. Did you mean 'where'?",
+    ),
+    (
+        lambda: view(agregates={}),
+        "View has no 'agregates'; it has name, source, key, window, aggregates, derive, where. Did you mean 'aggregates'?",
+    ),
+    (
+        lambda: replace(view(), keys=("id",)),
+        "View has no 'keys'; it has name, source, key, window, aggregates, derive, where. Did you mean 'key'?",
+    ),
+    (
+        lambda: View(name="x"),
+        "View lacks 'source', 'key', 'window', 'aggregates'; needed are name, source, key, window, aggregates",
+    ),  # type: ignore[call-arg]
+    (
+        lambda: source(timestamp="at"),
+        "Source has no 'timestamp'; it has topic, record, key, event_time, identity, identity_horizon. Did you mean 'event_time'?",
+    ),
+    (
+        lambda: Source(topic="x"),
+        "Source lacks 'record', 'key', 'event_time', 'identity'; needed are topic, record, key, event_time, identity",
+    ),  # type: ignore[call-arg]
     (lambda: tumbling(weeks=1), "tumbling has no 'weeks'; it has days, hours, minutes, seconds."),  # type: ignore[call-arg]
     (lambda: tumbling(1), "tumbling takes no argument by place, and is given 1; it has days, hours, minutes, seconds."),  # type: ignore[misc]
     (lambda: Derived(expr=1, type=int), "Derived has no 'expr'; it has expression, type."),  # type: ignore[call-arg]
@@ -72,8 +90,12 @@ WRONG_ARGUMENTS: list[tuple[Callable[[], object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "message"), WRONG_ARGUMENTS, ids=[message.partition(";")[0] for _, message in WRONG_ARGUMENTS])
-def test_an_argument_that_is_not_taken_is_answered_with_those_that_are(make: Callable[[], object], message: str) -> None:
+@pytest.mark.parametrize(
+    ("make", "message"), WRONG_ARGUMENTS, ids=[message.partition(";")[0] for _, message in WRONG_ARGUMENTS]
+)
+def test_an_argument_that_is_not_taken_is_answered_with_those_that_are(
+    make: Callable[[], object], message: str
+) -> None:
     with pytest.raises(DefinitionError) as caught:
         make()
     assert caught.value.text == message
@@ -90,11 +112,37 @@ def test_everything_public_answers_an_unknown_argument_with_a_definition_error_a
 
 
 RIGHT: dict[str, dict[str, Any]] = {
-    "View": {"name": "hourly", "source": source(), "key": ("station",), "window": tumbling(hours=1), "aggregates": {"n": Count()}},
+    "View": {
+        "name": "hourly",
+        "source": source(),
+        "key": ("station",),
+        "window": tumbling(hours=1),
+        "aggregates": {"n": Count()},
+    },
     "Source": {"topic": "t", "record": Reading, "key": "station", "event_time": "observed_at", "identity": "id"},
     "Derived": {"expression": pc.field("count"), "type": int},
 }
-ODD: list[Any] = [None, 1, -1, 1.5, float("nan"), "x", "", b"x", [], ["x"], {}, {"x": 1}, (), ("x",), object(), int, Count, Count(), 10**400]
+ODD: list[Any] = [
+    None,
+    1,
+    -1,
+    1.5,
+    float("nan"),
+    "x",
+    "",
+    b"x",
+    [],
+    ["x"],
+    {},
+    {"x": 1},
+    (),
+    ("x",),
+    object(),
+    int,
+    Count,
+    Count(),
+    10**400,
+]
 
 
 @pytest.mark.parametrize("name", DECLARED)
@@ -106,13 +154,17 @@ def test_no_value_of_an_argument_ends_in_anything_but_a_definition_error(name: s
     refused = 0
     for parameter in parameters:
         for value in ODD:
-            given = ((value,), {}) if parameter.kind is parameter.VAR_POSITIONAL else ((), right | {parameter.name: value})
+            given = (
+                ((value,), {}) if parameter.kind is parameter.VAR_POSITIONAL else ((), right | {parameter.name: value})
+            )
             try:
                 made = make(*given[0], **given[1])
                 if isinstance(made, pipeline.aggregates.base.Aggregate):
                     view(aggregates={"a": made})  # an aggregate is checked where its column is known
             except DefinitionError as error:
-                assert error.place is not None and error.place.startswith(("tests/pipeline/definition/test_errors.py:", "tests/support/definitions.py:")), error
+                assert error.place is not None and error.place.startswith(
+                    ("tests/pipeline/definition/test_errors.py:", "tests/support/definitions.py:")
+                ), error
                 refused += 1
     assert refused or name in ("Nullable", "Clip", "Default", "OneOf")
 
@@ -123,7 +175,15 @@ def _line_of(text: str) -> int:
 
 
 def test_help_shows_the_signature_of_the_class_and_not_that_of_the_machinery() -> None:
-    assert list(inspect.signature(View).parameters) == ["name", "source", "key", "window", "aggregates", "derive", "where"]
+    assert list(inspect.signature(View).parameters) == [
+        "name",
+        "source",
+        "key",
+        "window",
+        "aggregates",
+        "derive",
+        "where",
+    ]
     assert str(inspect.signature(Scale)) == "(digits: int)"
     assert list(inspect.signature(tumbling).parameters) == ["days", "hours", "minutes", "seconds"]
 
@@ -172,7 +232,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(("text", "line", "words"), CASES, ids=NAMES)
-def test_a_views_module_that_defines_wrongly_is_named_with_its_line(folder: Path, text: str, line: int, words: str) -> None:
+def test_a_views_module_that_defines_wrongly_is_named_with_its_line(
+    folder: Path, text: str, line: int, words: str
+) -> None:
     (folder / "mine_wrong.py").write_text(text)
     with pytest.raises(DefinitionError) as caught:
         load_views("mine_wrong")
@@ -235,7 +297,9 @@ def test_a_views_module_that_cannot_be_used_is_one_line_with_its_place(folder: P
     assert "\n" not in str(caught.value) and "(at failing.py" in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "meant"), [("mine.py", "mine"), ("team/views.py", "team.views"), ("./views", "views"), ("", "views")])
+@pytest.mark.parametrize(
+    ("name", "meant"), [("mine.py", "mine"), ("team/views.py", "team.views"), ("./views", "views"), ("", "views")]
+)
 def test_a_path_where_a_module_is_asked_for_is_answered_with_the_module(folder: Path, name: str, meant: str) -> None:
     with pytest.raises(SettingsError, match=rf"the name of an importable module, as `{meant}`$"):
         load_views(name)
@@ -249,7 +313,9 @@ def test_a_module_that_is_not_there_is_no_matter_of_a_line(folder: Path) -> None
 def _script(folder: Path, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WATERSHED_")} | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, input=text, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, input=text, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -257,7 +323,9 @@ def _script(folder: Path, *arguments: str, text: str | None = None) -> subproces
     [(("mine.py",), False, "mine.py:13"), (("-",), True, "line 13 of <stdin>"), (("-c", HEAD + "\nView(filters=1)"), False, "line 13 of <string>")],
     ids=["a script", "a console", "-c"],
 )  # fmt: skip
-def test_python_itself_says_the_line_last(folder: Path, arguments: tuple[str, ...], from_stdin: bool, place: str) -> None:
+def test_python_itself_says_the_line_last(
+    folder: Path, arguments: tuple[str, ...], from_stdin: bool, place: str
+) -> None:
     text = HEAD + "\nView(filters=1)\n"
     (folder / "mine.py").write_text(text)
     done = _script(folder, *arguments, text=text if from_stdin else None)
@@ -267,7 +335,10 @@ def test_python_itself_says_the_line_last(folder: Path, arguments: tuple[str, ..
 
 def test_a_cell_of_a_notebook_is_named_by_its_line() -> None:
     """A notebook executes text under a name of its own, or none."""
-    for name, place in (("<ipython-input-3-0123>", "line 13 of <ipython-input-3-0123>"), ("<string>", "line 13 of <string>")):
+    for name, place in (
+        ("<ipython-input-3-0123>", "line 13 of <ipython-input-3-0123>"),
+        ("<string>", "line 13 of <string>"),
+    ):
         with pytest.raises(DefinitionError) as caught:
             exec(compile(HEAD + "\nView(filters=1)", name, "exec", dont_inherit=True), {"__name__": "__main__"})
         assert caught.value.place == place
@@ -276,10 +347,20 @@ def test_a_cell_of_a_notebook_is_named_by_its_line() -> None:
 @pytest.mark.parametrize("command", ["init", "plan", "speed"])
 def test_the_command_line_says_one_line_with_the_place(folder: Path, command: str) -> None:
     (folder / "views.py").write_text(HEAD + "\nVIEWS = (View(filters=1),)\n")
-    (folder / "luigi.cfg").write_text("[watershed]\nkafka = 127.0.0.1:1\npostgres = postgresql://nobody@127.0.0.1:1/none\n")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("WATERSHED_")} | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    (folder / "luigi.cfg").write_text(
+        "[watershed]\nkafka = 127.0.0.1:1\npostgres = postgresql://nobody@127.0.0.1:1/none\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WATERSHED_")} | {
+        "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"
+    }
     done = subprocess.run(
-        [sys.executable, "-m", "watershed", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "watershed", command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
@@ -294,7 +375,11 @@ def test_a_repair_is_a_field_and_is_said_once() -> None:
     assert str(told) == "the definitions are others: run `watershed init --rebuild`"
     prose = Refused("put them back, or fold anew with `watershed init --rebuild`", repair="watershed init --rebuild")
     assert str(prose) == "put them back, or fold anew with `watershed init --rebuild`"
-    assert (told.repair, prose.repair, Refused("nothing helps").repair) == ("watershed init --rebuild", "watershed init --rebuild", None)
+    assert (told.repair, prose.repair, Refused("nothing helps").repair) == (
+        "watershed init --rebuild",
+        "watershed init --rebuild",
+        None,
+    )
 
 
 def test_errors_travel_between_processes_with_their_repair_and_their_place() -> None:

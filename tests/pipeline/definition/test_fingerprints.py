@@ -79,7 +79,10 @@ CHANGES: list[tuple[str, View]] = [
     ("source key", view(source=source(key="id"))),
     ("identity", view(source=source(identity="count"))),
     ("no identity", view(source=source(identity=None))),
-    ("event time", view(source=source(record=record(celsius=Reading.__annotations__["celsius"], at=datetime), event_time="at"))),
+    (
+        "event time",
+        view(source=source(record=record(celsius=Reading.__annotations__["celsius"], at=datetime), event_time="at")),
+    ),
     ("horizon", view(source=source(identity_horizon=timedelta(days=6)))),
     ("key", view(key=("id",))),
     ("key order", view(key=("id", "station"))),
@@ -163,7 +166,10 @@ def test_the_name_of_the_record_class_is_in_nothing() -> None:
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        (Annotated[Decimal, Scale(2), Between(-80, 140)], Annotated[Decimal, Scale(2), Between(Decimal("-80.0"), Decimal("1.4E+2"))]),
+        (
+            Annotated[Decimal, Scale(2), Between(-80, 140)],
+            Annotated[Decimal, Scale(2), Between(Decimal("-80.0"), Decimal("1.4E+2"))],
+        ),
         (Annotated[Decimal, Scale(2), Default(0)], Annotated[Decimal, Scale(2), Default(Decimal("0.00"))]),
         (Annotated[float, Between(0)], Annotated[float, Between(-0.0)]),
         (Annotated[float, Between(1)], Annotated[float, Between(1.0)]),
@@ -193,7 +199,9 @@ def test_fingerprints_are_16_hex_digits_and_none_is_shared() -> None:
     assert len(set(found)) == len(found)
 
 
-@pytest.mark.parametrize("original", [view(), rich_view(), source(), *VIEWS], ids=lambda v: getattr(v, "name", "source"))
+@pytest.mark.parametrize(
+    "original", [view(), rich_view(), source(), *VIEWS], ids=lambda v: getattr(v, "name", "source")
+)
 @pytest.mark.parametrize("pickler", [pickle, cloudpickle], ids=["pickle", "cloudpickle"])
 def test_a_definition_comes_back_from_a_pickle_equal(original: View | Source, pickler: Any) -> None:
     copy = pickle.loads(pickler.dumps(original))
@@ -216,7 +224,9 @@ for view in pickle.load(sys.stdin.buffer):
 def run_fresh(code: str, stdin: bytes = b"", **environment: str) -> list[str]:
     """The lines that the code prints in a Python of its own, which has not seen these tests."""
     env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
-    done = subprocess.run([sys.executable, "-c", code], input=stdin, capture_output=True, env=env, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=stdin, capture_output=True, env=env, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode().splitlines()
 
@@ -229,7 +239,9 @@ def test_a_view_pickled_by_value_means_the_same_in_another_process() -> None:
         observed_at: datetime
         celsius: Annotated[Decimal | None, Scale(2), Between(-80, 60), Nullable()]
 
-    local = view(source=source(record=Local), derive={"x": Derived(CELSIUS + 1, Scale(2))}, where=pc.field("station") != "LGA")
+    local = view(
+        source=source(record=Local), derive={"x": Derived(CELSIUS + 1, Scale(2))}, where=pc.field("station") != "LGA"
+    )
     given = [*VIEWS, local]
     lines = [line.split() for line in run_fresh(IN_A_FRESH_PROCESS, cloudpickle.dumps(given), PYTHONHASHSEED="1")]
     assert [line[:2] for line in lines] == [[view_fingerprint(v), v.name] for v in given]
@@ -258,7 +270,9 @@ def test_an_aggregates_canonical_form_is_what_it_has_always_been(canonical: str)
 
 
 def test_the_fingerprints_of_the_shipped_views_are_what_they_have_always_been(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline.definition.fingerprints.pa, "__version__", "26.0.1")  # a newer pyarrow changes them, and is meant to
+    monkeypatch.setattr(
+        pipeline.definition.fingerprints.pa, "__version__", "26.0.1"
+    )  # a newer pyarrow changes them, and is meant to
     assert {v.name: (source_fingerprint(v.source), view_fingerprint(v)) for v in VIEWS} == {
         "hourly_weather": ("41b2845a0c45cf24", "da3fd6fda3e8203a"),
         "daily_weather": ("41b2845a0c45cf24", "df7fdc0a4b05387e"),
@@ -298,7 +312,9 @@ def test_the_record_survives_from_future_import_annotations(tmp_path: Path) -> N
         "VIEWS = (View(name='v', source=Source(topic='t', record=R, key='id', event_time='at', identity='id'), key=('id',),"
         " window=tumbling(hours=1), aggregates={'s': Sum('n')}),)\n"
     )
-    assert run_fresh("import own_views; print(own_views.VIEWS[0].name)", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}") == ["v"]
+    assert run_fresh(
+        "import own_views; print(own_views.VIEWS[0].name)", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}"
+    ) == ["v"]
 
 
 # --- the public names, and the views that are shipped ----------------------------------------------------------------------

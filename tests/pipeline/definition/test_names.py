@@ -23,7 +23,22 @@ from tests.support.system import System
 
 LONG = "a" * NAME_LIMIT
 ODD_VIEWS = ["select", "pg_class", "round_div", LONG]
-ODD_COLUMNS = [LONG, "a", "number", "offset", "position", "topic", "generation", "cut", "states", "newest", "v", "c", "oid", "limit"]
+ODD_COLUMNS = [
+    LONG,
+    "a",
+    "number",
+    "offset",
+    "position",
+    "topic",
+    "generation",
+    "cut",
+    "states",
+    "newest",
+    "v",
+    "c",
+    "oid",
+    "limit",
+]
 
 VIEWS = """
 from dataclasses import dataclass
@@ -73,7 +88,9 @@ def test_every_name_that_is_accepted_takes_init_commits_nights_and_selects(syste
         assert rows == [{"select": n + 1, "from": 1, "first": n, "max": -n} for n in range(6)], name
     (top,) = system.query("SELECT * FROM serving.every_aggregate ORDER BY one_key DESC LIMIT 1")
     assert [top[name] for name in columns] == [5] * len(columns)
-    assert [(v["view"], v["differences"], v["counts"]) for v in system.audit()["views"] if v["differences"] or v["counts"]] == []
+    assert [
+        (v["view"], v["differences"], v["counts"]) for v in system.audit()["views"] if v["differences"] or v["counts"]
+    ] == []
 
 
 def accepted(name: str) -> bool:
@@ -88,13 +105,18 @@ def as_key(name: str) -> View:
     return view(derive={name: Derived(pc.field("count") + 1, int)}, key=(name,), aggregates={"n": Count()})
 
 
-USES: dict[str, Callable[[str], object]] = {"key": as_key, "aggregate": lambda name: view(aggregates={name: Max("count")})}
+USES: dict[str, Callable[[str], object]] = {
+    "key": as_key,
+    "aggregate": lambda name: view(aggregates={name: Max("count")}),
+}
 
 
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("name", sorted(SYSTEM_COLUMNS))
 def test_a_system_column_of_postgres_is_refused_where_it_would_be_a_column(name: str, use: str) -> None:
-    with pytest.raises(DefinitionError, match=rf"{use}.*'{name}' has the name of a system column of Postgres \(cmax, cmin, ctid"):
+    with pytest.raises(
+        DefinitionError, match=rf"{use}.*'{name}' has the name of a system column of Postgres \(cmax, cmin, ctid"
+    ):
         USES[use](name)
 
 
@@ -113,17 +135,42 @@ def test_a_derived_column_that_never_reaches_postgres_may_have_any_name(name: st
 
 @pytest.mark.parametrize("name", sorted(OUR_VIEWS))
 def test_the_names_of_serving_s_own_views_are_refused_at_construction(name: str) -> None:
-    with pytest.raises(DefinitionError, match=rf"serving\.{name} is Watershed's own, as are accounting, freshness, view_accounting"):
+    with pytest.raises(
+        DefinitionError, match=rf"serving\.{name} is Watershed's own, as are accounting, freshness, view_accounting"
+    ):
         view(name=name)
 
 
-REFUSED = ["Select", "sélect", "a b", 'a"b', "a'b", "a;b", "a.b", "a-b", "a__b", "_a", "a_", "1a", "", LONG + "a", "ß", "a\n", None, 1]
+REFUSED = [
+    "Select",
+    "sélect",
+    "a b",
+    'a"b',
+    "a'b",
+    "a;b",
+    "a.b",
+    "a-b",
+    "a__b",
+    "_a",
+    "a_",
+    "1a",
+    "",
+    LONG + "a",
+    "ß",
+    "a\n",
+    None,
+    1,
+]
 
 
 @pytest.mark.parametrize("name", REFUSED, ids=repr)
 def test_what_would_need_quoting_or_more_room_is_refused_everywhere(name: Any) -> None:
     derived = Derived(pc.field("count"), int)
-    for make in (lambda: view(name=name), lambda: view(aggregates={name: Count()}), lambda: view(derive={name: derived})):
+    for make in (
+        lambda: view(name=name),
+        lambda: view(aggregates={name: Count()}),
+        lambda: view(derive={name: derived}),
+    ):
         with pytest.raises(DefinitionError, match="allowed are lower-case letters, digits and single underscores"):
             make()
 
@@ -150,6 +197,8 @@ def test_the_lists_of_names_are_those_of_the_database(postgres_url: str) -> None
     assert system == SYSTEM_COLUMNS
     database = engine(postgres_url)
     install(database, [Plan(source(), "id-of-the-topic", (0,), (view(name="only"),))])
-    relations = """SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'serving'"""
+    relations = (
+        """SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'serving'"""
+    )
     with database.connect() as connection:
         assert set(connection.scalars(sa.text(relations))) - {"only"} == OUR_VIEWS

@@ -147,7 +147,9 @@ def test_an_expression_over_a_block_is_the_expression_over_each_row(rows: list[d
 
 @settings(max_examples=400, deadline=None, database=None)
 @given(
-    value=st.floats(-1e18, 1e18) | st.integers(-(10**9), 10**9).map(lambda i: i / 2**10) | st.integers(-999, 999).map(lambda i: i / 200),
+    value=st.floats(-1e18, 1e18)
+    | st.integers(-(10**9), 10**9).map(lambda i: i / 2**10)
+    | st.integers(-999, 999).map(lambda i: i / 200),
     scale=st.integers(0, 12),
 )
 @example(value=2.675, scale=2)
@@ -170,7 +172,10 @@ def test_a_float_becomes_the_decimal_nearest_to_its_exact_value_half_even(value:
 
 
 @settings(max_examples=300, deadline=None, database=None)
-@given(unscaled=st.integers(2**53, 10**18 - 1) | st.integers(1 - 10**18, -(2**53)) | st.integers(-(2**53), 2**53), scale=st.integers(0, 12))
+@given(
+    unscaled=st.integers(2**53, 10**18 - 1) | st.integers(1 - 10**18, -(2**53)) | st.integers(-(2**53), 2**53),
+    scale=st.integers(0, 12),
+)
 @example(unscaled=-92577410246059121, scale=6)  # dividing the nearest double by 10**6 would round twice
 @example(unscaled=983587849413808602, scale=12)
 @example(unscaled=2**53 + 1, scale=3)

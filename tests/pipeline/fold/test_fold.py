@@ -44,7 +44,12 @@ VIEWS = [
 
 
 @settings(max_examples=250, deadline=None, database=None)
-@given(rows=ROWS, number=st.sampled_from(range(len(VIEWS))), cuts=st.lists(st.integers(0, 30), max_size=4), turned=st.booleans())
+@given(
+    rows=ROWS,
+    number=st.sampled_from(range(len(VIEWS))),
+    cuts=st.lists(st.integers(0, 30), max_size=4),
+    turned=st.booleans(),
+)
 @example(rows=[], number=0, cuts=[], turned=False)
 def test_fold_of_a_concatenation_is_the_merge_of_folds_at_any_cut(
     rows: list[dict[str, Any]], number: int, cuts: list[int], turned: bool
@@ -60,13 +65,17 @@ def test_fold_of_a_concatenation_is_the_merge_of_folds_at_any_cut(
     counts = sum((p.counts for p in parts[1:]), parts[0].counts) if parts else at_once.counts
     assert counts == at_once.counts
     assert counts.folded + counts.filtered + counts.rejected == len(rows)
-    assert [r + start for start, p in zip(ends, parts, strict=False) for r in p.rejected.tolist()] == at_once.rejected.tolist()
+    assert [
+        r + start for start, p in zip(ends, parts, strict=False) for r in p.rejected.tolist()
+    ] == at_once.rejected.tolist()
     assert [reason for p in parts for reason in p.reasons] == at_once.reasons
 
 
 @settings(max_examples=60, deadline=None, database=None)
 @given(rows=ROWS, number=st.sampled_from(range(len(VIEWS))), data=st.data())
-def test_states_merge_in_any_grouping_and_any_order(rows: list[dict[str, Any]], number: int, data: st.DataObject) -> None:
+def test_states_merge_in_any_grouping_and_any_order(
+    rows: list[dict[str, Any]], number: int, data: st.DataObject
+) -> None:
     one, whole = VIEWS[number], batch(rows)
     tables = [fold(one, whole.slice(i, 1)).states for i in range(len(rows))]
     want = sort_states(one, fold(one, whole).states)
@@ -135,7 +144,9 @@ def test_an_event_is_in_the_window_that_begins_at_or_before_it(window: Any, at: 
 
 
 @settings(max_examples=200, deadline=None, database=None)
-@given(at=st.datetimes(TIME_MIN.replace(tzinfo=None), TIME_MAX.replace(tzinfo=None)), seconds=st.integers(1, 366 * 86400))
+@given(
+    at=st.datetimes(TIME_MIN.replace(tzinfo=None), TIME_MAX.replace(tzinfo=None)), seconds=st.integers(1, 366 * 86400)
+)
 def test_every_time_is_in_exactly_one_window(at: datetime, seconds: int) -> None:
     one, when = view(window=tumbling(seconds=seconds)), at.replace(tzinfo=UTC)
     (row,) = rows_of(one, fold(one, batch([{"at": when}])))
@@ -179,14 +190,22 @@ def test_a_where_that_everyone_fails_or_nobody_passes_leaves_no_states() -> None
 
 def test_a_where_that_cannot_be_computed_rejects_its_own_record() -> None:
     one = view(where=pc.field("a") / pc.field("b") > 1)
-    got = fold(one, batch([{"a": Decimal(4), "b": Decimal(2)}, {"a": Decimal(4), "b": Decimal(0)}, {"a": None, "b": Decimal(0)}]))
+    got = fold(
+        one,
+        batch([{"a": Decimal(4), "b": Decimal(2)}, {"a": Decimal(4), "b": Decimal(0)}, {"a": None, "b": Decimal(0)}]),
+    )
     assert (got.counts.folded, got.counts.filtered, got.counts.rejected) == (1, 1, 1)
     assert got.rejected.tolist() == [1]
 
 
 def test_a_derived_key_that_is_null_rejects_the_record_unless_where_drops_it() -> None:
     derived = {"lower": Derived(pc.field("note"), str)}
-    rows = [{"note": "a", "good": True}, {"note": None, "good": True}, {"note": None, "good": False}, {"note": "a", "good": False}]
+    rows = [
+        {"note": "a", "good": True},
+        {"note": None, "good": True},
+        {"note": None, "good": False},
+        {"note": "a", "good": False},
+    ]
     one = view(derive=derived, key=("lower",), where=pc.field("good"))
     got = fold(one, batch(rows))
     assert got.rejected.tolist() == [1]
@@ -214,7 +233,14 @@ def test_keys_of_every_type_group_by_equality() -> None:
         "num": Derived(pc.coalesce(pc.field("n"), pc.utf8_length(pc.field("station"))), int),
     }
     one = view(derive=derived, key=("dec", "is_good", "at_hour", "num", "day", "station"), aggregates={"rows": Count()})
-    rows = [{"f": 0.12}, {"f": 0.1}, {"f": 0.2}, {"f": 0.1, "good": False}, {"f": 0.1, "n": 3}, {"f": 0.1, "at": AT + US}]
+    rows = [
+        {"f": 0.12},
+        {"f": 0.1},
+        {"f": 0.2},
+        {"f": 0.1, "good": False},
+        {"f": 0.1, "n": 3},
+        {"f": 0.1, "at": AT + US},
+    ]
     rows += [{"f": 0.1, "day": date(1, 1, 1)}, {"f": 0.1, "station": "EW"}, {"f": -0.01}, {"f": 0.0}]
     got = rows_of(one, fold(one, batch(rows)))
     assert sorted(r["rows"] for r in got) == [1, 1, 1, 1, 2, 2, 2]
@@ -227,7 +253,12 @@ def test_keys_of_every_type_group_by_equality() -> None:
 
 def test_texts_that_look_alike_do_not_share_a_group() -> None:
     one = view(key=("station", "id"), aggregates={"rows": Count()})
-    rows = [{"station": "a", "id": "bc"}, {"station": "ab", "id": "c"}, {"station": "", "id": "abc"}, {"station": "abc", "id": ""}]
+    rows = [
+        {"station": "a", "id": "bc"},
+        {"station": "ab", "id": "c"},
+        {"station": "", "id": "abc"},
+        {"station": "abc", "id": ""},
+    ]
     rows += [{"station": "\u00e9", "id": "x"}, {"station": "e\u0301", "id": "x"}]
     assert [r["rows"] for r in rows_of(one, fold(one, batch(rows)))] == [1] * 6
 

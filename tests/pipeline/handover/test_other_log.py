@@ -12,7 +12,9 @@ GENERATION = Generation("payments", 3, "id-1", (0, 0), "source", {})
 
 
 def found(partitions: int = 2, topic_id: str = "id-1", **configs: str) -> TopicDescription:
-    return TopicDescription("payments", partitions, topic_id, {name.replace("_", "."): value for name, value in configs.items()})
+    return TopicDescription(
+        "payments", partitions, topic_id, {name.replace("_", "."): value for name, value in configs.items()}
+    )
 
 
 @pytest.mark.parametrize("same", [found(), found(cleanup_policy="delete"), found(retention_ms="1")])
@@ -23,8 +25,18 @@ def test_the_log_on_record_is_let_pass(same: TopicDescription) -> None:
 @pytest.mark.parametrize(
     ("other", "kind", "what", "command"),
     [
-        (found(topic_id="id-2"), TopicRecreated, r"deleted and made anew \(id 'id-2', was 'id-1'\)", "init --rebuild --accept-loss"),
-        (found(topic_id=""), TopicRecreated, r"deleted and made anew \(id '', was 'id-1'\)", "init --rebuild --accept-loss"),
+        (
+            found(topic_id="id-2"),
+            TopicRecreated,
+            r"deleted and made anew \(id 'id-2', was 'id-1'\)",
+            "init --rebuild --accept-loss",
+        ),
+        (
+            found(topic_id=""),
+            TopicRecreated,
+            r"deleted and made anew \(id '', was 'id-1'\)",
+            "init --rebuild --accept-loss",
+        ),
         (found(5, "id-2"), TopicRecreated, "deleted and made anew", "init --rebuild --accept-loss"),
         (found(3), Repartitioned, "has 3 partitions, and 2 when it was set up", "init --rebuild"),
         (found(1), Repartitioned, "has 1 partitions, and 2 when it was set up", "init --rebuild"),

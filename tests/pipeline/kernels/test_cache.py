@@ -51,14 +51,18 @@ def own_place(tmp_path: Path) -> Iterator[Path]:
 def child(code: str, place: Path, sources: Path = ROOT) -> str:
     """What a process that imports from `sources` prints."""
     environment = {**os.environ, "PYTHONPATH": str(sources), cache.VARIABLE: str(place)}
-    done = subprocess.run([sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def clone(at: Path) -> Path:
     """The sources that kernels need, elsewhere, with another time of change."""
-    shutil.copytree(ROOT / "pipeline", at / "pipeline", ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile)
+    shutil.copytree(
+        ROOT / "pipeline", at / "pipeline", ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile
+    )
     return at
 
 
@@ -74,7 +78,9 @@ def test_a_second_process_and_a_clone_elsewhere_compile_nothing(own_place: Path,
     assert files(own_place) == kept
 
 
-def test_a_kernel_is_compiled_anew_when_a_function_that_it_calls_was_changed_in_another_file(own_place: Path, tmp_path: Path) -> None:
+def test_a_kernel_is_compiled_anew_when_a_function_that_it_calls_was_changed_in_another_file(
+    own_place: Path, tmp_path: Path
+) -> None:
     """numba's own cache looks at the file of the kernel alone: it would go on saying hi."""
     sources = clone(tmp_path / "changed")
     assert child(GATHER, own_place, sources) == "hi 0"
@@ -92,12 +98,18 @@ def test_every_module_that_kernels_import_is_part_of_the_key() -> None:
     imported = set()
     for path in (ROOT / "pipeline" / "kernels").glob("*.py"):
         if path.name not in ("cache.py", "compiling.py"):
-            imported |= {node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)}
-    ours = {name for name in imported if name and name.startswith("pipeline.") and not name.startswith("pipeline.kernels")}
+            imported |= {
+                node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)
+            }
+    ours = {
+        name for name in imported if name and name.startswith("pipeline.") and not name.startswith("pipeline.kernels")
+    }
     assert ours == set(cache.OTHERS)
 
 
-def test_sources_that_changed_under_a_process_are_neither_kept_nor_taken(own_place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_that_changed_under_a_process_are_neither_kept_nor_taken(
+    own_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert cache.folder() is not None
     monkeypatch.setattr(cache, "IMPORTED", "of another time")
     assert cache.folder() is None
@@ -116,7 +128,10 @@ def test_the_folder_is_the_users_alone(own_place: Path) -> None:
 def test_a_folder_that_others_may_write_is_refused(own_place: Path, mode: int) -> None:
     own_place.mkdir()
     own_place.chmod(mode)
-    with pytest.raises(SettingsError, match=r"others may write it; run `chmod go-w .*`, or set `kernel_cache` \(WATERSHED_KERNEL_CACHE\)"):
+    with pytest.raises(
+        SettingsError,
+        match=r"others may write it; run `chmod go-w .*`, or set `kernel_cache` \(WATERSHED_KERNEL_CACHE\)",
+    ):
         cache.folder()
 
 
@@ -214,7 +229,12 @@ def test_one_compiled_form_takes_read_only_and_other_arrays() -> None:
 
 
 def test_a_type_that_was_not_declared_is_refused_before_anything_is_computed() -> None:
-    for wrong in (np.array([1.5]), np.array([1], np.int32), np.array([1, 2, 3, 4], np.int64)[::2], np.zeros((2, 2), np.int64)):
+    for wrong in (
+        np.array([1.5]),
+        np.array([1], np.int32),
+        np.array([1, 2, 3, 4], np.int64)[::2],
+        np.zeros((2, 2), np.int64),
+    ):
         with pytest.raises(TypeError, match="No matching definition"):
             number_codes(wrong, 5)
 
@@ -229,7 +249,11 @@ def test_views_need_the_kernels_of_sketches_only_if_they_have_one() -> None:
     counted = View(name="v", source=hourly.source, key=hourly.key, window=hourly.window, aggregates={"n": Count()})
     assert needs(counted) == plain
     sketched = View(
-        name="v", source=hourly.source, key=hourly.key, window=hourly.window, aggregates={"q": Quantile("temperature_f", 0.5)}
+        name="v",
+        source=hourly.source,
+        key=hourly.key,
+        window=hourly.window,
+        aggregates={"q": Quantile("temperature_f", 0.5)},
     )
     assert needs(counted, sketched) == plain | {"sketches"}
 
@@ -246,9 +270,13 @@ def test_what_is_not_kept_is_cold(own_place: Path) -> None:
     assert set(cold(VIEWS)) <= set(kernels_of(VIEWS))
 
 
-def test_helping_processes_compile_and_nothing_is_left_to_compile_here(own_place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_helping_processes_compile_and_nothing_is_left_to_compile_here(
+    own_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    titles = ["reduce.count_by_group", "tables.number_codes", "tables.count_since", "tables.restore"] + ["records.gather"] * 4
+    titles = ["reduce.count_by_group", "tables.number_codes", "tables.count_since", "tables.restore"] + [
+        "records.gather"
+    ] * 4
     by_title = {one.title: one for one in kernels_of(VIEWS)}
     fresh = [Kernel(by_title[title].py_func, by_title[title].signatures_declared) for title in titles]
     begun: list[str] = []
@@ -258,7 +286,9 @@ def test_helping_processes_compile_and_nothing_is_left_to_compile_here(own_place
     assert [one.compiled_s for one in fresh] == [0.0] * len(fresh), "loaded, not compiled, by this process"
 
 
-def test_what_a_helper_that_dies_leaves_undone_is_compiled_here(own_place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_helper_that_dies_leaves_undone_is_compiled_here(
+    own_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     fresh = [Kernel(number_codes.py_func, [(READ_INTS, INT64)]) for _ in range(8)]  # type: ignore[attr-defined]
@@ -284,7 +314,9 @@ def test_on_a_terminal_a_bar_stands_for_what_takes_its_time(
     assert shown or said == [""]
 
 
-def test_elsewhere_one_line_says_how_many_and_where(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_elsewhere_one_line_says_how_many_and_where(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     with warm_up._shown(3) as done:
         done("a.first")

@@ -20,11 +20,19 @@ from pipeline.base.types import ColumnType
 from pipeline.columns.arrays import codes, decimals, from_limbs, limbs, text_buffers, valid
 from pipeline.columns.hashing import hash_rows
 from pipeline.kernels.hashing import hash_bytes, hash_ints
-from pipeline.kernels.reduce import best_by_group, count_by_group, sum_ints_by_group, sum_limbs_by_group, sum_squares_by_group
+from pipeline.kernels.reduce import (
+    best_by_group,
+    count_by_group,
+    sum_ints_by_group,
+    sum_limbs_by_group,
+    sum_squares_by_group,
+)
 
 MIN, MAX = -(2**63), 2**63 - 1
 WORD = 2**64 - 1
-INTS = st.integers(MIN, MAX) | st.sampled_from((MIN, MIN + 1, -(2**32), -1, 0, 1, 2**31, 2**32 - 1, 2**32, MAX - 1, MAX))
+INTS = st.integers(MIN, MAX) | st.sampled_from(
+    (MIN, MIN + 1, -(2**32), -1, 0, 1, 2**31, 2**32 - 1, 2**32, MAX - 1, MAX)
+)
 quick = settings(max_examples=200, deadline=None, database=None)
 
 
@@ -138,17 +146,29 @@ def slow_row_hash(row: tuple[Any, ...]) -> bytes:
     """hash(row) over text and int64 codes, as the docstring of the module has it."""
     found = bytes(16)
     for cell in row:
-        found = siphash128(KEY, found + (cell.encode() if isinstance(cell, str) else cell.to_bytes(8, "little", signed=True)))
+        found = siphash128(
+            KEY, found + (cell.encode() if isinstance(cell, str) else cell.to_bytes(8, "little", signed=True))
+        )
     return found
 
 
 @quick
-@given(rows=st.lists(st.tuples(st.text(max_size=12), INTS, st.text("ab", max_size=2)), max_size=20), skip=st.integers(0, 3))
+@given(
+    rows=st.lists(st.tuples(st.text(max_size=12), INTS, st.text("ab", max_size=2)), max_size=20), skip=st.integers(0, 3)
+)
 @example(rows=[("", 0, ""), ("a", 0, ""), ("", 0, "a")], skip=0)
-def test_hash_rows_chains_its_columns_and_sees_slices_as_themselves(rows: list[tuple[str, int, str]], skip: int) -> None:
-    first, second, third = (pa.array([r[i] for r in rows], t) for i, t in enumerate((pa.string(), pa.int64(), pa.string())))
+def test_hash_rows_chains_its_columns_and_sees_slices_as_themselves(
+    rows: list[tuple[str, int, str]], skip: int
+) -> None:
+    first, second, third = (
+        pa.array([r[i] for r in rows], t) for i, t in enumerate((pa.string(), pa.int64(), pa.string()))
+    )
     text, whole = ColumnType("str"), ColumnType("int")
-    columns = [(first.slice(skip), text), (second.slice(skip), whole), (third.slice(skip).cast(pa.large_string()), text)]
+    columns = [
+        (first.slice(skip), text),
+        (second.slice(skip), whole),
+        (third.slice(skip).cast(pa.large_string()), text),
+    ]
     assert [h.tobytes() for h in hash_rows(columns)] == [slow_row_hash(row) for row in rows[skip:]]
 
 
@@ -188,7 +208,9 @@ def test_sums_counts_and_squares_are_those_of_unbounded_ints(rows: list[tuple[in
     values, mask, number = arrays(rows)
     counted = [[v for v, counts, g in rows if counts and g == group] for group in range(4)]
     assert [to_int(w) for w in sum_ints_by_group(values, mask, number, 4)] == [sum(vs) for vs in counted]
-    assert [to_int(w) for w in sum_squares_by_group(values, mask, number, 4)] == [sum(v * v for v in vs) for vs in counted]
+    assert [to_int(w) for w in sum_squares_by_group(values, mask, number, 4)] == [
+        sum(v * v for v in vs) for vs in counted
+    ]
     assert count_by_group(mask, number, 4).tolist() == [len(vs) for vs in counted]
 
 
@@ -204,11 +226,18 @@ def test_sums_do_not_overflow_over_many_extreme_rows() -> None:
 @given(width=st.sampled_from((1, 2, 3, 4)), data=st.data())
 def test_wide_sums_are_those_of_unbounded_ints_modulo_their_width(width: int, data: st.DataObject) -> None:
     top = 2 ** (64 * width - 1)
-    edges = [v % (2 * top) - top for k in range(1, 2 * width + 1) for v in (top + 2 ** (32 * k) - 1, top - 1, top - 2 ** (32 * k))]
+    edges = [
+        v % (2 * top) - top
+        for k in range(1, 2 * width + 1)
+        for v in (top + 2 ** (32 * k) - 1, top - 1, top - 2 ** (32 * k))
+    ]
     wide = st.integers(-top, top - 1) | st.sampled_from(edges)
     rows = data.draw(st.lists(st.tuples(wide, st.booleans(), st.integers(0, 2)), max_size=30))
     got = sum_limbs_by_group(
-        to_limbs([r[0] for r in rows], width), np.array([r[1] for r in rows], np.bool_), np.array([r[2] for r in rows], np.int64), 3
+        to_limbs([r[0] for r in rows], width),
+        np.array([r[1] for r in rows], np.bool_),
+        np.array([r[2] for r in rows], np.int64),
+        3,
     )
     for g in range(3):
         want = sum(v for v, counts, number in rows if counts and number == g)
@@ -233,7 +262,9 @@ def test_best_by_group_is_the_least_tuple(data: st.DataObject, groups: int) -> N
 
 
 @quick
-@given(values=st.lists(st.none() | st.integers(-(10**37), 10**37), max_size=20), skip=st.integers(0, 5), wide=st.booleans())
+@given(
+    values=st.lists(st.none() | st.integers(-(10**37), 10**37), max_size=20), skip=st.integers(0, 5), wide=st.booleans()
+)
 def test_limbs_are_the_integers_of_a_decimal_array_and_back(values: list[int | None], skip: int, wide: bool) -> None:
     type = pa.decimal256(76, 0) if wide else pa.decimal128(38, 0)
     array = pa.array([None if v is None else Decimal(v) for v in values], type).slice(skip)
@@ -261,7 +292,11 @@ def test_decimals_hold_their_unscaled_integers(values: list[int], scale: int) ->
         ("int", [MIN, None, MAX], [MIN, 0, MAX]),
         ("bool", [True, None, False], [1, 0, 0]),
         ("date", [date(1969, 12, 31), None, date(9999, 12, 31)], [-1, 0, 2932896]),
-        ("datetime", [datetime(1969, 12, 31, 23, 59, 59, 999999, UTC), None, datetime(1970, 1, 1, tzinfo=UTC)], [-1, 0, 0]),
+        (
+            "datetime",
+            [datetime(1969, 12, 31, 23, 59, 59, 999999, UTC), None, datetime(1970, 1, 1, tzinfo=UTC)],
+            [-1, 0, 0],
+        ),
         ("decimal", [Decimal(-1), None, Decimal(7)], [-1, 0, 7]),
     ],
 )

@@ -38,10 +38,16 @@ def test_after_init_a_worker_a_night_and_an_audit_compile_nothing(embedded_syste
 
     system.produce([weather(n % 290) for n in range(300)])
     worker = system.worker()
-    wait_for(lambda: sum(row["position"] for row in system.query("SELECT position FROM ops.positions")) == 300, "all is committed")
+    wait_for(
+        lambda: sum(row["position"] for row in system.query("SELECT position FROM ops.positions")) == 300,
+        "all is committed",
+    )
     assert system.night("2013-02-01").returncode == 0
     system.produce([weather(n) for n in range(300, 340)])
-    wait_for(lambda: sum(row["position"] for row in system.query("SELECT position FROM ops.positions")) == 340, "all is committed")
+    wait_for(
+        lambda: sum(row["position"] for row in system.query("SELECT position FROM ops.positions")) == 340,
+        "all is committed",
+    )
     system.assert_exact()
     assert system.night("2013-02-02").returncode == 0
     worker.terminate()

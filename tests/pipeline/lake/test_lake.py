@@ -49,7 +49,9 @@ def test_what_is_written_is_read_back(lake: Lake) -> None:
 
 
 def test_a_target_is_complete_only_for_the_inputs_its_manifest_names(lake: Lake) -> None:
-    manifest = Manifest("test", {"cut": [1, 2], "fingerprint": "f"}, (File("a/b.parquet", 3, {"date": "2013-01-01"}),), {"base": 0})
+    manifest = Manifest(
+        "test", {"cut": [1, 2], "fingerprint": "f"}, (File("a/b.parquet", 3, {"date": "2013-01-01"}),), {"base": 0}
+    )
     assert lake.made_from("m.json", manifest.inputs) is None
     lake.commit("m.json", manifest)
     assert lake.made_from("m.json", {"cut": [1, 2], "fingerprint": "f"}) == manifest

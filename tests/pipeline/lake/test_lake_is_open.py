@@ -18,7 +18,11 @@ from tests.support.system import System
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "docs" / "LAKE.md").read_text()
-SECTIONS = {"clean": "Events: clean/", "master": "Records as received: master/", "view": "A view's values: its current files"}
+SECTIONS = {
+    "clean": "Events: clean/",
+    "master": "Records as received: master/",
+    "view": "A view's values: its current files",
+}
 ROWS = 900
 SERVED = ["station", "window_start", "readings", "temperature_max", "temperature_mean", "precipitation"]
 
@@ -105,7 +109,10 @@ def test_every_line_of_the_document_reads_what_is_there(system: System, spark: A
             continue
         if section == "clean" and not len(found) == len({row["id"] for row in found}) == ROWS:
             wrong.append(f"{engine}, clean: {len(found)} rows")
-        if section == "master" and not len(found) == len({(row.get("partition"), row["offset"]) for row in found}) == ROWS:
+        if (
+            section == "master"
+            and not len(found) == len({(row.get("partition"), row["offset"]) for row in found}) == ROWS
+        ):
             wrong.append(f"{engine}, master: {len(found)} rows")
         if section == "view":
             values = sorted(([_plain(row[name]) for name in SERVED] for row in found), key=repr)

@@ -31,8 +31,12 @@ def test_a_lake_made_before_is_taken_on_without_a_rebuild(system: System) -> Non
     for start, day in ((0, "2013-01-02"), (200, "2013-01-03")):
         send(system, start, start + 200)
         system.night(day)
-    assert make_old(system) == 2 * (2 + 2 + 2 + 2), "two cuts, each with 2 archives, 2 clean ranges, 2 identities and 2 views"
-    untouched = {path: path.read_bytes() for path in system.lake.rglob("*") if path.is_file() and path.parent.name != "cuts"}
+    assert make_old(system) == 2 * (2 + 2 + 2 + 2), (
+        "two cuts, each with 2 archives, 2 clean ranges, 2 identities and 2 views"
+    )
+    untouched = {
+        path: path.read_bytes() for path in system.lake.rglob("*") if path.is_file() and path.parent.name != "cuts"
+    }
     assert "every target of 2 nights is complete" in " ".join(system.run("plan").stdout.split())
     said = system.run("init", "--rebuild").stdout
     assert "made the identities" not in said and "generation" not in said.replace("generation 1", "")
@@ -48,7 +52,9 @@ def test_a_lake_made_before_is_taken_on_without_a_rebuild(system: System) -> Non
     assert {c["facts"]["batch"] for c in named(system, "*/_current.json")} == {3}
     system.assert_exact()
     system.run("rollback")
-    assert {c["facts"]["batch"] for c in named(system, "*/_current.json")} == {2}, "of which the manifest has its old name"
+    assert {c["facts"]["batch"] for c in named(system, "*/_current.json")} == {2}, (
+        "of which the manifest has its old name"
+    )
     system.assert_exact()
 
     for start, day in ((500, "2013-01-05"), (540, "2013-01-06"), (580, "2013-01-07")):

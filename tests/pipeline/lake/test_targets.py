@@ -18,7 +18,15 @@ from pipeline.fold.recompute import whole_log
 from pipeline.handover import Cut, Generation
 from pipeline.lake.lake import Lake
 from pipeline.lake.manifest import File, Manifest
-from pipeline.lake.targets import CleanRange, CutTargets, IdentitiesAtCut, MasterRange, ViewAtCut, cut_targets, master_ranges
+from pipeline.lake.targets import (
+    CleanRange,
+    CutTargets,
+    IdentitiesAtCut,
+    MasterRange,
+    ViewAtCut,
+    cut_targets,
+    master_ranges,
+)
 from pipeline.log.log import Block
 from simulation.memory_log import MemoryLog
 from simulation.play import quiet
@@ -59,12 +67,18 @@ def test_targets_are_where_they_were_and_made_from_what_they_were(kind: str, tmp
     assert (target.kind, target.path, target.inputs) == (kind, path, inputs)
     assert target.manifest(lake) is None
     made = Manifest(kind, inputs, (), {"base": 0})
-    lake.write_bytes(path.replace("/_", "/"), made.to_json())  # as commits before manifests' names began with `_` left it
+    lake.write_bytes(
+        path.replace("/_", "/"), made.to_json()
+    )  # as commits before manifests' names began with `_` left it
     assert target.require(lake) == made and lake.has_manifest(path)
     target.commit(lake, (), {"base": 1})
     assert target.require(lake).facts == {"base": 1}, "the newer name counts"
     assert (tmp_path / path).exists() and lake.delete_manifest(path) == 2
-    assert target.manifest(lake) is None and not lake.has_manifest(path) and not [f for f in tmp_path.rglob("*") if f.is_file()]
+    assert (
+        target.manifest(lake) is None
+        and not lake.has_manifest(path)
+        and not [f for f in tmp_path.rglob("*") if f.is_file()]
+    )
 
 
 def test_the_files_of_targets_are_where_they_were() -> None:
@@ -75,12 +89,18 @@ def test_the_files_of_targets_are_where_they_were() -> None:
 
 
 def test_targets_are_values() -> None:
-    assert MasterRange("weather", "id-1", 1, 30, 60) == MASTER and len({MASTER, MasterRange("weather", "id-1", 1, 30, 60)}) == 1
+    assert (
+        MasterRange("weather", "id-1", 1, 30, 60) == MASTER
+        and len({MASTER, MasterRange("weather", "id-1", 1, 30, 60)}) == 1
+    )
     assert CLEAN.identities == IdentitiesAtCut("weather", "id-1", "5f0e", 2, 1, 60)
 
 
 def test_a_target_that_is_required_and_not_there_is_named_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(LakeError, match=r"archived range \[30, 60\) of topic weather, partition 1, is not complete; run the night again"):
+    with pytest.raises(
+        LakeError,
+        match=r"archived range \[30, 60\) of topic weather, partition 1, is not complete; run the night again",
+    ):
         MASTER.require(Lake(str(tmp_path)))
 
 
@@ -92,9 +112,14 @@ def test_a_clean_range_whose_identities_were_purged_has_its_records_still(tmp_pa
     assert CLEAN.with_identities(lake) == CLEAN.manifest(lake)
 
 
-def test_a_view_is_complete_while_the_files_it_carries_over_are_there_or_no_purge_can_have_touched_them(tmp_path: Path) -> None:
+def test_a_view_is_complete_while_the_files_it_carries_over_are_there_or_no_purge_can_have_touched_them(
+    tmp_path: Path,
+) -> None:
     lake = Lake(str(tmp_path))
-    own, carried = f"{VIEW.folder}/date=2013-01-02/states.parquet", "views/hourly/fingerprint=c0de/cut=1/date=2013-01-01/states.parquet"
+    own, carried = (
+        f"{VIEW.folder}/date=2013-01-02/states.parquet",
+        "views/hourly/fingerprint=c0de/cut=1/date=2013-01-01/states.parquet",
+    )
     VIEW.commit(lake, [File(carried, 1), File(own, 1)], {"base": 1})
     assert VIEW.manifest(lake) is None
     assert VIEW.manifest(lake, lambda number: number == 1) is not None
@@ -134,9 +159,13 @@ def test_the_ranges_of_all_cuts_tile_each_partitions_log(steps: list[tuple[int, 
         for t in targets:
             assert t.master(partition).start == position
             position = t.master(partition).end
-            assert t.clean(partition).master == t.master(partition) and t.clean(partition).identities.position == position
+            assert (
+                t.clean(partition).master == t.master(partition) and t.clean(partition).identities.position == position
+            )
         assert position == end[partition]
-        assert list(master_ranges(of, ledger, partition)) == [m for t in targets if (m := t.master(partition)).start < m.end]
+        assert list(master_ranges(of, ledger, partition)) == [
+            m for t in targets if (m := t.master(partition)).start < m.end
+        ]
 
 
 def test_a_cut_below_the_one_before_it_is_refused() -> None:
@@ -212,12 +241,16 @@ def test_blocks_tile_a_range_at_every_end(seed: int) -> None:
 
 
 # ---- identities
-def test_identities_at_a_cut_are_those_written_none_at_batch_0_and_refused_when_they_are_of_another(tmp_path: Path) -> None:
+def test_identities_at_a_cut_are_those_written_none_at_batch_0_and_refused_when_they_are_of_another(
+    tmp_path: Path,
+) -> None:
     from views.weather import observations
 
     lake, of = Lake(str(tmp_path)), Generation(observations.topic, 1, "id-1", (0,), "", {})
     assert identities_at(lake, observations, of, 0, 0, 0) is None
-    with pytest.raises(IdentitiesMissing, match=r"partition 0: the identities at cut 1 .* missing from the lake .*; do this instead"):
+    with pytest.raises(
+        IdentitiesMissing, match=r"partition 0: the identities at cut 1 .* missing from the lake .*; do this instead"
+    ):
         identities_at(lake, observations, of, 1, 0, 5, "do this instead")
     world = World(VIEWS, 1, SIZES)
     with quiet():

@@ -61,7 +61,9 @@ def same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def pyarrow_says(function: str, kind: tuple[str, ...], values: tuple[Any, ...], options: Any = None) -> tuple[bool, Any]:
+def pyarrow_says(
+    function: str, kind: tuple[str, ...], values: tuple[Any, ...], options: Any = None
+) -> tuple[bool, Any]:
     """(failed, value) of one row."""
     arrays = [pa.array([v], ColumnType(k).arrow) for v, k in zip(values, kind, strict=True)]
     try:
@@ -77,7 +79,9 @@ def reference_says(function: str, values: tuple[Any, ...], options: dict[str, An
         return True, None
 
 
-def check(function: str, kinds: tuple[str, ...], options: Any = None, given_options: dict[str, Any] | None = None) -> None:
+def check(
+    function: str, kinds: tuple[str, ...], options: Any = None, given_options: dict[str, Any] | None = None
+) -> None:
     """Every combination of boundary values."""
     seen = 0
     for values in itertools.product(*(MORE[k] for k in kinds)):

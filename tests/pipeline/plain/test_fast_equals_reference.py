@@ -82,7 +82,9 @@ def fast(views: list[View], blocks: dict[int, list[Block]], restarts: frozenset[
             for view in views:
                 folded = fold(view, done.accepted)
                 states[view.name].append(folded.states)
-                of_view[view.name].update(folded=folded.counts.folded, filtered=folded.counts.filtered, rejected=folded.counts.rejected)
+                of_view[view.name].update(
+                    folded=folded.counts.folded, filtered=folded.counts.filtered, rejected=folded.counts.rejected
+                )
         counts[partition] = (total.accepted, total.duplicates, total.rejected, total.tombstones)
         for name, c in of_view.items():
             view_counts[name, partition] = (c["folded"], c["filtered"], c["rejected"])
@@ -108,7 +110,8 @@ def reference(views: list[View], log: Log) -> dict[str, Any]:
         f.feed(partition, records)
     rows = {
         view.name: {
-            tuple(exact(k) for k in key): {name: exact(value) for name, value in values.items()} for key, values in f.rows(view).items()
+            tuple(exact(k) for k in key): {name: exact(value) for name, value in values.items()}
+            for key, values in f.rows(view).items()
         }
         for view in views
     }
@@ -311,7 +314,9 @@ def test_floats_are_rounded_to_a_scale_alike(scale: int, numbers: list[float]) -
 
 
 @PARTS
-@given(SCALES, st.lists(st.integers(2**53, 10**18 - 1) | st.integers(-(10**18) + 1, 10**18 - 1), min_size=50, max_size=200))
+@given(
+    SCALES, st.lists(st.integers(2**53, 10**18 - 1) | st.integers(-(10**18) + 1, 10**18 - 1), min_size=50, max_size=200)
+)
 def test_decimals_enter_expressions_as_the_nearest_float(scale: int, unscaled: list[int]) -> None:
     type = ColumnType("decimal", scale)
     column = pa.array([decimal_of(u, scale) for u in unscaled], type.arrow)
@@ -330,7 +335,9 @@ class Reading:
     b: bool | None
 
 
-READINGS = Source("readings", Reading, key="id", event_time="at", identity="id", identity_horizon=timedelta(milliseconds=10))
+READINGS = Source(
+    "readings", Reading, key="id", event_time="at", identity="id", identity_horizon=timedelta(milliseconds=10)
+)
 EVERYTHING = View(
     name="everything",
     source=READINGS,
@@ -364,10 +371,11 @@ READING = st.fixed_dictionaries(
     }
 )
 STEPS = st.sampled_from([5, 0, 1, 4, 2, 10, 11, 20, -30, None, "tombstone"])
+READING_LISTS = st.sampled_from([0, 40]).flatmap(lambda n: st.lists(st.tuples(READING, STEPS), min_size=n, max_size=60))
 
 
 @WHOLE
-@given(st.sampled_from([0, 40]).flatmap(lambda n: st.lists(st.tuples(READING, STEPS), min_size=n, max_size=60)), st.data())
+@given(READING_LISTS, st.data())
 def test_crowded_groups_and_crowded_identities_come_out_alike(
     given_readings: list[tuple[dict[str, Any], Any]], data: st.DataObject
 ) -> None:
@@ -388,4 +396,5 @@ def test_a_mean_that_lies_halfway_comes_out_alike(one: int) -> None:
     numbers = [one, *[0] * 127]
     event = [json.dumps({"id": i, "at": 0, "k": 0, "n": n, "b": True}).encode() for i, n in enumerate(numbers)]
     records: list[Record] = [(offset, 0, None, value) for offset, value in enumerate(event)]
-    assert first_difference(fast([EVERYTHING], {0: [block(records, 0, 128)]}), reference([EVERYTHING], {0: records})) == ""
+    wanted = reference([EVERYTHING], {0: records})
+    assert first_difference(fast([EVERYTHING], {0: [block(records, 0, 128)]}), wanted) == ""

@@ -65,7 +65,19 @@ def test_the_reference_names_no_computing_of_others(file: Path) -> None:
     tree = ast.parse(file.read_text())
     attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    computing = {"compute", "lift", "merge", "present", "zero", "over", "measures", "pane", "last_date", "to_numpy", "canonical"}
+    computing = {
+        "compute",
+        "lift",
+        "merge",
+        "present",
+        "zero",
+        "over",
+        "measures",
+        "pane",
+        "last_date",
+        "to_numpy",
+        "canonical",
+    }
     assert not attributes & computing
     assert not names & {"__import__", "importlib", "eval", "exec"}
 

@@ -163,7 +163,10 @@ def test_an_identity_is_the_mended_value() -> None:
     f = Reference([View(name="v", source=s, key=("id",), window=HOUR, aggregates={"events": Count()})])
     f.feed(
         0,
-        [(n, 0, None, text.encode()) for n, text in enumerate(['{"at": 1}', '{"at": 2, "id": 9}', '{"at": 3, "id": 1}'])],
+        [
+            (n, 0, None, text.encode())
+            for n, text in enumerate(['{"at": 1}', '{"at": 2, "id": 9}', '{"at": 3, "id": 1}'])
+        ],
     )
     assert f.counts == {0: (2, 1, 0, 0)}
 
@@ -280,7 +283,9 @@ def test_an_empty_group_of_values_is_null_as_in_sql() -> None:
 
 def test_sums_are_exact_at_the_scale_of_the_column() -> None:
     big = 2**63 - 1
-    found = one({"n": Sum("n"), "p": Sum("price")}, *(event(str(i), n=big, price="9999999999999999.99") for i in range(3)))
+    found = one(
+        {"n": Sum("n"), "p": Sum("price")}, *(event(str(i), n=big, price="9999999999999999.99") for i in range(3))
+    )
     assert shown(found["n"]) == "27670116110564327421"
     assert shown(found["p"]) == "29999999999999999.97"
     assert shown(one({"p": Sum("price")}, event("1", price=1), event("2", price=-1))["p"]) == "0.00"
@@ -293,7 +298,9 @@ def test_the_mean_is_rounded_once_half_away_from_zero() -> None:
     assert mean(1, 2) == "1.500000"
     assert mean(1, 1, 2) == "1.333333" and mean(1, 2, 2) == "1.666667" and mean(-1, -2, -2) == "-1.666667"
     assert mean(*[0] * 63, 1) == "0.015625"
-    assert mean(*[0] * 127, 1) == "0.007813" and mean(*[0] * 127, -1) == "-0.007813"  # 0.0078125: a half, away from zero
+    assert (
+        mean(*[0] * 127, 1) == "0.007813" and mean(*[0] * 127, -1) == "-0.007813"
+    )  # 0.0078125: a half, away from zero
     assert mean("0.01", "0.02", "0.02", column="price") == "0.01666667"
     assert mean(5, None, 6) == "5.500000"
 

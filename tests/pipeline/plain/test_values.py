@@ -102,7 +102,9 @@ def test_a_float_is_the_nearest_double(text: str, value: str) -> None:
     assert given(float, text).hex() == value
 
 
-@pytest.mark.parametrize("text", ["1.7976931348623159e308", "-1e309", "1e999999999", '"1"', "true", "NaN", "1." + "0" * 4000, "[1]", None])
+@pytest.mark.parametrize(
+    "text", ["1.7976931348623159e308", "-1e309", "1e999999999", '"1"', "true", "NaN", "1." + "0" * 4000, "[1]", None]
+)
 def test_no_float_else(text: str | None) -> None:
     assert rejected(float, text)
 
@@ -288,7 +290,9 @@ def test_between_is_closed() -> None:
 
 
 def test_length_counts_code_points_and_pattern_matches_the_whole_text_in_ascii() -> None:
-    assert not rejected(Annotated[str, Length(1, 1)], '"\U0001d11e"') and rejected(Annotated[str, Length(1, 1)], '"e\u0301"')
+    assert not rejected(Annotated[str, Length(1, 1)], '"\U0001d11e"') and rejected(
+        Annotated[str, Length(1, 1)], '"e\u0301"'
+    )
     assert rejected(Annotated[str, Length(1)], '""')
     digits = Annotated[str, Pattern(r"\d+")]
     assert [rejected(digits, t) for t in ('"12"', '"12a"', '"٣"', '"12\\n"', '""')] == [False, True, True, True, True]

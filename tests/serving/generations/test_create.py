@@ -188,9 +188,13 @@ def test_a_changed_source_is_named_once(engine: Engine) -> None:
 
 def test_another_topic_under_the_same_name_is_refused(engine: Engine) -> None:
     install(engine, [plan()])
-    with pytest.raises(TopicRecreated, match=r"payments was deleted and made anew \(id 'id-2', was 'id-1'\): .*--accept-loss"):
+    with pytest.raises(
+        TopicRecreated, match=r"payments was deleted and made anew \(id 'id-2', was 'id-1'\): .*--accept-loss"
+    ):
         install(engine, [plan(topic_id="id-2")])
-    with pytest.raises(Repartitioned, match=r"topic payments has 3 partitions, and 2 when it was set up: .*init --rebuild"):
+    with pytest.raises(
+        Repartitioned, match=r"topic payments has 3 partitions, and 2 when it was set up: .*init --rebuild"
+    ):
         install(engine, [plan((0, 0, 0))])
     with pytest.raises(TopicRecreated, match="was deleted and made anew"):
         PostgresGenerationStore(engine).begin(plan(topic_id="id-2", views=CHANGED))
@@ -232,7 +236,9 @@ def test_rebuild_folds_anew_while_the_old_generation_answers(engine: Engine) -> 
         ).first() else None
         connection.exec_driver_sql("GRANT SELECT ON serving.by_account TO analyst")
 
-    new = PostgresGenerationStore(engine).begin(plan((2, 2), views=CHANGED))  # retention deleted the first records: the archive has them
+    new = PostgresGenerationStore(engine).begin(
+        plan((2, 2), views=CHANGED)
+    )  # retention deleted the first records: the archive has them
     assert (new.number, new.starts) == (2, (0, 0))
     assert PostgresGenerationStore(engine).begin(plan(views=CHANGED)) == new  # a rebuild that was killed goes on
     assert [(c.number, c.date, c.offsets, c.status, c.complete) for c in night.ledger(new)] == [
@@ -311,7 +317,9 @@ def test_a_view_that_somebody_built_upon_is_not_dropped(engine: Engine) -> None:
     with transaction(engine) as connection:
         connection.exec_driver_sql("CREATE VIEW public.mine AS SELECT total FROM serving.by_account")
     new = PostgresGenerationStore(engine).begin(plan(views=CHANGED))
-    with pytest.raises(Refused, match=r"view public\.mine depends on view serving\.by_account: drop what depends on it"):
+    with pytest.raises(
+        Refused, match=r"view public\.mine depends on view serving\.by_account: drop what depends on it"
+    ):
         PostgresGenerationStore(engine).activate(new, CHANGED)
     assert require(engine, payments, VIEWS).number == 1
     with transaction(engine) as connection:

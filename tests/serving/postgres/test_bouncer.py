@@ -75,7 +75,9 @@ def test_nothing_is_lost_when_the_server_connection_is_another_one(bouncer: PgBo
         assert len(pids) == 2
 
 
-def test_a_stalled_holder_of_a_lock_blocks_others_only_for_its_idle_timeout(bouncer: PgBouncer, postgres_url: str) -> None:
+def test_a_stalled_holder_of_a_lock_blocks_others_only_for_its_idle_timeout(
+    bouncer: PgBouncer, postgres_url: str
+) -> None:
     with connected(bouncer.url, idle_timeout_s=0.5) as engine, connected(postgres_url) as other:
         with transaction(other) as connection:
             connection.exec_driver_sql("CREATE TABLE public.t AS SELECT 1 AS n")
@@ -108,7 +110,9 @@ def test_init_a_worker_a_night_and_an_audit_pass_through_it(
     server_folder: Path, tmp_path: Path, real_kafka: str, bouncer: PgBouncer, postgres_url: str, topic_name: str
 ) -> None:
     make_hostile(postgres_url, HOSTILE["repeatable read"] | HOSTILE["other forms"])
-    with PgBouncer(bouncer.folder.with_name(f"{bouncer.folder.name}-wide"), postgres_url, settings={"default_pool_size": "8"}) as wide:
+    with PgBouncer(
+        bouncer.folder.with_name(f"{bouncer.folder.name}-wide"), postgres_url, settings={"default_pool_size": "8"}
+    ) as wide:
         system = System(tmp_path, real_kafka, wide.url, topic_name)
         try:
             system.run("init", "--partitions", "2")

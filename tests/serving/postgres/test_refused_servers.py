@@ -22,13 +22,18 @@ from tests.support.system import System
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-def test_a_database_that_is_not_utf8_is_refused_and_nothing_is_made(real_postgres: SystemPostgres, encoding: str) -> None:
+def test_a_database_that_is_not_utf8_is_refused_and_nothing_is_made(
+    real_postgres: SystemPostgres, encoding: str
+) -> None:
     name = f"test_{uuid.uuid4().hex}"
     execute(real_postgres.url, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
     try:
         with connected(real_postgres.url_of(name)) as engine:
             for call in (lambda: check_database(engine), lambda: install(engine, [plan()])):
-                with pytest.raises(Refused, match=rf"'{name}' has the encoding {encoding}.*createdb --encoding=UTF8 --template=template0"):
+                with pytest.raises(
+                    Refused,
+                    match=rf"'{name}' has the encoding {encoding}.*createdb --encoding=UTF8 --template=template0",
+                ):
                     call()
             with reading(engine) as connection:
                 assert connection.exec_driver_sql("SELECT to_regnamespace('ops')").scalar_one() is None
@@ -51,13 +56,17 @@ def test_a_standby_answers_readers_and_refuses_writers_with_the_repair(crash_fol
             assert not isinstance(refused.value, StoreUnavailable) and str(url.password) not in str(refused.value)
 
 
-def test_init_says_so_before_it_makes_a_topic(real_postgres: SystemPostgres, real_kafka: str, tmp_path: Path, topic_name: str) -> None:
+def test_init_says_so_before_it_makes_a_topic(
+    real_postgres: SystemPostgres, real_kafka: str, tmp_path: Path, topic_name: str
+) -> None:
     name = f"test_{uuid.uuid4().hex}"
     execute(real_postgres.url, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
     system = System(tmp_path, real_kafka, real_postgres.url_of(name), topic_name)
     try:
         done = system.run("init", check=False)
-        assert done.returncode == 1 and "createdb --encoding=UTF8" in done.stderr and "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == 1 and "createdb --encoding=UTF8" in done.stderr and "Traceback" not in done.stderr, (
+            done.stderr
+        )
         with closing(KafkaLog(KafkaConnection(real_kafka))) as log, pytest.raises(MissingTopic):
             log.describe(topic_name)
     finally:

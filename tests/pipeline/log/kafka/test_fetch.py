@@ -46,9 +46,13 @@ class Row:
     headers: list[tuple[str, bytes | None]]
 
 
-def built(rows: Sequence[Row], base: int = 0, codec: int = 0, epoch: int = 0, flags: int = 0, producer: int = -1) -> bytes:
+def built(
+    rows: Sequence[Row], base: int = 0, codec: int = 0, epoch: int = 0, flags: int = 0, producer: int = -1
+) -> bytes:
     """One record batch as kafka-python's builder writes it, then with what only a broker sets: offsets, epoch, flags."""
-    builder = DefaultRecordBatchBuilder(2, codec, bool(flags & TRANSACTIONAL), producer, 0 if producer >= 0 else -1, 0, 1 << 40)
+    builder = DefaultRecordBatchBuilder(
+        2, codec, bool(flags & TRANSACTIONAL), producer, 0 if producer >= 0 else -1, 0, 1 << 40
+    )
     delta = -1
     for row in rows:
         delta += row.gap
@@ -74,7 +78,9 @@ def marker(base: int, producer: int, commit: bool) -> bytes:
 
 def old_format(base: int, magic: int, codec: int, value: bytes) -> bytes:
     builder = LegacyRecordBatchBuilder(magic, codec, 1 << 20)
-    first = 0 if codec and magic else base  # in a compressed set of format 1 offsets are relative, and the set has its last record's
+    first = (
+        0 if codec and magic else base
+    )  # in a compressed set of format 1 offsets are relative, and the set has its last record's
     builder.append(first, 1234, b"old", value)
     builder.append(first + 1, 1235, None, None)
     data = bytearray(builder.build())
@@ -83,9 +89,17 @@ def old_format(base: int, magic: int, codec: int, value: bytes) -> bytes:
     return bytes(data)
 
 
-def taken(kind: Any, buffer: bytes, takes: Sequence[int], fetch_offset: int = 0, aborted: Any = ()) -> tuple[list[Any], Exception | None]:
+def taken(
+    kind: Any, buffer: bytes, takes: Sequence[int], fetch_offset: int = 0, aborted: Any = ()
+) -> tuple[list[Any], Exception | None]:
     """What each take gives: (rows as Arrow, next offset, leader epoch); and the error that ended it."""
-    part = kind(fetch_offset, AT, MemoryRecords(buffer), isolation_level=IsolationLevel.READ_COMMITTED, aborted_transactions=list(aborted))
+    part = kind(
+        fetch_offset,
+        AT,
+        MemoryRecords(buffer),
+        isolation_level=IsolationLevel.READ_COMMITTED,
+        aborted_transactions=list(aborted),
+    )
     steps: list[Any] = []
     turn = 0
     while part:
@@ -96,7 +110,9 @@ def taken(kind: Any, buffer: bytes, takes: Sequence[int], fetch_offset: int = 0,
         if isinstance(part, ColumnarRecords):
             batch = joined(list(found))
         else:  # format 0 has no timestamps: None there, -1 with us
-            batch = raw_batch([record._replace(timestamp=-1 if record.timestamp is None else record.timestamp) for record in found])
+            batch = raw_batch(
+                [record._replace(timestamp=-1 if record.timestamp is None else record.timestamp) for record in found]
+            )
         # When all of a set of an old format lies below the position, kafka-python's would move back.
         steps.append((batch, max(part.next_fetch_offset, fetch_offset), part.leader_epoch))
         turn += 1
@@ -143,7 +159,11 @@ def logs(draw: st.DrawFn) -> tuple[bytes, list[Any], int]:
         epoch += draw(st.sampled_from([0, 0, 0, 1]))
         kind = draw(st.sampled_from(["plain", "plain", "idempotent", "begun", "ended", "old"]))
         if kind == "old":
-            out.append(old_format(offset, draw(st.integers(0, 1)), draw(st.sampled_from([0, 1, 2])), draw(st.binary(max_size=9))))
+            out.append(
+                old_format(
+                    offset, draw(st.integers(0, 1)), draw(st.sampled_from([0, 1, 2])), draw(st.binary(max_size=9))
+                )
+            )
             offset += 2
             continue
         producer = draw(st.integers(1, 3))
@@ -167,7 +187,12 @@ def logs(draw: st.DrawFn) -> tuple[bytes, list[Any], int]:
 
 
 @settings(max_examples=400, deadline=None)
-@given(log=logs(), takes=st.lists(st.integers(1, 40), min_size=1, max_size=5), skip=st.integers(0, 20), cut=st.integers(0, 300))
+@given(
+    log=logs(),
+    takes=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    skip=st.integers(0, 20),
+    cut=st.integers(0, 300),
+)
 def test_takes_of_any_size_are_those_of_kafka_python(log: Any, takes: list[int], skip: int, cut: int) -> None:
     """Any codecs, keys, values, headers, timestamps, gaps, transactions, start in a batch, and a last batch cut off."""
     buffer, aborted, _ = log
@@ -248,7 +273,9 @@ def test_an_unknown_message_format_is_refused_with_its_place(magic: int) -> None
     assert f"topic 'events', partition 3, offset 70: a record batch has the message format {magic}" in str(error)
 
 
-def test_a_wrong_crc_an_unknown_codec_and_a_bomb_are_refused_with_their_place_behind_what_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_crc_an_unknown_codec_and_a_bomb_are_refused_with_their_place_behind_what_is_sound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     sound = built([Row(1, 1, b"k", b"v", [])] * 4, 60)
     wrong = bytearray(built([Row(1, 1, b"k", b"v" * 9999, [])] * 4, 64, codec=3))
     bomb = bytes(wrong)
@@ -256,7 +283,11 @@ def test_a_wrong_crc_an_unknown_codec_and_a_bomb_are_refused_with_their_place_be
     struct.pack_into(">h", unknown, ATTRIBUTES_AT, 6)
     wrong[-20] ^= 4
     monkeypatch.setattr("pipeline.log.kafka.record_batches.LARGEST_PAYLOAD", 20_000)
-    for bad, says in ((bytes(wrong), "has the CRC-32C"), (sealed(unknown), "codec 6, which is unknown"), (bomb, "more than 20000 bytes")):
+    for bad, says in (
+        (bytes(wrong), "has the CRC-32C"),
+        (sealed(unknown), "codec 6, which is unknown"),
+        (bomb, "more than 20000 bytes"),
+    ):
         found, error = columnar(sound + bad + sound, [100], 60)
         assert [row["offset"] for row in values(found)] == [60, 61, 62, 63], "what lies before it is returned first"
         assert found[-1][1] == 64
@@ -282,7 +313,12 @@ def test_a_take_stays_within_its_bytes_unless_one_record_alone_is_larger(log: An
     buffer, aborted, _ = log
     budget = Budget()
     part = ColumnarRecords(
-        budget, 0, AT, MemoryRecords(buffer), isolation_level=IsolationLevel.READ_COMMITTED, aborted_transactions=aborted
+        budget,
+        0,
+        AT,
+        MemoryRecords(buffer),
+        isolation_level=IsolationLevel.READ_COMMITTED,
+        aborted_transactions=aborted,
     )
     rows: list[Any] = []
     while part:
@@ -290,7 +326,9 @@ def test_a_take_stays_within_its_bytes_unless_one_record_alone_is_larger(log: An
         found = part.take(1000)
         batch = joined(list(found))
         sizes = [
-            len(r["key"] or b"") + len(r["value"] or b"") + sum(len(h["key"].encode()) + len(h["value"] or b"") for h in r["headers"])
+            len(r["key"] or b"")
+            + len(r["value"] or b"")
+            + sum(len(h["key"].encode()) + len(h["value"] or b"") for h in r["headers"])
             for r in batch.to_pylist()
         ]
         assert sum(sizes) <= limit or len(sizes) == 1
@@ -304,13 +342,20 @@ def test_no_batch_is_smaller_than_the_client_takes_it_to_be() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(sizes=st.lists(st.integers(0, 5000), min_size=1, max_size=4), cuts=st.lists(st.integers(1, 3000), min_size=1, max_size=6))
-def test_frames_give_the_responses_of_the_clients_own_parser_however_bytes_arrive(sizes: list[int], cuts: list[int]) -> None:
+@given(
+    sizes=st.lists(st.integers(0, 5000), min_size=1, max_size=4),
+    cuts=st.lists(st.integers(1, 3000), min_size=1, max_size=6),
+)
+def test_frames_give_the_responses_of_the_clients_own_parser_however_bytes_arrive(
+    sizes: list[int], cuts: list[int]
+) -> None:
     ours, theirs = KafkaProtocol(client_id="a"), KafkaProtocol(client_id="a")
     wire = b""
     for number, size in enumerate(sizes, 1):
         for parser in (ours, theirs):
-            parser.send_request(FetchRequest(max_wait_ms=1, min_bytes=1, topics=[], min_version=4, max_version=4, version=4))
+            parser.send_request(
+                FetchRequest(max_wait_ms=1, min_bytes=1, topics=[], min_version=4, max_version=4, version=4)
+            )
         part = FetchResponse.FetchableTopicResponse.PartitionData(partition_index=0, error_code=0, records=b"r" * size)
         topic = FetchResponse.FetchableTopicResponse(topic="t", partitions=[part])
         answer = FetchResponse(version=4, throttle_time_ms=0, responses=[topic])
@@ -329,7 +374,9 @@ def test_frames_give_the_responses_of_the_clients_own_parser_however_bytes_arriv
             found += ours.receive_bytes(wire[at : at + room])
         at, turn = at + room, turn + 1
     assert [n for n, _ in found] == [n for n, _ in wanted] == list(range(1, len(sizes) + 1))
-    assert [r.responses[0].partitions[0].records for _, r in found] == [r.responses[0].partitions[0].records for _, r in wanted]
+    assert [r.responses[0].partitions[0].records for _, r in found] == [
+        r.responses[0].partitions[0].records for _, r in wanted
+    ]
 
 
 def test_the_adapters_fit_the_installed_client() -> None:

@@ -33,12 +33,16 @@ BIG = 5 * 1024 * 1024
 
 def new_topic(log: KafkaLog, **configs: str) -> str:
     topic = f"f-{uuid.uuid4().hex[:12]}"
-    assert log.create_topic(topic, 1, {"retention.ms": "-1", **{name.replace("_", "."): value for name, value in configs.items()}})
+    assert log.create_topic(
+        topic, 1, {"retention.ms": "-1", **{name.replace("_", "."): value for name, value in configs.items()}}
+    )
     return topic
 
 
 def producer(bootstrap: str, codec: str | None, **config: str) -> KafkaProducer:
-    return KafkaProducer(bootstrap_servers=bootstrap, compression_type=codec, max_request_size=BIG * 2, linger_ms=20, **config)
+    return KafkaProducer(
+        bootstrap_servers=bootstrap, compression_type=codec, max_request_size=BIG * 2, linger_ms=20, **config
+    )
 
 
 def fill(log: KafkaLog, topic: str, codec: str | None) -> None:
@@ -110,7 +114,9 @@ def test_both_ways_to_read_give_the_same_blocks_bit_for_bit(log: KafkaLog, codec
         for block, other in zip(found, wanted, strict=True):
             block.batch.validate(full=True)
             assert block.batch.equals(other.batch)
-        assert sum(map(len, found)) < end - start, "control and aborted records must have been passed for this test to mean anything"
+        assert sum(map(len, found)) < end - start, (
+            "control and aborted records must have been passed for this test to mean anything"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -118,13 +124,21 @@ def written(real_kafka: str) -> Iterator[tuple[str, str, pa.Table]]:
     """(bootstrap, topic of one partition, all its committed records)."""
     with closing(KafkaLog(real_kafka)) as opened:
         topic, end = filled(opened, "lz4")
-        yield real_kafka, topic, pa.Table.from_batches([b.batch for b in by_the_public_api(opened, topic, end, 0, 50_000)])
+        yield (
+            real_kafka,
+            topic,
+            pa.Table.from_batches([b.batch for b in by_the_public_api(opened, topic, end, 0, 50_000)]),
+        )
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
-        st.tuples(st.sampled_from(["poll", "poll", "poll", "seek", "pause", "resume", "place"]), st.integers(0, 560), st.integers(1, 90)),
+        st.tuples(
+            st.sampled_from(["poll", "poll", "poll", "seek", "pause", "resume", "place"]),
+            st.integers(0, 560),
+            st.integers(1, 90),
+        ),
         min_size=3,
         max_size=25,
     )
@@ -193,7 +207,9 @@ def test_damage_on_a_brokers_disk_is_named_with_topic_partition_and_offset_by_bo
             assert topic in str(refused.value) and says[kind] in str(refused.value), kind
             if kind == "long length":  # the broker itself may refuse to read on: its answer is an error then
                 continue
-            assert isinstance(refused.value, DamagedLog) and f"topic '{topic}', partition 0, offsets [1, 2)" in str(refused.value)
+            assert isinstance(refused.value, DamagedLog) and f"topic '{topic}', partition 0, offsets [1, 2)" in str(
+                refused.value
+            )
             with closing(LiveConsumer(kafka.bootstrap)) as live:
                 live.assign({(topic, 0): 0})
                 with pytest.raises(DamagedLog, match=r"offsets \[1, 2\)"):
@@ -225,5 +241,9 @@ def test_what_is_read_with_tls_is_what_is_read_without(tmp_path: Path) -> None:
         with closing(LiveConsumer(secured)) as live:
             live.assign({(topic, 0): 0})
             found: list[Block] = []
-            wait_for(lambda: found.extend(live.poll(100).values()) or (found and found[-1].end >= end), "all of the log", 30)
-            assert pa.Table.from_batches([block.batch for block in found]).combine_chunks().equals(wanted.combine_chunks())
+            wait_for(
+                lambda: found.extend(live.poll(100).values()) or (found and found[-1].end >= end), "all of the log", 30
+            )
+            assert (
+                pa.Table.from_batches([block.batch for block in found]).combine_chunks().equals(wanted.combine_chunks())
+            )

@@ -124,9 +124,14 @@ def transactional(real_kafka: str) -> Iterator[Written]:
             with_transactions.abort_transaction()
     with_transactions.close()
     plain.close()
-    with closing(KafkaConsumer(bootstrap_servers=real_kafka)) as reader:  # of uncommitted ones: up to the high watermark
+    with closing(
+        KafkaConsumer(bootstrap_servers=real_kafka)
+    ) as reader:  # of uncommitted ones: up to the high watermark
         parts = [TopicPartition(topic, partition) for partition in rows]  # the client answers them in any order
-        wait_for(lambda: log.end_offsets(topic) == [reader.end_offsets(parts)[p] for p in parts], "the last transaction is decided")
+        wait_for(
+            lambda: log.end_offsets(topic) == [reader.end_offsets(parts)[p] for p in parts],
+            "the last transaction is decided",
+        )
     yield Written(log, topic, rows, log.end_offsets(topic))
     log.close()
 
@@ -377,10 +382,14 @@ def test_a_wrong_password_and_a_forbidden_topic_are_refused_at_once_and_told_apa
             return KafkaConnection(secured, "SASL_PLAINTEXT", "PLAIN", username="reader", password=SecretStr(password))
 
         started = time.monotonic()
-        with pytest.raises(AccessDenied, match=r"refuses the credentials of user 'reader'.*correct kafka_username and") as refused:
+        with pytest.raises(
+            AccessDenied, match=r"refuses the credentials of user 'reader'.*correct kafka_username and"
+        ) as refused:
             KafkaLog(known_as("wrong-word")).partitions(topic)
         assert "wrong-word" not in str(refused.value)
-        with pytest.raises(AccessDenied, match=rf"does not allow User:reader the operation Describe on topic '{topic}'"):
+        with pytest.raises(
+            AccessDenied, match=rf"does not allow User:reader the operation Describe on topic '{topic}'"
+        ):
             KafkaLog(known_as("right")).partitions(topic)
         assert time.monotonic() - started < 5
         with pytest.raises(AccessDenied, match=r"wants SASL \(PLAIN\).*set it to SASL_PLAINTEXT"):

@@ -1,0 +1,112 @@
+"""Processes of this folder that `watershed up` started, noted in .watershed/pids.json.
+
+    a process is ours while its id and its time of birth are those noted
+
+Noted at once, before anything else can fail: whatever was started can be stopped.
+"""
+
+import fcntl
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pipeline.base.errors import SettingsError
+from pipeline.settings import SERVICES
+from sandbox.processes import pid_runs
+
+STATE = Path(SERVICES).parent
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that `up` started. `where` is its address, or the data folder of Postgres; `log` its log."""
+
+    pid: int
+    born: str
+    where: str
+    log: str
+
+    @property
+    def runs(self) -> bool:
+        """Whether it runs, and is that one: process ids are reused."""
+        return pid_runs(self.pid) and _born(self.pid) == self.born
+
+
+@dataclass
+class State:
+    """What .watershed/pids.json holds: the processes by name, and what they were started for."""
+
+    data: str = ""
+    serves: dict[str, str] = field(default_factory=dict)  # kafka, postgres (without its password), lake, views
+    processes: dict[str, Process] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls) -> "State":
+        path = STATE / "pids.json"
+        if not path.exists():
+            return cls()
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return cls(
+                found["data"], found["serves"], {name: Process(**one) for name, one in found["processes"].items()}
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise SettingsError(
+                f"{path} cannot be read ({error!r}): end what it names by hand, then delete it"
+            ) from None
+
+    def write(self) -> None:
+        write_private(STATE / "pids.json", json.dumps(asdict(self), indent=1))
+
+    def running(self, name: str) -> Process | None:
+        found = self.processes.get(name)
+        return found if found is not None and found.runs else None
+
+    def note(self, name: str, pid: int, where: str, log: Path) -> None:
+        """A process was started: written down before anything else can fail."""
+        self.processes[name] = Process(pid, _born(pid), where, str(log))
+        self.write()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """One `up` or `down` at a time in this folder."""
+    try:
+        STATE.mkdir(mode=0o700, exist_ok=True)
+        with (STATE / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SettingsError(
+                    f"another `watershed up` or `down` runs in {Path.cwd()}: wait until it has ended"
+                ) from None
+            yield
+    except PermissionError as error:
+        raise SettingsError(
+            f"{STATE.absolute()} cannot be written ({error.strerror}): run it in a folder of your own"
+        ) from None
+
+
+def _born(pid: int) -> str:
+    """When the process was started, as the system says it; empty when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            return ""
+    return subprocess.run(
+        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    ).stdout.strip()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file that only its owner may read."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(mode=0o600, exist_ok=False)
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
