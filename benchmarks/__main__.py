@@ -1,4 +1,4 @@
-"""`python -m benchmarks [speed|freshness|batch|recompute|serving|growth|all]`: measure, check that all results are equal, print and store.
+"""`python -m benchmarks [NAME]`, `all` without one: measure, check that all results are equal, print and store.
 
 exit code 0  <=>  every contender's result was right and every audit found nothing; no figure is ever asserted
 """
@@ -13,7 +13,7 @@ from benchmarks.report import CONSOLE
 from pipeline.base.errors import WatershedError
 from sandbox.services import interruptible
 
-NAMES = ("speed", "freshness", "batch", "recompute", "serving", "growth")
+NAMES = ("shapes", "speed", "freshness", "batch", "recompute", "serving", "growth")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -72,6 +72,7 @@ class _Parsed:
     reals: np.ndarray[Any, Any]
     nulls: np.ndarray[Any, Any]
     breaches: np.ndarray[Any, Any]
+    texts: np.ndarray[Any, Any]
 
     def column(self, number: int, column: Column, rows: Ints) -> tuple[pa.Array, Mask | None]:
         """The values of a column in these rows, and where its Scale is breached, if anywhere."""
@@ -95,7 +96,7 @@ class _Parsed:
     def _texts(self, number: int, rows: Ints, mask: Mask | None) -> pa.Array:
         offsets: Any
         data: Any
-        offsets, data = json.gather_texts(self.data, self.values[number], self.ends[number], rows)
+        offsets, data = json.gather_texts(self.data, self.texts, self.values[number], self.ends[number], rows)
         validity = None if mask is None else pa.py_buffer(np.packbits(~mask, bitorder="little").tobytes())
         return pa.Array.from_buffers(pa.string(), len(rows), [validity, pa.py_buffer(offsets), pa.py_buffer(data)])
 

@@ -2,10 +2,10 @@
 
     state[i] = DECODED  =>  every declared column of event i has its value, or is null
     state[i] = BROKEN   =>  the record-by-record parser rejects event i
-    state[i] = UNSURE   :   ask it (escapes, unknown fields that nest, long or exponential numbers, unusual times)
+    state[i] = UNSURE   :   ask it (names that may be one, more digits of a float than decide it)
 
-RFC 8259, UTF-8, no duplicate keys. A number's value is its digits as an integer, so nothing is rounded: a float of up to 15 digits is
-one division of two exact doubles, which IEEE 754 rounds correctly (Clinger 1990).
+RFC 8259, UTF-8, at most DEPTH_LIMIT levels, no name twice in one object. What nobody declared is looked at and skipped. A text with
+escapes is written without them into `texts`, whose first byte counts as the one behind the last of `data`.
 """
 
 from typing import Any
@@ -15,6 +15,7 @@ from numba import njit
 
 from pipeline.kernels.bytes import byte, copy_bytes, int_at, set_byte, set_int, set_real
 from pipeline.kernels.compiling import INT64, READ_BYTES, READ_INTS, READ_INTS32, READ_MASK, kernel
+from pipeline.kernels.names import NAMES, OBJECTS, SLOTS, STACK, TAIL, UNKNOWN, column_of, note
 from pipeline.kernels.scalars import (
     BROKEN,
     COLON,
@@ -25,45 +26,26 @@ from pipeline.kernels.scalars import (
     QUOTE,
     UNSURE,
     ZERO,
-    days,
     decimal,
+    double,
+    exact,
+    integer,
     literal,
-    microseconds,
     number,
+    number_end,
     space,
     string,
+    unescape,
 )
+from pipeline.kernels.skipping import BRACKET, CLOSE, COMMA, DEPTH_LIMIT, OPEN, skip
+from pipeline.kernels.times import DATE_SIZE, days, microseconds
 
 Array = np.ndarray[Any, Any]
 
 INT, DECIMAL, FLOAT, STR, BOOL, DATETIME, DATE = 0, 1, 2, 3, 4, 5, 6
-UNKNOWN = -1
-MOST_UNKNOWN = 32  # undeclared keys of one event that are held apart
 FLOAT_DIGITS = 15  # below 2**53: exact as a double, as is 10**15
 MAX_MS = 400_000_000_000_000  # beyond every year that is allowed
-COMMA, OPEN, CLOSE, BRACKET = 44, 123, 125, 91
 FLOAT_POWERS = np.array([10.0**n for n in range(23)], np.float64)
-
-
-@njit(forceinline=True)
-def _is_name(data, start, size, names, first):  # type: ignore[no-untyped-def]
-    for k in range(size):  # noqa: SIM110 -- a generator is no loop to the compiler
-        if byte(data, start + k) != byte(names, first + k):
-            return False
-    return True
-
-
-@njit(forceinline=True)
-def _column(data, start, end, names, starts, columns, likely):  # type: ignore[no-untyped-def]
-    """The declared column of a key, UNKNOWN when there is none; `likely` is tried first."""
-    size = end - start
-    column = likely
-    for _ in range(columns):
-        first = int_at(starts, column)
-        if int_at(starts, column + 1) - first == size and _is_name(data, start, size, names, first):
-            return column
-        column = column + 1 if column + 1 < columns else 0
-    return np.int64(UNKNOWN)
 
 
 @njit(nogil=True)
@@ -71,116 +53,145 @@ def _from_text(data: Any, at: Any, end: Any, kind: Any, scale: Any, least: Any, 
     """(value, breach, state) of a text in a column that is neither text nor undeclared."""
     if kind == DECIMAL:
         if at == end or not (byte(data, at) == MINUS or ZERO <= byte(data, at) <= NINE):
-            return 0, False, BROKEN
+            return np.int64(0), False, BROKEN
         stop, state, mantissa, digits, fraction, exponent = number(data, at, end)
         if state != DECODED or stop != end:
-            return 0, False, BROKEN
-        value, breach, certain = decimal(mantissa, digits, fraction, exponent, scale)
-        return value, breach, DECODED if certain else UNSURE
+            return np.int64(0), False, BROKEN
+        return decimal(data, at, end, mantissa, digits, fraction, exponent, scale)
     if kind == DATETIME:
-        value, certain = microseconds(data, at, end, least, most)
-        return value, False, DECODED if certain else UNSURE
-    if kind == DATE and end - at == 10:
-        value, certain = days(data, at)
-        return value, False, DECODED if certain else UNSURE
-    return 0, False, UNSURE if kind == DATE else BROKEN
+        value, state = microseconds(data, at, end, least, most)
+        return value, False, state
+    if kind == DATE and end - at == DATE_SIZE:
+        value, state = days(data, at, end)
+        return value, False, state
+    return np.int64(0), False, BROKEN
 
 
 @njit(forceinline=True)
-def _from_number(mantissa, digits, fraction, exponent, kind, scale, least, most):  # type: ignore[no-untyped-def]
-    """(value, as a float, breach, state) of a number in a declared column."""
-    value, real, breach = np.int64(0), 0.0, False
-    if kind == STR or kind == BOOL or kind == DATE:  # noqa: SIM109
-        return value, real, breach, BROKEN
-    if exponent or digits > MANTISSA_DIGITS:
-        return value, real, breach, UNSURE
+def _from_number(data, at, end, kind, scale, least, most, read):  # type: ignore[no-untyped-def]
+    """(value, as a float, breach, state) of the number data[at:end] in a declared column; `read` is what `number` said of it."""
+    mantissa, digits, fraction, exponent = read
+    value, real, breach, state = np.int64(0), 0.0, False, DECODED
+    usual = not exponent and digits <= MANTISSA_DIGITS
     if kind == DECIMAL:
-        value, breach, certain = decimal(mantissa, digits, fraction, exponent, scale)
-        return value, real, breach, DECODED if certain else UNSURE
-    if kind == FLOAT:
-        if digits > FLOAT_DIGITS:
-            return value, real, breach, UNSURE
-        real = 0.0 if mantissa == 0 else np.float64(mantissa) / FLOAT_POWERS[fraction]
-        return value, real, breach, DECODED
-    if fraction:
-        return value, real, breach, UNSURE
-    if kind == INT:
-        return mantissa, real, breach, DECODED
-    if mantissa > MAX_MS or mantissa < -MAX_MS:
-        return value, real, breach, UNSURE
-    value = mantissa * 1000
-    return value, real, breach, DECODED if least <= value <= most else UNSURE
+        value, breach, state = decimal(data, at, end, mantissa, digits, fraction, exponent, scale)
+    elif kind == FLOAT:
+        if usual and digits <= FLOAT_DIGITS:
+            real = 0.0 if mantissa == 0 else np.float64(mantissa) / FLOAT_POWERS[fraction]
+        else:
+            real, state = double(data, at, end)
+    elif kind == INT:
+        if usual and fraction == 0:
+            value = mantissa
+        else:
+            value, state = integer(data, at, end)
+    elif kind == DATETIME:
+        if not usual or fraction:
+            size, breach, state = exact(data, at, end, np.int64(0), np.int64(MANTISSA_DIGITS))
+            mantissa = -np.int64(size) if byte(data, at) == MINUS else np.int64(size)
+        value = mantissa * 1000 if -MAX_MS <= mantissa <= MAX_MS else most + 1
+        if breach or not least <= value <= most:
+            breach, state = False, BROKEN
+    else:
+        state = BROKEN
+    return value, real, breach, state
+
+
+@njit(nogil=True)
+def _escaped(data, start, stop, size, cell, kind, scale, least, most, values, ends, nulls, breaches, texts, held):  # type: ignore[no-untyped-def]
+    """State of the text [start, stop), which has escapes, in a declared column."""
+    tail = int_at(held, TAIL)
+    end, is_text = unescape(data, start, stop, texts, tail)
+    if kind != STR:
+        value, breach, state = _from_text(texts, tail, end, kind, scale, least, most)
+        set_int(values, cell, value)
+        set_byte(nulls, cell, breach)
+        set_byte(breaches, cell, breach)
+        return state
+    set_int(values, cell, size + tail)
+    set_int(ends, cell, size + end)
+    set_int(held, TAIL, end)
+    set_byte(nulls, cell, 0)
+    return DECODED if is_text else BROKEN
 
 
 @njit(forceinline=True)
-def _value(data, at, end, cell, kind, scale, least, most, values, ends, reals, nulls, breaches):  # type: ignore[no-untyped-def]
-    """(behind it, state) of the value at `at` of a column of `kind` (or UNKNOWN), which is written into the outputs' `cell`."""
+def _value(  # type: ignore[no-untyped-def]
+    data, at, end, size, cell, kind, scale, least, most, values, ends, reals, nulls, breaches, texts, held
+):  # fmt: skip
+    """(behind it, state) of the value at `at` in a declared column of `kind`, which is written into the outputs' `cell`."""
     first = byte(data, at)
     if first == QUOTE:
         start = at + 1
-        stop, state = string(data, start, end)
-        if state == DECODED and kind == STR:
+        stop, state, escaped = string(data, start, end)
+        if state == DECODED and escaped:
+            state = _escaped(
+                data, start, stop, size, cell, kind, scale, least, most, values, ends, nulls, breaches, texts, held
+            )
+        elif state == DECODED and kind == STR:
             set_int(values, cell, start)
             set_int(ends, cell, stop)
             set_byte(nulls, cell, 0)
-        elif state == DECODED and kind != UNKNOWN:
+        elif state == DECODED:
             value, breach, state = _from_text(data, start, stop, kind, scale, least, most)
             set_int(values, cell, value)
             set_byte(nulls, cell, breach)
             set_byte(breaches, cell, breach)
         return stop + 1, state
     if first == MINUS or ZERO <= first <= NINE:
-        at, state, mantissa, digits, fraction, exponent = number(data, at, end)
-        if state == DECODED and kind != UNKNOWN:
-            value, real, breach, state = _from_number(mantissa, digits, fraction, exponent, kind, scale, least, most)
+        stop, state, mantissa, digits, fraction, exponent = number(data, at, end)
+        if state == DECODED:
+            read = (mantissa, digits, fraction, exponent)
+            value, real, breach, state = _from_number(data, at, stop, kind, scale, least, most, read)
             set_int(values, cell, value)
             set_byte(nulls, cell, breach)
             set_byte(breaches, cell, breach)
             if kind == FLOAT:
                 set_real(reals, cell, real)
-        return at, state
-    if first == OPEN or first == BRACKET:  # noqa: SIM109
-        return at, UNSURE if kind == UNKNOWN else BROKEN
-    size, truth = literal(data, at, end)
-    if size == 0 or (truth >= 0 and kind != BOOL and kind != UNKNOWN):
+        return stop, state
+    length, truth = literal(data, at, end)
+    if length == 0 or (truth >= 0 and kind != BOOL):
         return at, BROKEN
-    if truth >= 0 and kind == BOOL:
+    if truth >= 0:
         set_int(values, cell, truth)
         set_byte(nulls, cell, 0)
-    return at + size, DECODED
+    return at + length, DECODED
 
 
 @njit(forceinline=True)
-def _is_new(data, start, stop, others, known):  # type: ignore[no-untyped-def]
-    """Whether an undeclared key is none of the `known` ones before it, as a state; it is noted."""
-    for k in range(known):
-        first = int_at(others, 2 * k)
-        if int_at(others, 2 * k + 1) - first == stop - start and _is_name(data, start, stop - start, data, first):
-            return BROKEN
-    if known == MOST_UNKNOWN:
-        return UNSURE
-    set_int(others, 2 * known, start)
-    set_int(others, 2 * known + 1, stop)
-    return DECODED
+def _undeclared(data, at, end, event, table, texts, held):  # type: ignore[no-untyped-def]
+    """(behind it, state) of the value at `at`, which nobody asks for."""
+    first = byte(data, at)
+    if first == QUOTE:
+        stop, state, _ = string(data, at + 1, end)
+        return stop + 1, state
+    if first == MINUS or ZERO <= first <= NINE:
+        return number_end(data, at, end)
+    if first == OPEN or first == BRACKET:  # noqa: SIM109
+        return skip(data, at, end, np.int64(2), event, table, texts, held)
+    length, _ = literal(data, at, end)
+    return at + length, DECODED if length else BROKEN
 
 
 @njit(nogil=True)
 def _event(  # type: ignore[no-untyped-def]
-    data, at, end, i, n, names, starts, kinds, scales, columns, least, most, seen, others, values, ends, reals, nulls, breaches
+    data, at, end, size, i, n, names, starts, kinds, scales, columns, least, most, seen, table, held, texts,
+    values, ends, reals, nulls, breaches,
 ):  # fmt: skip
     """The state of event i of n, whose bytes are data[at:end]; `seen[c]` is the last event that had column c. Arrays are addresses."""
     at = space(data, at, end)
     if at == end or byte(data, at) != OPEN:
         return BROKEN
     at = space(data, at + 1, end)
-    known: Any = np.int64(0)
+    set_int(held, NAMES, 0)
+    set_int(held, OBJECTS, 0)
     likely: Any = np.int64(0)
     more = at >= end or byte(data, at) != CLOSE
     while more:
         if at >= end or byte(data, at) != QUOTE:
             return BROKEN
         start = at + 1
-        stop, state = string(data, start, end)
+        stop, state, escaped = string(data, start, end)
         if state != DECODED:
             return state
         at = space(data, stop + 1, end)
@@ -189,20 +200,25 @@ def _event(  # type: ignore[no-untyped-def]
         at = space(data, at + 1, end)
         if at >= end:
             return BROKEN
-        column = _column(data, start, stop, names, starts, columns, likely)
-        kind, scale = np.int64(UNKNOWN), np.int64(0)
-        if column == UNKNOWN:
-            state = _is_new(data, start, stop, others, known)
-            known = known + np.int64(1)
-        elif int_at(seen, column) == i:
-            state = BROKEN
+        if escaped:
+            tail = int_at(held, TAIL)
+            column = column_of(texts, tail, unescape(data, start, stop, texts, tail)[0], names, starts, columns, likely)
         else:
+            column = column_of(data, start, stop, names, starts, columns, likely)
+        if column == UNKNOWN:
+            state = note(data, start, stop, end, escaped, np.int64(0), i, table, texts, held)
+            if state != DECODED:
+                return state
+            at, state = _undeclared(data, at, end, i, table, texts, held)
+        else:
+            if int_at(seen, column) == i:
+                return BROKEN
             set_int(seen, column, i)
             likely = column + 1 if column + 1 < columns else 0
             kind, scale = int_at(kinds, column), int_at(scales, column)
-        if state == DECODED:
-            cell = column * n + i
-            at, state = _value(data, at, end, cell, kind, scale, least, most, values, ends, reals, nulls, breaches)
+            at, state = _value(
+                data, at, end, size, column * n + i, kind, scale, least, most, values, ends, reals, nulls, breaches, texts, held
+            )  # fmt: skip
         if state != DECODED:
             return state
         at = space(data, at, end)
@@ -225,13 +241,13 @@ def parse_events(
     scales: Array,
     least: int,
     most: int,
-) -> tuple[Array, Array, Array, Array, Array, Array]:
-    """Events data[offsets[i]:offsets[i + 1]] where present[i] -> (state, values, ends, reals, nulls, breaches).
+) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
+    """Events data[offsets[i]:offsets[i + 1]] where present[i] -> (state, values, ends, reals, nulls, breaches, texts).
 
     Columns: UTF-8 names[starts[c]:starts[c + 1]], kinds[c], scales[c], all int64; datetimes from `least` to `most` microseconds.
-    state int8 (n,), DECODED where not present. values int64 (columns, n): the value, or a text's first byte in `data`, and ends int64
-    where it ends; reals float64 for floats, (columns, 0) without any; nulls, breaches uint8. Rows of an event that is not DECODED mean
-    nothing. All arrays are contiguous.
+    state int8 (n,), DECODED where not present. values int64 (columns, n): the value, or a text's first byte in `data` followed by
+    `texts`, and ends int64 where it ends; reals float64 for floats, (columns, 0) without any; nulls, breaches uint8. Rows of an event
+    that is not DECODED mean nothing. All arrays are contiguous.
     """
     n, columns = len(offsets) - 1, len(kinds)
     state = np.zeros(n, np.int8)
@@ -239,29 +255,37 @@ def parse_events(
     reals = np.zeros((columns, n if (kinds == FLOAT).any() else 0), np.float64)
     nulls, breaches = np.ones((columns, n), np.uint8), np.zeros((columns, n), np.uint8)
     seen = np.full(columns, -1, np.int64)
-    others = np.empty(2 * MOST_UNKNOWN, np.int64)
+    table = np.full(2 * SLOTS, -1, np.int64)
+    held = np.zeros(STACK + DEPTH_LIMIT, np.int64)
+    # Never longer than what is read; no page of it is touched before it is needed.
+    texts = np.empty(offsets[n] - offsets[0] if n else 0, np.uint8)
     for i in range(n):
         if present[i]:
             state[i] = _event(
-                data.ctypes.data, np.int64(offsets[i]), np.int64(offsets[i + 1]), i, n, names.ctypes.data, starts.ctypes.data,
-                kinds.ctypes.data, scales.ctypes.data, columns, least, most, seen.ctypes.data, others.ctypes.data, values.ctypes.data,
-                ends.ctypes.data, reals.ctypes.data, nulls.ctypes.data, breaches.ctypes.data,
+                data.ctypes.data, np.int64(offsets[i]), np.int64(offsets[i + 1]), len(data), i, n, names.ctypes.data,
+                starts.ctypes.data, kinds.ctypes.data, scales.ctypes.data, columns, least, most, seen.ctypes.data,
+                table.ctypes.data, held.ctypes.data, texts.ctypes.data, values.ctypes.data, ends.ctypes.data,
+                reals.ctypes.data, nulls.ctypes.data, breaches.ctypes.data,
             )  # fmt: skip
-    return state, values, ends, reals, nulls, breaches
+    return state, values, ends, reals, nulls, breaches, texts[: held[TAIL]]
 
 
-@kernel((READ_BYTES, READ_INTS, READ_INTS, READ_INTS))
-def gather_texts(data: Array, begin: Array, end: Array, rows: Array) -> tuple[Array, Array]:
-    """(offsets int32 (n + 1,), bytes): the texts data[begin[r]:end[r]] of the rows, one behind the other; below 2**31 bytes."""
+@kernel((READ_BYTES, READ_BYTES, READ_INTS, READ_INTS, READ_INTS))
+def gather_texts(data: Array, more: Array, begin: Array, end: Array, rows: Array) -> tuple[Array, Array]:
+    """(offsets int32 (n + 1,), bytes): the texts [begin[r], end[r]) of `data`, followed by `more`; below 2**31 bytes."""
     offsets = np.zeros(len(rows) + 1, np.int32)
     total = np.int64(0)
     for k in range(len(rows)):
         total += end[rows[k]] - begin[rows[k]]
         offsets[k + 1] = total
     out = np.empty(total, np.uint8)
-    source, target = data.ctypes.data, out.ctypes.data
+    source, other, target, size = data.ctypes.data, more.ctypes.data, out.ctypes.data, len(data)
     for k in range(len(rows)):
-        copy_bytes(source, begin[rows[k]], end[rows[k]], target, np.int64(offsets[k]))
+        first, stop = begin[rows[k]], end[rows[k]]
+        if first < size:
+            copy_bytes(source, first, stop, target, np.int64(offsets[k]))
+        else:
+            copy_bytes(other, first - size, stop - size, target, np.int64(offsets[k]))
     return offsets, out
 
 

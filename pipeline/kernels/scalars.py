@@ -1,8 +1,8 @@
-"""The pieces of a JSON text, each from its first byte on: strings, numbers, literals, times. `data` is an address (kernels.bytes).
+"""The pieces of a JSON text, each from its first byte on: strings, numbers, literals. `data` is an address (kernels.bytes).
 
-    state = DECODED: it is one        BROKEN: RFC 8259 forbids it        UNSURE: the record-by-record parser decides
+    state = DECODED: it is one        BROKEN: RFC 8259 forbids it, or the column cannot hold it        UNSURE: the other parser decides
 
-A number is its digits as an integer, so nothing is rounded here.
+A number is its digits as an integer, and is rounded once where its column is a float.
 """
 
 from typing import Any
@@ -11,22 +11,30 @@ import numpy as np
 from numba import njit
 
 from pipeline.base.types import DECIMAL_DIGITS
-from pipeline.kernels.bytes import HIGH_BITS, LOW_BITS, below_32, byte, equal_bytes, first_byte, word
+from pipeline.kernels.bytes import HIGH_BITS, LOW_BITS, below_32, byte, equal_bytes, first_byte, set_byte, word
+from pipeline.kernels.floats import nearest
 
 DECODED, BROKEN, UNSURE = 0, 1, 2
 MANTISSA_DIGITS = 18  # fit int64
-QUOTE, BACKSLASH, MINUS, PLUS, POINT, COLON, LETTER_E = 34, 92, 45, 43, 46, 58, 101
+MOST_DIGITS = 19  # fit uint64
+MOST_POWER = 100_000  # an exponent beyond it is as good as infinite: no literal has so many digits
+INT_LIMIT = np.uint64(2**63)
+LITERAL_LIMIT = 4000  # characters of a number in a declared column
+QUOTE, BACKSLASH, MINUS, PLUS, POINT, COLON = 34, 92, 45, 43, 46, 58
+LETTER_E, LETTER_U, SLASH = 101, 117, 47
 ZERO, NINE = 48, 57
 QUOTES, BACKSLASHES = LOW_BITS * np.uint64(QUOTE), LOW_BITS * np.uint64(BACKSLASH)
 TRUE, NULL, FALS = (int.from_bytes(text, "big") for text in (b"true", b"null", b"fals"))
 POWERS = np.array([10**n for n in range(19)], np.int64)
-MONTH_DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
 
 
 @njit(forceinline=True)
 def space(data, at, end):  # type: ignore[no-untyped-def]
-    """The first place from `at` on that is no white space."""
-    while at < end and (byte(data, at) == 32 or byte(data, at) == 10 or byte(data, at) == 13 or byte(data, at) == 9):
+    """The first place from `at` on that is no white space; mostly there is none."""
+    while at < end:
+        found = byte(data, at)
+        if found > 32 or not (found == 32 or found == 10 or found == 13 or found == 9):
+            break
         at += 1
     return at
 
@@ -53,8 +61,53 @@ def _utf8(data: Any, at: Any, end: Any) -> Any:
 
 
 @njit(forceinline=True)
+def _hex(data, at):  # type: ignore[no-untyped-def]
+    """The value of a hexadecimal digit, or -1."""
+    found = np.int64(byte(data, at))
+    if ZERO <= found <= NINE:
+        return found - ZERO
+    found |= 32
+    return found - 87 if 97 <= found <= 102 else np.int64(-1)
+
+
+@njit(forceinline=True)
+def _unit(data, at):  # type: ignore[no-untyped-def]
+    """The UTF-16 code unit of the four hexadecimal digits at `at`; negative when one is none."""
+    a, b, c, d = _hex(data, at), _hex(data, at + 1), _hex(data, at + 2), _hex(data, at + 3)
+    return np.int64(-1) if a | b | c | d < 0 else a << 12 | b << 8 | c << 4 | d
+
+
+@njit(forceinline=True)
+def _simple(letter):  # type: ignore[no-untyped-def]
+    """The character of an escape of two bytes, by its second; -1 when there is none."""
+    if letter == QUOTE or letter == BACKSLASH or letter == SLASH:  # noqa: SIM109 -- no tuple in a compiled loop
+        return np.int64(letter)
+    if letter == 110:
+        return np.int64(10)
+    if letter == 116:
+        return np.int64(9)
+    if letter == 114:
+        return np.int64(13)
+    if letter == 98:
+        return np.int64(8)
+    return np.int64(12) if letter == 102 else np.int64(-1)
+
+
+@njit(nogil=True)
+def _escape(data: Any, at: Any, end: Any) -> Any:
+    """How many bytes the escape at `at` (a backslash) has, 0 when it is none."""
+    if at + 1 >= end:
+        return 0
+    letter = byte(data, at + 1)
+    if letter == LETTER_U:
+        return 6 if at + 6 <= end and _unit(data, at + 2) >= 0 else 0
+    return 2 if _simple(letter) >= 0 else 0
+
+
+@njit(forceinline=True)
 def string(data, at, end):  # type: ignore[no-untyped-def]
-    """(index of the closing quote, state) of the string whose first byte is at `at`."""
+    """(index of the closing quote, state, has escapes) of the string whose first byte is at `at`."""
+    escaped = False
     while True:
         while at + 8 <= end:
             eight = word(data, at)
@@ -64,28 +117,81 @@ def string(data, at, end):  # type: ignore[no-untyped-def]
                 break
             at += 8
         if at >= end:
-            return at, BROKEN
+            return at, BROKEN, escaped
         found = byte(data, at)
         if found == QUOTE:
-            return at, DECODED
+            return at, DECODED, escaped
+        size = 1
         if found == BACKSLASH:
-            return at, UNSURE
-        if found < 32:
-            return at, BROKEN
-        if found < 128:
-            at += 1
-        else:
+            size = _escape(data, at, end)
+            escaped = True
+        elif found < 32:
+            size = 0
+        elif found >= 128:
             size = _utf8(data, at, end)
-            if size == 0:
-                return at, BROKEN
-            at += size
+        if size == 0:
+            return at, BROKEN, escaped
+        at += size
+
+
+@njit(forceinline=True)
+def _put(target, to, character):  # type: ignore[no-untyped-def]
+    """Where the next one goes, behind the UTF-8 of the character that was written at `to` (half a pair: as if it were one)."""
+    if character < 0x80:
+        set_byte(target, to, character)
+        return to + 1
+    if character < 0x800:
+        set_byte(target, to, 0xC0 | character >> 6)
+        set_byte(target, to + 1, 0x80 | character & 0x3F)
+        return to + 2
+    if character < 0x10000:
+        set_byte(target, to, 0xE0 | character >> 12)
+        set_byte(target, to + 1, 0x80 | character >> 6 & 0x3F)
+        set_byte(target, to + 2, 0x80 | character & 0x3F)
+        return to + 3
+    set_byte(target, to, 0xF0 | character >> 18)
+    set_byte(target, to + 1, 0x80 | character >> 12 & 0x3F)
+    set_byte(target, to + 2, 0x80 | character >> 6 & 0x3F)
+    set_byte(target, to + 3, 0x80 | character & 0x3F)
+    return to + 4
+
+
+@njit(nogil=True)
+def unescape(data: Any, at: Any, end: Any, target: Any, to: Any) -> Any:
+    """(behind it, is text) of the inside of a string that `string` took, written without escapes at target + to: never longer than it was.
+
+    No text: it holds U+0000 or half a surrogate pair, which a column cannot.
+    """
+    text = True
+    while at < end:
+        found = np.int64(byte(data, at))
+        if found != BACKSLASH:
+            set_byte(target, to, found)
+            at += 1
+            to += 1
+            continue
+        letter = byte(data, at + 1)
+        if letter != LETTER_U:
+            to = _put(target, to, _simple(letter))
+            at += 2
+            continue
+        unit = _unit(data, at + 2)
+        at += 6
+        if 0xD800 <= unit < 0xDC00 and at + 6 <= end and byte(data, at) == BACKSLASH and byte(data, at + 1) == LETTER_U:
+            low = _unit(data, at + 2)
+            if 0xDC00 <= low < 0xE000:
+                unit = 0x10000 + (unit - 0xD800 << 10) + low - 0xDC00
+                at += 6
+        text = text and unit != 0 and not 0xD800 <= unit < 0xE000
+        to = _put(target, to, unit)
+    return to, text
 
 
 @njit(forceinline=True)
 def number(data, at, end):  # type: ignore[no-untyped-def]
     """(end, state, mantissa, its digits, digits behind the point, has an exponent) of a JSON number; the mantissa has the sign.
 
-    A mantissa of more than MANTISSA_DIGITS digits is 0 here.
+    A mantissa of more than MANTISSA_DIGITS digits is 0 here: see `exact` and `double`.
     """
     negative = byte(data, at) == MINUS
     if negative:
@@ -125,90 +231,133 @@ def number(data, at, end):  # type: ignore[no-untyped-def]
 
 
 @njit(forceinline=True)
-def _pair(data, at):  # type: ignore[no-untyped-def]
-    """The value of two digits, or -1."""
-    high, low = byte(data, at), byte(data, at + 1)
-    if ZERO <= high <= NINE and ZERO <= low <= NINE:
-        return np.int64(high - ZERO) * 10 + np.int64(low - ZERO)
-    return np.int64(-1)
-
-
-@njit(nogil=True)
-def days(data: Any, at: Any) -> Any:
-    """(days since 1970-01-01, certain) of the 10 bytes YYYY-MM-DD at `at` (proleptic Gregorian; Hinnant's days_from_civil)."""
-    century, years, month, day = _pair(data, at), _pair(data, at + 2), _pair(data, at + 5), _pair(data, at + 8)
-    if (
-        century < 0
-        or years < 0
-        or month < 1
-        or month > 12
-        or day < 1
-        or byte(data, at + 4) != MINUS
-        or byte(data, at + 7) != MINUS
-    ):
-        return 0, False
-    year = century * 100 + years
-    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-    if year < 1 or day > MONTH_DAYS[month] + (1 if leap and month == 2 else 0):
-        return 0, False
-    shifted = year - 1 if month <= 2 else year
-    era = shifted // 400
-    of_era = shifted - era * 400
-    of_year = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + day - 1
-    return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468, True
-
-
-@njit(nogil=True)
-def microseconds(data: Any, at: Any, end: Any, least: Any, most: Any) -> Any:
-    """(microseconds since 1970, certain) of YYYY-MM-DDThh:mm:ss[.f]Z or ...+hh:mm, f of 1 to 6 digits."""
-    if end - at < 20:
-        return 0, False
-    day, certain = days(data, at)
-    between = byte(data, at + 10)
-    hour, minute, second = _pair(data, at + 11), _pair(data, at + 14), _pair(data, at + 17)
-    if not certain or not (between == 84 or between == 116 or between == 32):
-        return 0, False
-    if byte(data, at + 13) != COLON or byte(data, at + 16) != COLON:
-        return 0, False
-    if hour < 0 or hour > 23 or minute < 0 or minute > 59 or second < 0 or second > 59:
-        return 0, False
-    at += 19
-    micro, digits = np.int64(0), 0
-    if byte(data, at) == POINT:
+def _digits_end(data, at, end):  # type: ignore[no-untyped-def]
+    while at < end and ZERO <= byte(data, at) <= NINE:
         at += 1
-        while at < end and ZERO <= byte(data, at) <= NINE and digits < 6:
-            micro = micro * 10 + np.int64(byte(data, at) - ZERO)
-            digits += 1
-            at += 1
-        if digits == 0 or at == end:
-            return 0, False
-        micro *= POWERS[6 - digits]
-    offset = np.int64(0)
-    if byte(data, at) == 90 or byte(data, at) == 122:
-        at += 1
-    elif (byte(data, at) == PLUS or byte(data, at) == MINUS) and end - at == 6 and byte(data, at + 3) == COLON:
-        hours, minutes = _pair(data, at + 1), _pair(data, at + 4)
-        if hours < 0 or hours > 23 or minutes < 0 or minutes > 59:
-            return 0, False
-        offset = (hours * 60 + minutes) * (1 if byte(data, at) == PLUS else -1)
-        at += 6
-    else:
-        return 0, False
-    found = ((day * 24 + hour) * 60 + minute - offset) * 60_000_000 + second * 1_000_000 + micro
-    return found, at == end and least <= found <= most
+    return at
 
 
 @njit(forceinline=True)
-def decimal(mantissa, digits, fraction, exponent, scale):  # type: ignore[no-untyped-def]
-    """(unscaled value, has more decimals than the scale, certain)."""
+def number_end(data, at, end):  # type: ignore[no-untyped-def]
+    """(behind it, state) of a JSON number that nobody asks for."""
+    if byte(data, at) == MINUS:
+        at += 1
+    stop = _digits_end(data, at, end)
+    if stop == at or (stop > at + 1 and byte(data, at) == ZERO):
+        return stop, BROKEN
+    at = stop
+    if at < end and byte(data, at) == POINT:
+        stop = _digits_end(data, at + 1, end)
+        if stop == at + 1:
+            return stop, BROKEN
+        at = stop
+    if at < end and byte(data, at) | 32 == LETTER_E:
+        at += 1
+        if at < end and (byte(data, at) == MINUS or byte(data, at) == PLUS):
+            at += 1
+        stop = _digits_end(data, at, end)
+        if stop == at:
+            return stop, BROKEN
+        at = stop
+    return at, DECODED
+
+
+@njit(nogil=True)
+def significant(data: Any, at: Any, end: Any) -> Any:
+    """(first, digits, power) of the number data[at:end], which `number` took, without its sign.
+
+        it = its `digits` significant digits, from the first to the last that is no zero, as an integer, * 10^power
+
+    `first` is that integer, uint64, or its first MOST_DIGITS digits; 0 has no digits. An exponent ends at MOST_POWER.
+    """
+    first, digits, nonzero, fraction, power, behind = np.uint64(0), 0, 0, 0, np.int64(0), False
+    if byte(data, at) == MINUS:
+        at += 1
+    while at < end:
+        found = byte(data, at)
+        at += 1
+        if found == POINT:
+            behind = True
+            continue
+        if not ZERO <= found <= NINE:
+            break
+        if behind:
+            fraction += 1
+        if digits or found != ZERO:
+            if digits < MOST_DIGITS:
+                first = first * np.uint64(10) + np.uint64(found - ZERO)
+            digits += 1
+            if found != ZERO:
+                nonzero = digits
+    if at < end:  # an exponent: the letter was the last that was read
+        negative = byte(data, at) == MINUS
+        if negative or byte(data, at) == PLUS:
+            at += 1
+        while at < end:
+            power = min(power * 10 + np.int64(byte(data, at) - ZERO), np.int64(MOST_POWER))
+            at += 1
+        power = -power if negative else power
+    for _ in range(nonzero, min(digits, MOST_DIGITS)):
+        first = first // np.uint64(10)
+    return first, nonzero, power - fraction + digits - nonzero
+
+
+@njit(nogil=True)
+def exact(data: Any, at: Any, end: Any, scale: Any, most: Any) -> Any:
+    """(|it| * 10^scale, has more decimals than the scale, state) of a number with an exponent or many digits; uint64, below 10^most.
+
+    BROKEN: it is larger, or longer than LITERAL_LIMIT. `most` is at most 19.
+    """
+    first, digits, power = significant(data, at, end)
+    power += scale
+    if end - at > LITERAL_LIMIT or (digits and digits + power > most):
+        return np.uint64(0), False, BROKEN
+    if digits and power < 0:
+        return np.uint64(0), True, DECODED
+    for _ in range(power if digits else 0):
+        first = first * np.uint64(10)
+    return first, False, DECODED
+
+
+@njit(nogil=True)
+def double(data: Any, at: Any, end: Any) -> Any:
+    """(the double nearest to the number data[at:end], state); BROKEN beyond all doubles."""
+    first, digits, power = significant(data, at, end)
+    if end - at > LITERAL_LIMIT:
+        return 0.0, BROKEN
+    state = DECODED
+    if digits > MOST_DIGITS:  # it lies between these two, and mostly that is enough
+        power += digits - MOST_DIGITS
+        state = DECODED if nearest(first, power) == nearest(first + np.uint64(1), power) else UNSURE
+    found = nearest(first, power)
+    if found == np.inf:
+        return 0.0, BROKEN if state == DECODED else UNSURE
+    return -found if byte(data, at) == MINUS and found != 0.0 else found, state
+
+
+@njit(forceinline=True)
+def decimal(data, at, end, mantissa, digits, fraction, exponent, scale):  # type: ignore[no-untyped-def]
+    """(unscaled value, has more decimals than the scale, state) of the number data[at:end], of which `number` said the rest."""
     if exponent or digits > MANTISSA_DIGITS or digits - fraction + scale > DECIMAL_DIGITS:
-        return np.int64(0), False, False
+        size, breach, state = exact(data, at, end, scale, np.int64(DECIMAL_DIGITS))
+        return -np.int64(size) if byte(data, at) == MINUS else np.int64(size), breach, state
     if fraction <= scale:
-        return mantissa * POWERS[scale - fraction], False, True
+        return mantissa * POWERS[scale - fraction], False, DECODED
     unit = POWERS[fraction - scale]
     if mantissa % unit:
-        return np.int64(0), True, True
-    return mantissa // unit, False, True
+        return np.int64(0), True, DECODED
+    return mantissa // unit, False, DECODED
+
+
+@njit(nogil=True)
+def integer(data: Any, at: Any, end: Any) -> Any:
+    """(int64, state) of the number data[at:end] with an exponent, a point or many digits; BROKEN unless it is whole and fits."""
+    size, breach, state = exact(data, at, end, np.int64(0), np.int64(MOST_DIGITS))
+    if state != DECODED or breach or size > INT_LIMIT:
+        return np.int64(0), BROKEN
+    if byte(data, at) == MINUS:
+        return np.int64(np.uint64(0) - size), DECODED
+    return np.int64(size), DECODED if size < INT_LIMIT else BROKEN
 
 
 @njit(forceinline=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from benchmarks import shapes
 from benchmarks.events import (
     BROKEN,
     CHUNK,
@@ -44,6 +45,12 @@ def test_events_are_a_function_of_the_seed() -> None:
     one, same_seed, other = few(), few(), few(seed=6)
     assert one.values.equals(same_seed.values)
     assert not one.values.equals(other.values)
+
+
+@pytest.mark.parametrize("shape", shapes.SHAPES)
+def test_every_shape_is_decoded_as_json_reads_it_and_none_is_left_to_the_slow_parser(shape: str) -> None:
+    found = shapes.measure(shape, 500, rounds=1)
+    assert found.asked == 0 and found.bytes > 70
 
 
 @pytest.mark.parametrize("cut", [1, 777, CHUNK, CHUNK + 1, 2 * CHUNK - 1])

@@ -8,6 +8,7 @@ Whatever the compiled one does not leave to the other, it gets right to the bit:
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -102,6 +103,16 @@ TEXTS = [
     *('"0001-12-31T23:59:59Z"', '"0002-01-01T00:00:00Z"', '"0002-01-01T00:00:00+00:01"', '"9999-12-31T23:59:59.999999Z"', '"9999-12-31T23:59:59-00:01"'),
     *('"0000-01-01T00:00:00Z"', '"2013-13-01T00:00:00Z"', '"2013-00-01T00:00:00Z"', '"2013-01-32T00:00:00Z"', '"2013-01-02T12:60:00Z"', '"2013-01-02T12:00:60Z"'),
     *('"2013-01-02"', '"2013-02-30"', '"0001-01-01"', '"9999-12-31"', '"2013-1-2"', '"2013/01/02"', '"10000-01-01"', '"201a-01-02"', '"٢٠١٣-01-02"'),
+    *("2.50000000000000000000", "100000000000000000000", "1e18", "1e19", "-1e19", "9.223372036854775807e18", "9.223372036854775808e18", "-9.223372036854775808e18"),
+    *("0e999999999", "1e999999999", "1e-999999999", "1e308", "1.8e308", "5e-324", "2e-324", "-1e-400", "0.1e1", "123456789012345678.90", "1e-2", "125e-2", "1255e-3"),
+    *("1.7976931348623158079e308", "9007199254740992.99999999999999999", "9007199254740993.00000000000000001", "0.000000000000000000000000000001", "1" * 400),
+    *("1" * 4000, "1" * 4001, "0." + "0" * 3998, "0." + "0" * 3999, "1." + "0" * 3998 + "1", '"' + "1" * 4001 + '"', '"1.2\\u0035"', '"1\\/2"'),
+    *('"\\u00e9\\n\\"\\\\\\/\\b\\f\\r\\t"', '"\\ud834\\udd1e\\ud834"', '"\\udd1e\\ud834"', '"\\ud834\\u0041"', '"\\ud834\\ud834\\udd1e"', '"\\ud834\\n"', '"\\u00E9"', '"\\u00g9"'),
+    *('"\\', '"\\u', '"\\u12', '"\\ud834\\u12"', '"\\U0041"', '"\\a"', '"2013-01-02T12:00:00\\u005a"', '"2013-01\\u002d02"', "[" * 63 + "]" * 63, "[" * 64 + "]" * 64),
+    *('{"a":{"b":[1,2.5e3,"x",true,false,null,{}]}}', '{"a":{"b":1,"b":2}}', '{"a":[{"b":1},{"b":1}]}', '{"a":1,"\\u0061":2}', '{"a":{"a":{"a":1}}}', '[{"a":1,"a":1}]'),
+    *("[1,2", "[1,", '{"a":1,}', "[1}", '{"a":1]', "[,1]", "[1,,2]", '{"a" 1}', "{1:2}", '{"a":01}', "[tru]", "[1e]", '["\\x"]', '["\ud800"]'.replace("\ud800", "\\ud800"), "[ ]", "{ }", "[ 1 , 2 ]"),
+    *('"2013-01-02T12:00+02"', '"2013-01-02T12:00:00.000000000Z"', '"2013-01-02T12:00:00.1000000"', '"2013-01-02T12:00:00Zx"', '"2013-01-02T12:00:00+2"', '"2013-01-02T12:00:00+02:0"'),
+    *('"2013-01-02T12:00:00+02:000"', '"2013-01-02T12:00:00+24:00"', '"2013-01-02T12:00:00+0260"', '"2013-01-02T12:00:00:00Z"', '"2013-01-02T12:0"', '"2013-01-02T12:00:0Z"', '"2013-01-02x12:00Z"'),
     *("1357128000000", "-62135596800000", "253402300799999", "253402300800000", "1357128000000.0", "1.357128e12", "999999999999999999"),
 ]  # fmt: skip
 WHOLE = [
@@ -135,7 +146,7 @@ def test_both_parsers_agree_on_the_corpus_in_every_column() -> None:
             ]
     asked: Counter[str] = Counter()
     assert differs(everything, values, asked) == ""
-    assert asked["asked"] < 0.25 * len(values), asked
+    assert asked["asked"] < 0.02 * len(values), asked  # names that come twice, and one float of 20 digits
 
 
 def test_a_record_alone_is_what_it_is_in_its_block() -> None:
@@ -183,21 +194,51 @@ def plain(rng: random.Random) -> bytes:
             f'"at":{at},"day":{day},"more":"é{n}"}}').encode()  # fmt: skip
 
 
+def surrounded(rng: random.Random, depth: int = 0) -> str:
+    """What nobody declared: anything at all."""
+    kind = rng.randrange(9 if depth < 5 else 6)
+    if kind < 2:
+        return rng.choice(["1", "-0", "2.5e-3", "12345678901234567890", "true", "false", "null"])
+    if kind < 6:
+        return json.dumps(
+            "".join(rng.choices('ab é"\\\n\u4eac\U0001d11e\ud834', k=rng.randrange(9))), ensure_ascii=rng.random() < 0.9
+        )
+    parts = [surrounded(rng, depth + 1) for _ in range(rng.randrange(5))]
+    if kind < 7:
+        return f"[{','.join(parts)}]"
+    names = (
+        rng.choices(["a", "b", "id", "long name of a field", "\\u0061", "é"], k=len(parts))
+        if rng.random() < 0.3
+        else [f"f{n}" for n in range(len(parts))]
+    )
+    return "{" + ",".join(f'"{name}": {part}' for name, part in zip(names, parts, strict=True)) + "}"
+
+
+def as_people_send(rng: random.Random) -> bytes:
+    """An event with what was not declared around it."""
+    event = plain(rng).decode()
+    return (event[:-1] + "".join(f',"x{n}":{surrounded(rng)}' for n in range(rng.randrange(4))) + "}").encode(
+        "utf-8", "surrogatepass"
+    )
+
+
 @pytest.mark.parametrize("seed", [2013])
 def test_both_parsers_agree_on_a_hundred_thousand_fuzzed_events(seed: int, say: Callable[[str], None]) -> None:
     print(f"seed {seed}")
     rng, maker, asked = random.Random(seed), Maker(everything), Counter[str]()
     for _ in range(0, FUZZED, BLOCK):
         values = [
-            plain(rng) if rng.random() < 0.6 else maker.value(rng.randbytes(maker.size), []) for _ in range(BLOCK)
+            rng.choice([plain, as_people_send])(rng)
+            if rng.random() < 0.6
+            else maker.value(rng.randbytes(maker.size), [])
+            for _ in range(BLOCK)
         ]
         values = [mutated(v, rng) if v and rng.random() < 0.3 else v for v in values]
         assert differs(everything, values, asked) == ""
     assert asked["events"] >= FUZZED
-    share = (asked["rejected"] + asked["asked"]) / asked["events"]
     reasons = ", ".join(
         f"{n:,} {name}" for name, n in asked.most_common() if name not in ("events", "asked", "rejected", "tombstones")
     )
     said = f"{asked['rejected']:,} rejected, {asked['asked']:,} left to the other parser: {reasons}"
     say(f"{asked['events']:,} fuzzed events, 0 differences; {said}")
-    assert share >= 0.3 and asked["asked"] < 0.6 * asked["events"]
+    assert asked["rejected"] > 0.2 * asked["events"] and asked["asked"] < 0.05 * asked["events"]

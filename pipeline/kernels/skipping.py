@@ -1,0 +1,118 @@
+"""Arrays and objects that nobody declared: looked at to the last byte, and skipped.
+
+    skip(...) = DECODED  =>  RFC 8259 allows it, at most DEPTH_LIMIT levels deep, and no object in it has a name twice
+
+One loop without recursion: a bit a level says whether it is an object, and `held` has the number of each.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from pipeline.kernels.bytes import byte, int_at, set_int
+from pipeline.kernels.names import OBJECTS, STACK, note
+from pipeline.kernels.scalars import (
+    BROKEN,
+    COLON,
+    DECODED,
+    MINUS,
+    NINE,
+    QUOTE,
+    ZERO,
+    literal,
+    number_end,
+    space,
+    string,
+)
+
+DEPTH_LIMIT = 64
+COMMA, OPEN, CLOSE, BRACKET, BRACKET_CLOSE = 44, 123, 125, 91, 93
+ONE = np.uint64(1)
+
+
+@njit(forceinline=True)
+def _scalar(data, at, end):  # type: ignore[no-untyped-def]
+    """(behind it, state) of a text, number or literal."""
+    first = byte(data, at)
+    if first == QUOTE:
+        stop, state, _ = string(data, at + 1, end)
+        return stop + 1, state
+    if first == MINUS or ZERO <= first <= NINE:
+        return number_end(data, at, end)
+    size, _ = literal(data, at, end)
+    return at + size, DECODED if size else BROKEN
+
+
+@njit(forceinline=True)
+def _name(data, at, end, owner, event, table, texts, held):  # type: ignore[no-untyped-def]
+    """(where its value begins, state) of the name at `at`."""
+    if byte(data, at) != QUOTE:
+        return at, BROKEN
+    stop, state, escaped = string(data, at + 1, end)
+    if state == DECODED:
+        state = note(data, at + 1, stop, end, escaped, owner, event, table, texts, held)
+    at = space(data, stop + 1, end)
+    if state != DECODED or at >= end or byte(data, at) != COLON:
+        return at, state if state != DECODED else BROKEN
+    return space(data, at + 1, end), DECODED
+
+
+@njit(nogil=True)
+def skip(data: Any, at: Any, end: Any, depth: Any, event: Any, table: Any, texts: Any, held: Any) -> Any:
+    """(behind it, state) of the array or object at `at`, which is at level `depth` of its event."""
+    objects, level, entering = np.uint64(0), np.int64(0), True
+    while True:
+        if entering:
+            if depth + level > DEPTH_LIMIT:
+                return at, BROKEN
+            is_object = byte(data, at) == OPEN
+            objects = objects << ONE | np.uint64(is_object)
+            if is_object:
+                number = int_at(held, OBJECTS) + 1
+                set_int(held, OBJECTS, number)
+                set_int(held, STACK + level, number)
+            level += 1
+            at = space(data, at + 1, end)
+            if at >= end:
+                return at, BROKEN
+            entering = False
+        is_object = objects & ONE == ONE
+        if byte(data, at) != (CLOSE if is_object else BRACKET_CLOSE):
+            while True:  # one field or element after the other
+                state = DECODED
+                if is_object:
+                    owner = int_at(held, STACK + level - 1)
+                    at, state = _name(data, at, end, owner, event, table, texts, held)
+                if state != DECODED or at >= end:
+                    return at, state if state != DECODED else BROKEN
+                first = byte(data, at)
+                if first == OPEN or first == BRACKET:  # noqa: SIM109
+                    entering = True
+                    break
+                at, state = _scalar(data, at, end)
+                if state != DECODED:
+                    return at, state
+                at = space(data, at, end)
+                if at >= end or byte(data, at) != COMMA:
+                    break
+                at = space(data, at + 1, end)
+                if at >= end:
+                    return at, BROKEN
+            if entering:
+                continue
+        while True:  # here it must close, and perhaps what is around it
+            if at >= end or byte(data, at) != (CLOSE if objects & ONE == ONE else BRACKET_CLOSE):
+                return at, BROKEN
+            level -= 1
+            at += 1
+            if level == 0:
+                return at, DECODED
+            objects = objects >> ONE
+            at = space(data, at, end)
+            if at < end and byte(data, at) == COMMA:
+                break
+        at = space(data, at + 1, end)
+        # A closing bracket behind a comma closes nothing.
+        if at >= end or byte(data, at) == CLOSE or byte(data, at) == BRACKET_CLOSE:
+            return at, BROKEN
