@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.base.stages import stage
 from pipeline.columns.arrays import Ints, Mask, decimals, valid
 from pipeline.decode.json_records import DEPTH_LIMIT, LITERAL_LIMIT, decode_records
 from pipeline.decode.values import TIME_MAX_US, TIME_MIN_US
@@ -113,7 +114,8 @@ def decode(source: Source, values: pa.Array) -> Decoded:
     columns = {name: array for name, (array, _) in found.items()}
     breaches = {name: breach for name, (_, breach) in found.items() if breach is not None}
     if len(unsure):
-        told = decode_records(source, values.take(pa.array(unsure, pa.int64())))
+        with stage("parse_singly", len(unsure)):
+            told = decode_records(source, values.take(pa.array(unsure, pa.int64())))
         rejected = np.sort(np.concatenate((rejected, unsure[told.rejected])))
         both = np.concatenate((rows, unsure[told.rows]))
         order = np.argsort(both, kind="stable")
