@@ -19,7 +19,7 @@ from pipeline.log.kafka.client import CONSUMER_CONFIG, explained, open_client, p
 from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.fetch import fit, take
 from pipeline.log.kafka.log import KafkaLog
-from pipeline.log.log import MAX_RECORDS, AccessDenied, Block, MissingTopic, Unreachable, joined, refuse_recreated
+from pipeline.log.log import MAX_RECORDS, AccessDenied, Block, Unreachable, joined, refuse_recreated
 
 log = structlog.get_logger("speed")
 
@@ -339,7 +339,7 @@ class LiveConsumer:
             if self._cluster.partitions_for_topic(topic) is None and not self.broker_down:
                 if now - self._missing_since.setdefault(topic, now) > MISSING_AFTER_S:
                     error = kafka_errors.UnknownTopicOrPartitionError(topic)
-                    raise MissingTopic(str(explained(error, self.connection, topic)))
+                    raise explained(error, self.connection, topic)
                 continue
             self._missing_since.pop(topic, None)
             found = str(self._cluster.topic_id(topic) or "")

@@ -12,6 +12,7 @@ import os
 import pickle
 import pkgutil
 import platform
+import shlex
 import shutil
 import stat
 import uuid
@@ -140,8 +141,9 @@ def refuse_others(path: Path, said: Path) -> None:
         whose = f"it belongs to user {found.st_uid}, not to {os.geteuid()}"
         raise SettingsError(f"compiled code is not taken from {said}: {whose}; {_repair()}")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        mend = f"chmod go-w {shlex.quote(str(said))}"
         raise SettingsError(
-            f"compiled code is not taken from {said}: others may write it; run `chmod go-w {said}`, or {_repair()}"
+            f"compiled code is not taken from {said}: others may write it; run `{mend}`, or {_repair()}", repair=mend
         )
 
 

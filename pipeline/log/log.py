@@ -176,7 +176,8 @@ def refuse_recreated(topic: str, found_id: str, known_id: str) -> None:
     if found_id != known_id:
         raise TopicRecreated(
             f"{recreated(topic, found_id, known_id)}; `watershed init --rebuild --accept-loss` starts over from the new topic"
-            f" and keeps what was archived of the old one in the lake (without --accept-loss it only says what that means)"
+            f" and keeps what was archived of the old one in the lake (without --accept-loss it only says what that means)",
+            repair="watershed init --rebuild --accept-loss",
         )
 
 
@@ -199,7 +200,8 @@ def refuse_regrown(log: Log, topic: str, partition: int, offset: int, hash: str)
     if holds_another(log, topic, partition, offset, hash):
         raise LogTruncated(
             f"topic {topic}, partition {partition}: the record at offset {offset} is not the one that was committed; the log was"
-            f" truncated and has grown again; `watershed init --rebuild --accept-loss` goes on from the master dataset"
+            f" truncated and has grown again; `watershed init --rebuild --accept-loss` goes on from the master dataset",
+            repair="watershed init --rebuild --accept-loss",
         )
 
 

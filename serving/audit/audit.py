@@ -32,6 +32,7 @@ from pipeline.plain import Reference
 from serving.answers import Snapshot, batch_part, snapshot
 from serving.audit.refold import refolded
 from serving.ops.cuts import read_cuts
+from serving.ops.generations import not_set_up
 from serving.postgres.connection import reading
 
 SHOWN = 20  # differing rows that a report holds; all are counted
@@ -125,12 +126,13 @@ class _Source:
     def _generation(self, taken: Snapshot) -> Generation:
         found = taken.generations.get(self.source.topic)
         if found is None:
-            raise Refused(f"topic {self.source.topic} is not set up in this database: run `watershed init`")
+            raise not_set_up(self.source.topic)
         wrong = [v.name for v in self.views if found.views.get(v.name) != view_fingerprint(v)]
         if wrong or found.source_fingerprint != source_fingerprint(self.source):
             raise Refused(
                 f"topic {self.source.topic}: the definitions loaded are not those that are served ({', '.join(wrong) or 'the source'});"
-                f" put them back, or run `watershed init --rebuild`, before an audit can mean anything"
+                f" put them back, or run `watershed init --rebuild`, before an audit can mean anything",
+                repair="watershed init --rebuild",
             )
         return found
 

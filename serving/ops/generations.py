@@ -65,6 +65,11 @@ def refuse_retired(connection: Connection, generation: Generation) -> None:
         )
 
 
+def not_set_up(topic: str) -> Refused:
+    """The error for a topic without an active generation, to be raised."""
+    return Refused(f"topic {topic} is not set up in this database", repair="watershed init")
+
+
 def definitions_of(connection: Connection, generation: Generation) -> dict[str, str]:
     """The recorded text of the definitions: '' -> the source's, view name -> the view's."""
     row = connection.execute(GENERATION, {"topic": generation.topic, "status": None, "number": generation.number}).one()

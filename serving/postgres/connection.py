@@ -220,7 +220,9 @@ def explain(error: BaseException, url: URL) -> StoreError:
     if isinstance(original, psycopg2.ProgrammingError) and code is None and text.startswith("invalid dsn"):
         return StoreError(f"{where} cannot be asked with this URL ({text}); {_allowed_urls()}: set {SETTING}")
     if code in ("3F000", "42P01", "42883", "42703"):
-        return StoreError(f"{where} lacks what `watershed init` makes ({text}): run `watershed init`")
+        return StoreError(
+            f"{where} lacks what `watershed init` makes ({text}): run `watershed init`", repair="watershed init"
+        )
     if code == "42501":
         return StoreError(f"{where}: {text}; the user {url.username} needs CREATE on the database for `watershed init`")
     if code == "25006" or "during recovery" in text:

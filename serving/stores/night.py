@@ -162,7 +162,8 @@ class PostgresNightStore:
             set_status(connection, generation, number, "covered")
             return "covered"
         if not cut.complete:
-            raise Refused(f"{_name(cut)} is not staged; run `luigi --module tasks Nightly --date {cut.date}` again")
+            again = f"luigi --module tasks Nightly --date {cut.date}"
+            raise Refused(f"{_name(cut)} is not staged; run `{again}` again", repair=again)
         _check_live(cut, seen, positions, segments_beyond(connection, generation, cut.offsets))
         point_to(connection, generation, number)
         set_published(connection, generation, number)
@@ -185,7 +186,8 @@ def _check_live(cut: Cut, seen: Cut, positions: list[int], live: Mapping[int, li
         except Untiled as wrong:
             raise Untiled(
                 f"{_name(cut)} cannot be published: topic {cut.topic}, partition {partition}: {wrong};"
-                f" refold the real-time views from the log: `watershed rebuild`"
+                f" refold the real-time views from the log: `watershed rebuild`",
+                repair="watershed rebuild",
             ) from None
 
 

@@ -120,7 +120,8 @@ def _check_refolded(topic: str, partition: int, now: Standing, new: Sequence[Seg
         check_tiling(now.cut, now.position, [(one.start, one.end) for one in new], now.chosen)
     except Untiled as wrong:
         raise Untiled(
-            f"topic {topic}, partition {partition}, as refolded: {wrong}; run `watershed rebuild` again"
+            f"topic {topic}, partition {partition}, as refolded: {wrong}; run `watershed rebuild` again",
+            repair="watershed rebuild",
         ) from None
 
 

@@ -178,7 +178,8 @@ class KafkaLog:
             return error
         return LogTruncated(
             f"{topic}, partition {partition}: the log was cut back below offset {position} and has grown again; "
-            f"`watershed init --rebuild` starts a new generation from the master dataset"
+            f"`watershed init --rebuild` starts a new generation from the master dataset",
+            repair="watershed init --rebuild",
         )
 
     def close(self) -> None:
@@ -192,14 +193,16 @@ class KafkaLog:
         if start < first:
             raise RetentionPassed(
                 f"{topic}, partition {partition}: offsets [{start}, {first}) are gone, the log starts at {first} now "
-                f"(retention): raise the topic's retention.ms, then `watershed init --rebuild` starts a new generation"
+                f"(retention): raise the topic's retention.ms, then `watershed init --rebuild` starts a new generation",
+                repair="watershed init --rebuild",
             )
         last = self._ask(topic, lambda admin: self._ends(admin, topic, partition))[partition]
         if last < end:
             raise LogTruncated(
                 f"{topic}, partition {partition}: the log ends at offset {last}, below {end}, which it had reached: it "
                 f"was truncated, or the topic was made anew, or {self.bootstrap} is another Kafka; {ADDRESS_HELP}, "
-                f"or `watershed init --rebuild` starts a new generation from the master dataset"
+                f"or `watershed init --rebuild` starts a new generation from the master dataset",
+                repair="watershed init --rebuild",
             )
 
     def _ask(self, topic: str, question: Callable[[KafkaAdminClient], T]) -> T:
@@ -250,7 +253,8 @@ class KafkaLog:
         if not leaders:
             raise MissingTopic(
                 f"Kafka at {self.bootstrap}: topic {topic!r} has no partition {only}, only 0 to {len(found) - 1}; "
-                f"`watershed init` notes a topic's partitions"
+                f"`watershed init` notes a topic's partitions",
+                repair="watershed init",
             )
         if any(leader < 0 for leader in leaders.values()):
             raise kafka_errors.LeaderNotAvailableError(topic)
