@@ -101,7 +101,7 @@ class LiveConsumer:
                 self._consumer.resume(TopicPartition(*at))
 
     def poll(self, timeout_ms: int = 100, max_records: int = MAX_RECORDS) -> dict[Partition, Block]:
-        """What has arrived, one block for every partition whose position moved; waits up to `timeout_ms` for the first.
+        """Blocks that have arrived, one for every partition whose position moved; waits up to `timeout_ms` for the first.
 
         A block may have no rows (only control records were passed): note its `end` all the same. Returns {} while the
         broker is down (see `down_reason`; connecting may then take a second). Raises RetentionPassed, LogTruncated,
@@ -159,7 +159,7 @@ class LiveConsumer:
 
     @property
     def down_reason(self) -> str:
-        """Why some assigned partition cannot be fetched now, or '' when the brokers that lead them answer."""
+        """Reason why some assigned partition cannot be fetched now, or '' when the brokers that lead them answer."""
         for _, reason in self._failing():
             return reason
         for topic, partition in self._positions if self._cluster is not None else ():

@@ -127,11 +127,11 @@ class SourceRefold:
         )
 
     def _goes_on(self, began: Standing, last: Standing) -> bool:
-        """Whether what was folded from the cut that was visible at the start still begins at the visible one."""
+        """True when what was folded from the cut that was visible at the start still begins at the visible one."""
         return began.visible == last.visible
 
     def _knowing(self, standing: Standing, partition: int) -> Ingest | None:
-        """What the log below the cut leaves behind: replayed from its start, or as the batch layer published it.
+        """Memory that the log below the cut leaves behind: replayed from its start, or as the batch layer published it.
 
         None when a night published and purged it while we looked: look again how the partition stands.
         """

@@ -75,5 +75,5 @@ class Cut:
     staged_from: str | None = None
 
     def at_most(self, other: Vector) -> bool:
-        """Whether this cut is nowhere above the other."""
+        """True when this cut is nowhere above the other."""
         return all(mine <= theirs for mine, theirs in zip(self.offsets, other, strict=True))

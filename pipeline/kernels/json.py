@@ -152,7 +152,7 @@ def _value(data, at, end, cell, kind, scale, least, most, values, ends, reals, n
 
 @njit(forceinline=True)
 def _is_new(data, start, stop, others, known):  # type: ignore[no-untyped-def]
-    """Whether an undeclared key is none of the `known` ones before it, as a state; it is noted."""
+    """True when an undeclared key is none of the `known` ones before it, as a state; it is noted."""
     for k in range(known):
         first = int_at(others, 2 * k)
         if int_at(others, 2 * k + 1) - first == stop - start and _is_name(data, start, stop - start, data, first):

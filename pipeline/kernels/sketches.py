@@ -40,7 +40,7 @@ def rows_by_group(group: Array, groups: int) -> tuple[Array, Array]:
 
 @njit(nogil=True)
 def room(offsets: Array, rows: Array, starts: Array, most: int) -> int:
-    """How many bytes the merged states of all groups take at most, each at most `most`."""
+    """Number of bytes that the merged states of all groups take at most, each at most `most`."""
     total = 0
     for g in range(len(starts) - 1):
         size = 0

@@ -22,7 +22,7 @@ AHEAD = 16  # rows: about as many loads as a core has under way
 
 @njit(inline="always")
 def _shift(keys):  # type: ignore[no-untyped-def]
-    """What leaves of 64 bits as many as number the slots."""
+    """Shift that leaves of 64 bits as many as number the slots."""
     shift, slots = np.uint64(64), len(keys)
     while slots > 1:
         shift, slots = shift - ONE, slots >> 1
@@ -204,7 +204,7 @@ def spread(keys: Array, values: Array, old: int, least: int) -> int:
 
 @kernel((READ_WORDS, READ_INTS, INT64))
 def count_since(keys: Array, values: Array, least: int) -> int:
-    """How many entries have value >= least."""
+    """Number of entries that have value >= least."""
     count = 0
     for at in range(len(keys)):
         if not (keys[at, 0] == ZERO and keys[at, 1] == ZERO) and values[at] >= least:

@@ -44,7 +44,7 @@ Rows = dict[tuple[Any, ...], dict[str, Any]]
 
 @dataclass
 class Report:
-    """What an audit of one view found. `differences` counts rows and `examples` holds the first; counts that differ are in `counts`."""
+    """Findings of an audit of one view. `differences` counts rows and `examples` holds the first; counts that differ are in `counts`."""
 
     view: str
     positions: dict[int, int]
@@ -57,7 +57,7 @@ class Report:
 
     @property
     def exact(self) -> bool:
-        """Whether the promise held."""
+        """True when the promise held."""
         return not self.differences and not self.counts
 
     def differ(self, group: Mapping[str, Any], served: Any, recomputed: Any) -> None:
@@ -69,7 +69,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit reads; `seed` draws the block boundaries.
+    """Sources of an audit; `seed` draws the block boundaries.
 
     `batch` audits the visible batch alone; `at` (partition -> offset, for the views of one source) the visible batch merged with a
     refold of the log from its cut to that vector, as any worker would make it. Without either, what is served now is audited.
@@ -105,7 +105,7 @@ class _Source:
         self.reports = {v.name: Report(v.name, self.positions, compared) for v in views}
 
     def _take(self) -> tuple[Snapshot, str]:
-        """What is to be compared, and its name."""
+        """Answer to be compared, and its name."""
         audit, topic = self.audit, self.source.topic
         if audit.at is None and not audit.batch:
             return snapshot(

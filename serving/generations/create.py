@@ -1,4 +1,4 @@
-"""What `watershed init` makes: schemas, tables, a generation per topic with batch 0, and the views that answer.
+"""Installation by `watershed init`: schemas, tables, a generation per topic with batch 0, and the views that answer.
 
     install(plans); install(plans) = install(plans)      and a changed plan changes nothing: it is refused
     after install: a position row per partition, batch 0 published and visible with cut = position = segment = start

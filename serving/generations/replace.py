@@ -137,7 +137,7 @@ def _refuse_other_log(active: Generation, plan: Plan) -> None:
 
 
 def _goes_on(connection: Connection, begun: Generation, starts: Vector, restart: Restart) -> bool:
-    """Whether a generation begun before a crash is the one that is wanted now; retention may have moved on since."""
+    """True when a generation begun before a crash is the one that is wanted now; retention may have moved on since."""
     cuts = read_cuts(connection, begun.topic, begun.number)
     if restart.resume is None:
         return begun.starts == tuple(starts) and all(cut.date is not None for cut in cuts if cut.number)

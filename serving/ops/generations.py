@@ -56,7 +56,7 @@ def status_of(connection: Connection, topic: str, number: int) -> str | None:
 
 
 def refuse_retired(connection: Connection, generation: Generation) -> None:
-    """Whoever works on a generation that was replaced stops."""
+    """Refused for a generation that was replaced, so that everybody who works on it stops."""
     status = status_of(connection, generation.topic, generation.number)
     if status not in ("active", "building"):
         raise Refused(

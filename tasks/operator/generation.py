@@ -85,7 +85,7 @@ class Mending:
         return Night(self.plan.source, self.plan.views, generation, *parts)
 
     def _resume(self, night: Night, damage: Damage) -> tuple[int, ...]:
-        """Where the log goes on, in every partition; what is lost below is noted in the master dataset."""
+        """Offset at which the log goes on, in every partition; what is lost below is noted in the master dataset."""
         self._refuse_too_short(damage)
         resume = list(damage.ends) + list(self.plan.starts[night.generation.partitions :])
         for gap in damage.gaps:
@@ -119,7 +119,7 @@ class Mending:
         return f"topic {self.topic}: " + "; ".join(map(str, damage.gaps))
 
     def _mend_identities(self, night: Night) -> None:
-        """What a purge keeps is all there again: a night's clean ranges are made anew, from the master dataset."""
+        """Make missing identities again: clean ranges are made anew from the master dataset, and what a purge keeps is all there."""
         generation = night.generation
         published = [c.number for c in night.store.ledger(generation) if c.status == "published" and c.number]
         every = [(n, p) for n in published for p in range(generation.partitions)]

@@ -23,7 +23,7 @@ Say = Callable[[str], None]
 
 
 def plan_of(log: KafkaLog, views: tuple[View, ...], partitions: int, say: Say) -> Plan:
-    """What init makes for one source: its topic (created when it is missing) as it is found now."""
+    """Plan of init for one source: its topic (created when it is missing) as it is found now."""
     source = views[0].source
     try:
         found = log.describe(source.topic)

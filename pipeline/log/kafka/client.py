@@ -116,7 +116,7 @@ class _Dropped(kafka_errors.KafkaError):  # type: ignore[misc]  # kafka-python h
 
 
 class _CertificateRefused(kafka_errors.KafkaError):  # type: ignore[misc]
-    """We do not trust a broker's certificate; the text goes on after the broker's address."""
+    """Distrust of a broker's certificate; the text goes on after the broker's address."""
 
 
 class _NoTokens(logging.Filter):
@@ -373,7 +373,7 @@ def _forbidden(error: Exception, connection: KafkaConnection, topic: str) -> str
 
 
 def _refusals(connection: KafkaConnection) -> str:
-    """What the first broker that objects objects to; '' when none is seen to."""
+    """Objection of the first broker that has one; '' when none is seen to."""
     found = (refusal(connection, host, port) for host, port, _ in collect_hosts(connection.bootstrap))
     return next(filter(None, found), "")
 

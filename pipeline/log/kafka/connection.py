@@ -1,4 +1,4 @@
-"""How Kafka is reached: one value, and the one place that makes the arguments of our Kafka clients from it.
+"""Connection to Kafka: one value, and the one place that makes the arguments of our Kafka clients from it.
 
     a client's security arguments = connection.arguments()        for every client that is opened here
 
@@ -75,7 +75,7 @@ class KafkaConnection:
 
     @property
     def user(self) -> str:
-        """Whom the broker takes us for, as its administrator's tools want it where that is known here."""
+        """Name that the broker takes us for, as its administrator's tools want it where that is known here."""
         if self.sasl:
             return f"User:{self.username}"
         return "User:<subject of the client certificate>" if self.ssl_certfile else "User:ANONYMOUS"

@@ -42,7 +42,7 @@ class DamagedLog(LogError):
 
 
 class Unpacking(Exception):
-    """What is wrong with compressed bytes; `Records` adds where they are."""
+    """Fault of compressed bytes; `Records` adds where they are."""
 
 
 class Batch(NamedTuple):

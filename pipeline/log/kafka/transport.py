@@ -1,4 +1,4 @@
-"""How kafka-python 3.0.12 receives: as much at once as there is, and large responses where they are parsed.
+"""Receiving in kafka-python 3.0.12: as much at once as there is, and large responses where they are parsed.
 
     the responses of receive_bytes = those of KafkaProtocol.receive_bytes, however their bytes arrive
 
