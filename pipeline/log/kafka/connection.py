@@ -67,10 +67,12 @@ class KafkaConnection:
 
     @property
     def tls(self) -> bool:
+        """True when the connection is encrypted: SSL or SASL_SSL."""
         return self.security_protocol.endswith("SSL")
 
     @property
     def sasl(self) -> bool:
+        """True when the broker asks for a user name and a password: SASL_PLAINTEXT or SASL_SSL."""
         return self.security_protocol.startswith("SASL")
 
     @property

@@ -64,9 +64,11 @@ class Budget:
         self.left, self.fresh = MAX_BYTES, True
 
     def renew(self, most_bytes: int) -> None:
+        """Begin a call that may return `most_bytes` of keys, values and headers; left out, the next call gets what the last one left."""
         self.left, self.fresh = most_bytes, True
 
     def spend(self, size: int) -> None:
+        """Take `size` bytes off; from the first on, a record that does not fit has to wait."""
         self.left, self.fresh = self.left - size, False
 
 
@@ -105,6 +107,7 @@ class OldRecords:
         return len(self._records)
 
     def within(self, start: int, most_rows: int, most_bytes: int) -> tuple[int, int]:
+        """(rows from `start` on that are at most so many and so large, their bytes): (0, 0) when the first is larger already."""
         total = 0
         for n, record in enumerate(self._records[start : start + most_rows]):
             if total + record.size > most_bytes:
@@ -113,6 +116,7 @@ class OldRecords:
         return min(most_rows, len(self) - start), total
 
     def rows(self, start: int, stop: int) -> pa.RecordBatch:
+        """Rows [start, stop) as a batch of RAW_SCHEMA."""
         return raw_batch(self._records[start:stop])
 
 
@@ -175,6 +179,7 @@ class ColumnarRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # kafka-
         return True
 
     def drain(self) -> None:
+        """Let go of what is decoded, as kafka-python does of what it has; nothing more is taken from this response."""
         super().drain()
         self._now = None
 

@@ -77,18 +77,24 @@ class KafkaLog:
         return self.connection.bootstrap
 
     def partitions(self, topic: str) -> int:
+        """Number of partitions, asked of the broker anew: a topic may get more while this process runs. See Log.partitions."""
         return len(self._ask(topic, lambda admin: self._metadata(admin, topic)["partitions"]))
 
     def topic_id(self, topic: str) -> str:
+        """UUID that the controller gave the topic; '' before Kafka 2.8, where one made anew cannot be told. See Log.topic_id."""
         return self._ask(topic, lambda admin: _topic_id(self._metadata(admin, topic)))
 
     def start_offsets(self, topic: str) -> list[int]:
+        """Log start offset per partition, as ListOffsets(EARLIEST) gives it. See Log.start_offsets."""
         return list(self._ask(topic, lambda admin: self._starts(admin, topic)).values())
 
     def end_offsets(self, topic: str) -> list[int]:
+        """Last stable offset per partition, asked with isolation read_committed. See Log.end_offsets."""
         return list(self._ask(topic, lambda admin: self._ends(admin, topic)).values())
 
     def describe(self, topic: str) -> TopicDescription:
+        """Metadata and configs of the topic; AccessDenied without the right DescribeConfigs: compaction is seen there. See Log.describe."""
+
         def question(admin: KafkaAdminClient) -> TopicDescription:
             found = self._metadata(admin, topic)
             with needing("DescribeConfigs"):  # else nobody would know whether the topic is compacted
@@ -122,6 +128,10 @@ class KafkaLog:
         max_records: int = MAX_RECORDS,
         max_bytes: int = MAX_BYTES,
     ) -> Iterator[Block]:
+        """Blocks through a consumer of its own, closed with the iterator; Unreachable after `stall_s` without progress. See Log.read.
+
+        The usual mistake: to drop the iterator half-way; its connection and buffers then wait for the garbage collector.
+        """
         if not 0 <= start <= end:
             raise LogError(f"{topic}, partition {partition}: there is no offset range [{start}, {end})")
         if start < end:
@@ -160,6 +170,7 @@ class KafkaLog:
             consumer.close(autocommit=False)
 
     def witness(self, topic: str, partition: int, offset: int) -> bytes | None:
+        """`record_hash` looked for in spans that grow downwards from `offset`, since control records leave gaps. See Log.witness."""
         first = self._ask(topic, lambda admin: self._starts(admin, topic, partition))[partition]
         found, span = None, WITNESS_SPAN
         start = offset
@@ -183,6 +194,7 @@ class KafkaLog:
         )
 
     def close(self) -> None:
+        """Close the admin client; the next question opens another one. Not for a client that another process has inherited."""
         with self._lock:
             admin, self._admin = self._admin, None
         if admin is not None:
