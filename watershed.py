@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> Any:
 
         if not isinstance(error, WatershedError):
             raise
-        typer.echo(f"watershed: {error}", err=True)
+        typer.echo(f"watershed: {error.report()}", err=True)
         sys.exit(1)
 
 

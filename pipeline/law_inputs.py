@@ -111,6 +111,7 @@ def hypothesis_here() -> Any:
     except ImportError:
         raise DefinitionError(
             "pipeline.laws.hold draws its inputs with hypothesis, which is not installed: run `pip install hypothesis`,"
-            " or call pipeline.laws.check on rows of your own"
+            " or call pipeline.laws.check on rows of your own",
+            repair="pip install hypothesis",
         ) from None
     return hypothesis

@@ -39,7 +39,7 @@ class LawBroken(AssertionError):
 
 
 def same_bits(a: Any, b: Any) -> bool:
-    """Whether two arrays have one type, nulls in the same places and the same bits elsewhere: -0.0 is not 0.0, NaN is NaN."""
+    """True when two arrays have one type, nulls in the same places and the same bits elsewhere: -0.0 is not 0.0, NaN is NaN."""
     if a.type != b.type or len(a) != len(b) or not np.array_equal(valid(a), valid(b)):
         return False
     if a.type in BITS:

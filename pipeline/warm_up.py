@@ -26,7 +26,7 @@ def kernels_of(views: Iterable[View]) -> list[Kernel]:
 
 
 def cold(views: Iterable[View]) -> list[Kernel]:
-    """Those that are not compiled yet, here or in the folder that is kept."""
+    """Kernels that are not compiled yet, here or in the folder that is kept."""
     return [one for one in kernels_of(views) if not one.is_kept()]
 
 

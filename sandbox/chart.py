@@ -57,7 +57,7 @@ def _temperatures(axes: Axes, by_layer: ByLayer) -> None:
 
 
 def _readings(axes: Axes, by_layer: ByLayer, seam: datetime | None) -> None:
-    """Where both layers contribute to a day, merging them is what makes the answer right."""
+    """Readings of a day to which both layers contribute: merging them is what makes the answer right."""
     batch, speed = _per_day(by_layer.batch), _per_day(by_layer.speed)
     days = sorted(batch.keys() | speed.keys())
     if seam is not None:

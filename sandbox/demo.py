@@ -87,7 +87,7 @@ TITLES = (
 
 @dataclass(frozen=True)
 class Size:
-    """How much weather: readings before `live_from` are the history; `events_per_s` is the pace of the live ones."""
+    """Amount of weather: readings before `live_from` are the history; `events_per_s` is the pace of the live ones."""
 
     live_from: str
     until: str
@@ -346,7 +346,7 @@ class Story:
             return snapshot(self.engine, [], Path(folder))
 
     def _counted(self) -> Counts:
-        """What serving.accounting says of the topic, all partitions together."""
+        """Counts in serving.accounting of the topic, all partitions together."""
         return sum(self._snapshot().accounting[self.topic], Counts())
 
 

@@ -203,7 +203,7 @@ def freshness_line(seen: Seen | None) -> Text:
 
 
 def sent(counts: Mapping[Kind, int]) -> RenderableType:
-    """What was sent so far, by what it was."""
+    """Numbers of events sent so far, by what they were."""
     text = Text("sent  ", "dim")
     text.append(f"{sum(counts.values()):,}", "bold")
     for kind in Kind:
@@ -331,7 +331,7 @@ class Display:
         self.say(f"✔ {step.title}: {detail} ({step.took_s:.1f} s)")
 
     def fail(self) -> None:
-        """What runs has failed."""
+        """Show that what runs has failed."""
         for step in self.scene.steps:
             if step.state == "running":
                 step.took_s, step.state = step.seconds, "failed"

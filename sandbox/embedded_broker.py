@@ -97,7 +97,7 @@ def _binary() -> str:
 
 
 def _answers(bootstrap: str) -> bool:
-    """Whether a client gets metadata that names this very address: another program may have taken the port."""
+    """True when a client gets metadata that names this very address: another program may have taken the port."""
     try:
         client = KafkaAdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=2000, request_timeout_ms=2000)
     except KafkaError:

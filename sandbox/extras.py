@@ -1,4 +1,4 @@
-"""What to run for what the demo needs and an installation lacks: no index has the distribution, so that its name alone finds nothing.
+"""Commands that install what the demo needs and an installation lacks: no index has the distribution, so its name alone finds nothing.
 
     from a clone     pip install '.[demo]'        from a wheel     pip install 'watershed_pipeline-….whl[demo]'
 

@@ -190,7 +190,7 @@ class RealKafka(Server):
 
 
 def cache_folder() -> Path:
-    """Where this user's downloads are kept: WATERSHED_CACHE, else watershed in XDG_CACHE_HOME or ~/.cache."""
+    """Folder of this user's downloads: WATERSHED_CACHE, else watershed in XDG_CACHE_HOME or ~/.cache."""
     named = os.environ.get("WATERSHED_CACHE")
     if named:
         return Path(named).expanduser().resolve()
@@ -245,7 +245,7 @@ def kafka_jars() -> Path:
 
 
 def missing_programs() -> list[str]:
-    """Which of the programs that RealKafka needs here are missing: of 'java' and 'mvn', or [] when it can start."""
+    """Programs that RealKafka needs and that are missing here: of 'java' and 'mvn', or [] when it can start."""
     pom = resources.files("sandbox").joinpath("kafka", "pom.xml").read_bytes()
     fetched = (cache_folder() / f"kafka-{hashlib.sha256(pom).hexdigest()[:16]}").is_dir()
     needed = ["java"] if fetched else ["java", "mvn"]
@@ -259,7 +259,7 @@ def _random_cluster_id() -> str:
 
 
 def _answers(bootstrap: str) -> bool:
-    """Whether a client gets the cluster's metadata from it."""
+    """True when a client gets the cluster's metadata from it."""
     try:
         client = KafkaAdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=2000, request_timeout_ms=2000)
     except KafkaError:

@@ -54,7 +54,7 @@ SETTINGS: Mapping[str, str] = {
 
 
 class AnyPostgres(Server):
-    """What both have: the URL of any of their databases, and databases that live as long as a `with` block."""
+    """Base of both servers: the URL of any of their databases, and databases that live as long as a `with` block."""
 
     @property
     def url(self) -> str:
@@ -112,7 +112,7 @@ class EmbeddedPostgres(AnyPostgres):
 
     @property
     def runs(self) -> bool:
-        """Whether a server runs in the folder, whoever started it."""
+        """True when a server runs in the folder, whoever started it."""
         found = _Postmaster.of(self.folder)
         return found is not None and found.answers()
 
@@ -334,7 +334,7 @@ def system_binaries() -> Path:
 
 
 def _system_user(folder: Path) -> str | None:
-    """Whom the server runs as: None = ourselves; as root the user `postgres`, who is given `folder`."""
+    """User whom the server runs as: None = ourselves; as root the user `postgres`, who is given `folder`."""
     if os.geteuid() != 0:
         return None
     try:
@@ -364,7 +364,7 @@ def _answers(url: str) -> bool:
 
 @dataclass(frozen=True)
 class _Postmaster:
-    """What a data folder's postmaster.pid says: lines 1, 4 and 5 of it."""
+    """Content of a data folder's postmaster.pid: lines 1, 4 and 5 of it."""
 
     pid: int
     socket: Path
@@ -381,7 +381,7 @@ class _Postmaster:
         return cls(int(lines[0]), Path(lines[4].strip()) / f".s.PGSQL.{lines[3].strip()}")
 
     def answers(self) -> bool:
-        """Whether somebody accepts connections on the socket (true also while the server recovers from a crash)."""
+        """True when somebody accepts connections on the socket (also while the server recovers from a crash)."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(5.0)
             try:

@@ -58,7 +58,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def port_answers(port: int, timeout_s: float = 1.0) -> bool:
-    """Whether something accepts TCP connections on 127.0.0.1:`port` now."""
+    """True when something accepts TCP connections on 127.0.0.1:`port` now."""
     try:
         with socket.create_connection((LOOPBACK, port), timeout=timeout_s):
             return True
@@ -111,12 +111,12 @@ def need_program(name: str, what_for: str, remedy: str) -> str:
 
 
 def pid_runs(pid: int) -> bool:
-    """Whether a process `pid` runs; one that has ended and waits for its parent to notice (a zombie) does not."""
+    """True when a process `pid` runs; one that has ended and waits for its parent to notice (a zombie) does not."""
     return pid_exists(pid) and not _is_zombie(pid)
 
 
 def pid_exists(pid: int) -> bool:
-    """Whether there is a process `pid`, running or zombie; one of our own children that has ended is reaped here."""
+    """True when there is a process `pid`, running or zombie; one of our own children that has ended is reaped here."""
     with contextlib.suppress(ChildProcessError):
         if os.waitpid(pid, os.WNOHANG)[0] == pid:
             return False
@@ -201,11 +201,11 @@ class Child:
 
     @property
     def returncode(self) -> int | None:
-        """Its exit code (negative: the signal that ended it), or None while it runs."""
+        """Exit code of the process (negative: the signal that ended it), or None while it runs."""
         return self._popen.poll()
 
     def log_text(self) -> str:
-        """What this run has written into its log so far (at most the last 256 KiB)."""
+        """Text that this run has written into its log so far (at most the last 256 KiB)."""
         return tail(self.log, lines=10_000, from_byte=self.from_byte)
 
     def await_ready(self, ready: Callable[[], bool], limit_s: float) -> None:
@@ -249,7 +249,7 @@ class Child:
 
 
 class Server(ABC):
-    """What every server here can do. As a context manager: started on entry, stopped on exit unless `keep`.
+    """Abilities of every server here. As a context manager: started on entry, stopped on exit unless `keep`.
 
     One that is not kept is also stopped when this interpreter exits in good order; `kill -9` of the starter leaves it.
     """
@@ -285,7 +285,7 @@ class Server(ABC):
     @property
     @abstractmethod
     def runs(self) -> bool:
-        """Whether the process that this object started, or attached to, runs now."""
+        """True when the process that this object started, or attached to, runs now."""
 
     @abstractmethod
     def _start(self) -> None: ...

@@ -32,13 +32,13 @@ class Process:
 
     @property
     def runs(self) -> bool:
-        """Whether it runs, and is that one: process ids are reused."""
+        """True when the process runs, and is that one: process ids are reused."""
         return pid_runs(self.pid) and _born(self.pid) == self.born
 
 
 @dataclass
 class State:
-    """What .watershed/pids.json holds: the processes by name, and what they were started for."""
+    """Content of .watershed/pids.json: the processes by name, and what they were started for."""
 
     data: str = ""
     serves: dict[str, str] = field(default_factory=dict)  # kafka, postgres (without its password), lake, views

@@ -1,4 +1,4 @@
-"""What `watershed demo` and `watershed up` share: which services are given, the commands they run, and sending events.
+"""Parts that `watershed demo` and `watershed up` share: which services are given, the commands they run, and sending events.
 
 Invariant: what the environment, .env or luigi.cfg names is used, and never started, stopped or emptied by us; secrets travel in the
 environment of a child, never in its arguments.
@@ -92,7 +92,7 @@ def refuse_used_lake(lake: str) -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """Where everything is, for a child process: addresses, the lake, and the module of the views."""
+    """Surroundings of a child process: addresses, the lake, and the module of the views."""
 
     kafka: KafkaConnection
     postgres: str = field(repr=False)  # may hold a password
@@ -100,7 +100,7 @@ class Place:
     views: str = "views"
 
     def environment(self) -> dict[str, str]:
-        """Ours, with the settings on top; output is not held back, so that a log shows what happened last.
+        """Environment of this process, with the settings on top; output is not held back, so that a log shows what happened last.
 
         Credentials of Kafka are not among them: a child reads them where we did, for it runs in the same folder.
         """
@@ -127,7 +127,7 @@ class Place:
 
 
 def finished(child: Child) -> bool:
-    """Whether it has ended well; ServerError, with what its log says of it, when it has ended badly."""
+    """True when the child has ended well; ServerError, with what its log says of it, when it has ended badly."""
     if child.returncode not in (None, 0):
         raise ServerError(f"{child.name} failed with exit code {child.returncode}. {_error_of(child)}")
     return not child.runs
@@ -161,7 +161,7 @@ def night_progress(child: Child) -> tuple[int, str]:
 
 
 def night_tasks(partitions: int, views: int) -> int:
-    """How many tasks a night of one source has: archive and clean a partition, fold a view, choose, stage, publish, and Nightly."""
+    """Number of tasks of a night of one source: archive and clean a partition, fold a view, choose, stage, publish, and Nightly."""
     return 2 * partitions + views + 4
 
 
@@ -191,7 +191,7 @@ class Sender:
 
     @property
     def total(self) -> int:
-        """How many events were sent."""
+        """Number of events that were sent."""
         return self.sent.total()
 
     def send(self, event: Event) -> None:
@@ -250,7 +250,7 @@ def _shown(value: bytes | None) -> str:
 
 
 def program(name: str) -> str:
-    """How to call a console script of ours here: by its name when it is in PATH, else by its path, else through this Python."""
+    """Command for a console script of ours here: by its name when it is in PATH, else by its path, else through this Python."""
     if shutil.which(name) is not None:
         return name
     beside = Path(sys.executable).with_name(name)
@@ -282,7 +282,7 @@ def ignore_interrupts() -> None:
 
 @contextmanager
 def logged(path: Path) -> Iterator[None]:
-    """What libraries log goes to a file: on the terminal it would tear the display."""
+    """Send what libraries log to a file: on the terminal it would tear the display."""
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)

@@ -1,4 +1,4 @@
-"""What the demo tells at its end, and the exit code that says the same.
+"""Summary at the demo's end, and the exit code that says the same.
 
 exit code 0  <=>  every audit found 0 differences, and what was sent is what was counted
 """
@@ -29,7 +29,7 @@ class AuditFound:
 
 @dataclass(frozen=True)
 class Findings:
-    """What there is to tell at the end. `sent` is None when the topic held records before: then counts cannot be compared."""
+    """Findings to tell at the end. `sent` is None when the topic held records before: then counts cannot be compared."""
 
     folder: Path
     lake: str
@@ -75,7 +75,7 @@ def near(path: Path | str) -> str:
 
 
 def _print_counts(console: Console, found: Findings) -> bool:
-    """What was sent beside what serving.accounting counted; whether they agree."""
+    """Print what was sent beside what serving.accounting counted; True when they agree."""
     counted, sent = found.counted, found.sent
     text = ", ".join(f"{name} {number:,}" for name, number in asdict(counted).items())
     if sent is None:

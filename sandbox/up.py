@@ -149,7 +149,7 @@ def _start_servers(given: Given, state: State, bars: "Bars") -> Place:
 
 
 def _compile(given: Given, bars: "Bars") -> None:
-    """What the views need, where nobody has done so yet; the commands that follow load it."""
+    """Compile what the views need, where nobody has done so yet; the commands that follow load it."""
     cache.keep_in(given.kernel_cache)
     kernels = cold(load_views(given.views))
     if kernels:
@@ -202,7 +202,7 @@ def _start_luigid(where: Place, state: State, bars: "Bars") -> None:
 
 
 def scheduler(state: State) -> tuple[str, ...]:
-    """What luigi must be told to find luigid."""
+    """Arguments that tell luigi where to find luigid."""
     port = int(state.processes["luigid"].where.rpartition(":")[2])
     return () if port == LUIGID_PORT else ("--scheduler-port", str(port))
 
@@ -289,7 +289,7 @@ def _stop(state: State, console: Console) -> None:
 
 # ---- telling
 def _tell(console: Console, where: Place, state: State) -> None:
-    """What runs where, and what to do with it."""
+    """Tell what runs where, and what to do with it."""
     mine = state.processes
     postgres = f"yours, {place(parse_url(where.postgres))}"
     if "postgres" in mine:

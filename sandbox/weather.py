@@ -35,7 +35,7 @@ BROKEN = (
 
 
 class Kind(StrEnum):
-    """What an event is among the others; its value is how a person would say it."""
+    """Kind of an event among the others; its value is how a person would say it."""
 
     ON_TIME = "on time"
     OUT_OF_ORDER = "out of order"

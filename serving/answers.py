@@ -86,7 +86,7 @@ def snapshot(engine: Engine, views: Sequence[View], folder: Path) -> Snapshot:
 
 @dataclass(frozen=True)
 class BatchPart:
-    """What the batch layer alone answers at one instant: `answer` is f(log[0, cut)), its positions being the visible cut.
+    """Answer of the batch layer alone at one instant: `answer` is f(log[0, cut)), its positions being the visible cut.
 
     `number` is the visible batch of each topic; `states(view)` are the states that the rows present, in the same order.
     """

@@ -1,4 +1,4 @@
-"""How every partition stands, the ledger of every topic, and who works on it, at one instant.
+"""State of every partition, the ledger of every topic, and who works on it, at one instant.
 
 lag = the log's end − position: only Kafka knows the first, so it is for the caller to add
 """
@@ -35,7 +35,7 @@ class PartitionStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """What `watershed status` shows: every partition, the ledger of every topic, and the living workers by topic."""
+    """Content of `watershed status`: every partition, the ledger of every topic, and the living workers by topic."""
 
     partitions: list[PartitionStatus]
     ledger: Mapping[str, list[Cut]]

@@ -64,7 +64,7 @@ class Partition:
         self.written = min(self.written + stops, len(self.stops) - 1)
 
     def below(self, offset: int) -> int:
-        """How many records lie below the offset."""
+        """Number of records that lie below the offset."""
         return int(np.searchsorted(self._offsets, offset))
 
     def block(self, start: int, end: int) -> Block:

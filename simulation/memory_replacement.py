@@ -181,7 +181,7 @@ class MemoryGenerationStore:
         return active
 
     def _starts(self, active: GenerationTables, plan: Plan, restart: Restart) -> Vector:
-        """Where the new generation begins: where the master dataset does."""
+        """Start of the new generation: that of the master dataset."""
         old = active.generation
         return tuple(plan.starts) if restart.fresh else old.starts + tuple(plan.starts[old.partitions :])
 
@@ -200,7 +200,7 @@ class MemoryGenerationStore:
         self.tables.write("activate", lambda: self._activate(generation, views))
 
     def _activate(self, generation: Generation, views: Sequence[View]) -> bool:
-        """Whether it answers from now on; False when it did already."""
+        """True when the generation answers from now on; False when it did already."""
         old, new = self._in_force(), self.tables.of(generation)
         if old is new:
             return False

@@ -91,9 +91,9 @@ class Oracle:
         return self._values[at]
 
     def counts(self, partition: int, position: int) -> Counts:
-        """What became of the records of [start, position)."""
+        """Counts of the records of [start, position), by outcome."""
         return self._counts[partition][bisect_left(self._offsets[partition], position)]
 
     def view_counts(self, view: str, partition: int, position: int) -> ViewCounts:
-        """What became of the accepted ones in a view."""
+        """Counts of the accepted ones in a view, by outcome."""
         return self._view_counts[view][partition][bisect_left(self._offsets[partition], position)]

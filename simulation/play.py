@@ -27,7 +27,7 @@ REPLACING_SHARE = 0.35  # of the schedules have each
 
 @dataclass
 class Played:
-    """What one schedule came to: what happened how often, and how it broke, if it did, after which of its decisions.
+    """Result of one schedule: what happened how often, and how it broke, if it did, after which of its decisions.
 
     `seen` counts steps, points (places where somebody could be interrupted), readings, and what befell whom.
     """

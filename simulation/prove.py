@@ -52,7 +52,7 @@ NO_SAMPLES: Samples = {}
 
 @dataclass
 class Summary:
-    """What the schedules came to; `within` counts the schedules in which something happened at least once."""
+    """Result of the schedules; `within` counts the schedules in which something happened at least once."""
 
     schedules: int = 0
     total: Counter[str] = field(default_factory=Counter)
@@ -76,7 +76,7 @@ class Summary:
 
 
 def views_of(views: Sequence[View], seed: int) -> tuple[View, ...]:
-    """Those that a seed plays: one after another by itself, and now and then all of its source together."""
+    """Views that a seed plays: one after another by itself, and now and then all of its source together."""
     view = views[seed % len(views)]
     if (seed // len(views)) % 4:
         return (view,)

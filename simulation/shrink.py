@@ -13,7 +13,7 @@ Replay = Callable[[Sequence[Decision]], Played]
 
 
 def kind(broken: str) -> str:
-    """What sort of failure: STUCK, an exception's name, or a wrong answer."""
+    """Sort of failure: STUCK, an exception's name, or a wrong answer."""
     first = broken.partition(" ")[0]
     return first if first.endswith(":") else "answer"
 

@@ -70,7 +70,7 @@ class Stores:
 
 @dataclass
 class Sizes:
-    """How large a world is."""
+    """Sizes of a world."""
 
     partitions: int = 2
     workers: int = 2
@@ -242,7 +242,7 @@ class World:
         return tuple(self.reader.answering.views.values())
 
     def oracle(self, t: GenerationTables) -> Oracle:
-        """What recomputes by the definitions of a generation."""
+        """Oracle that recomputes by the definitions of a generation."""
         key = t.generation.source_fingerprint, *sorted(t.generation.views.items())
         if key not in self.oracles:
             self.oracles[key] = Oracle(list(t.views.values()), self.log.parts)
@@ -254,7 +254,7 @@ class World:
         return self.context().night(self.tables.topic)
 
     def context(self) -> NightContext:
-        """What tasks.nightly works with in the process that runs: the definitions it was started with."""
+        """Parts that tasks.nightly works with in the process that runs: the definitions it was started with."""
         name = self.current.name if self.current is not None else "peace"
         if name not in self.contexts:
             self.contexts[name] = self.started_with(self.in_force)

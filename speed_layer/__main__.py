@@ -16,5 +16,5 @@ if __name__ == "__main__":
     try:
         main("--until-caught-up" in sys.argv[1:], stop)
     except WatershedError as error:
-        sys.stderr.write(f"watershed: {error}\n")
+        sys.stderr.write(f"watershed: {error.report()}\n")
         sys.exit(1)

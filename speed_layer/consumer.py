@@ -19,7 +19,7 @@ from pipeline.log.kafka.client import CONSUMER_CONFIG, explained, open_client, p
 from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.fetch import fit, take
 from pipeline.log.kafka.log import KafkaLog
-from pipeline.log.log import MAX_RECORDS, AccessDenied, Block, MissingTopic, Unreachable, joined, refuse_recreated
+from pipeline.log.log import MAX_RECORDS, AccessDenied, Block, Unreachable, joined, refuse_recreated
 
 log = structlog.get_logger("speed")
 
@@ -101,7 +101,7 @@ class LiveConsumer:
                 self._consumer.resume(TopicPartition(*at))
 
     def poll(self, timeout_ms: int = 100, max_records: int = MAX_RECORDS) -> dict[Partition, Block]:
-        """What has arrived, one block for every partition whose position moved; waits up to `timeout_ms` for the first.
+        """Blocks that have arrived, one for every partition whose position moved; waits up to `timeout_ms` for the first.
 
         A block may have no rows (only control records were passed): note its `end` all the same. Returns {} while the
         broker is down (see `down_reason`; connecting may then take a second). Raises RetentionPassed, LogTruncated,
@@ -159,7 +159,7 @@ class LiveConsumer:
 
     @property
     def down_reason(self) -> str:
-        """Why some assigned partition cannot be fetched now, or '' when the brokers that lead them answer."""
+        """Reason why some assigned partition cannot be fetched now, or '' when the brokers that lead them answer."""
         for _, reason in self._failing():
             return reason
         for topic, partition in self._positions if self._cluster is not None else ():
@@ -339,7 +339,7 @@ class LiveConsumer:
             if self._cluster.partitions_for_topic(topic) is None and not self.broker_down:
                 if now - self._missing_since.setdefault(topic, now) > MISSING_AFTER_S:
                     error = kafka_errors.UnknownTopicOrPartitionError(topic)
-                    raise MissingTopic(str(explained(error, self.connection, topic)))
+                    raise explained(error, self.connection, topic)
                 continue
             self._missing_since.pop(topic, None)
             found = str(self._cluster.topic_id(topic) or "")

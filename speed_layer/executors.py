@@ -1,4 +1,4 @@
-"""Who makes a worker's calls: the caller at once, a pool, a thread for each, or a simulation when it likes.
+"""Executors of a worker's calls: the caller at once, a pool, a thread for each, or a simulation when it likes.
 
 submit(call).result() = call()        an Exception of the call comes out of result(), in the thread that asks for it
 """

@@ -162,7 +162,8 @@ class PartitionWork:
         if cut is None:
             raise Refused(
                 f"topic {topic}, partition {partition}: no published batch lies at or below position {claim.position}, so the"
-                f" identities below it are unknown; run a night, or `watershed init --rebuild`"
+                f" identities below it are unknown; run a night, or `watershed init --rebuild`",
+                repair="watershed init --rebuild",
             )
         start = cut.offsets[partition]
         snapshots = parts.snapshots(self.source.generation)

@@ -29,6 +29,8 @@ LEASE_S = 10.0
 TRIES = 5
 MAX_RECORDS = 50_000
 HELD_TABLES = 64  # of states, before they are combined
+FROM_START = "watershed rebuild --from-start"
+WITHOUT = f"`{FROM_START}` does without them, `watershed init --rebuild` makes them again"
 
 Say = Callable[[str], None]
 
@@ -120,15 +122,16 @@ class SourceRefold:
                     return last, new
         raise Refused(
             f"topic {topic}, partition {partition}: batches were published or rolled back all the while, so nothing was replaced;"
-            f" run `watershed rebuild` again when no night runs"
+            f" run `watershed rebuild` again when no night runs",
+            repair="watershed rebuild",
         )
 
     def _goes_on(self, began: Standing, last: Standing) -> bool:
-        """Whether what was folded from the cut that was visible at the start still begins at the visible one."""
+        """True when what was folded from the cut that was visible at the start still begins at the visible one."""
         return began.visible == last.visible
 
     def _knowing(self, standing: Standing, partition: int) -> Ingest | None:
-        """What the log below the cut leaves behind: replayed from its start, or as the batch layer published it.
+        """Memory that the log below the cut leaves behind: replayed from its start, or as the batch layer published it.
 
         None when a night published and purged it while we looked: look again how the partition stands.
         """
@@ -138,11 +141,9 @@ class SourceRefold:
             for block in whole_log(self.log, self.lake, self.generation, ledger, partition, standing.cut, MAX_RECORDS):
                 ingest.feed(block)
             return ingest
-        repair = "`watershed rebuild --from-start` does without them, `watershed init --rebuild` makes them again"
         try:
-            known = identities_at(
-                self.lake, self.source, self.generation, standing.visible.number, partition, standing.cut, repair
-            )
+            at = standing.visible.number, partition, standing.cut
+            known = identities_at(self.lake, self.source, self.generation, *at, WITHOUT, FROM_START)
         except IdentitiesMissing:
             if self.store.standing(self.generation, partition).visible.number != standing.visible.number:
                 return None  # a night published and purged while we looked

@@ -40,7 +40,7 @@ def _set_defaults() -> None:
 
 
 class _OneLine(logging.Filter):
-    """What a user can mend is logged as its message; a traceback is for bugs of ours.
+    """Filter that logs an error that a user can mend as its message; a traceback is for bugs of ours.
 
     Luigi logs an exception of run() with exc_info, and one of complete() as formatted text.
     """

@@ -50,7 +50,7 @@ class Context:
 
     @property
     def at_once(self) -> int:
-        """How many partitions a night takes side by side."""
+        """Number of partitions that a night takes side by side."""
         return self.settings.night_partitions
 
     def night(self, topic: str, generation: int = 0) -> Night:

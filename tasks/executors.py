@@ -98,7 +98,7 @@ class BestEffortCalls(BackgroundCalls):
 
 
 class Executor(Protocol):
-    """Whoever does the work of a night."""
+    """Executor of the work of a night."""
 
     def read_ahead(self, items: Iterable[T]) -> Iterator[T]:
         """The same items; the next one may be made while the caller has one. At most two are held at a time."""

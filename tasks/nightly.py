@@ -66,11 +66,11 @@ class OfPartition(OfCut):
     partition = luigi.IntParameter()
 
     def done(self, partition: int) -> bool:
-        """Whether the step is done for a partition."""
+        """True when the step is done for a partition."""
         raise NotImplementedError
 
     def is_ready(self, partition: int) -> bool:
-        """Whether the requirements of this partition's task are complete."""
+        """True when the requirements of this partition's task are complete."""
         return True
 
     def complete(self) -> bool:
@@ -288,7 +288,7 @@ class Nightly(Step):
 
     @classmethod
     def _published(cls, dates: list[datetime.date], over: set[str] | None = None) -> set[datetime.date]:
-        """Which of the dates need nothing any more; a status in `over` counts as that, and is refused otherwise."""
+        """Dates that need nothing any more; a status in `over` counts as that, and is refused otherwise."""
         done = set(dates)
         for topic in context().topics:
             night = context().night(topic)

@@ -14,7 +14,7 @@ LISTED = {
     "init": "Make topics, tables, batch 0 and the SQL views. Safe to run again, also while everything runs.",
     "speed": "Run a worker of the speed layer. Run as many as you like; SIGTERM drains, commits and stops.",
     "status": "Positions, cuts, lag, workers and batches.",
-    "plan": "What the next night would do, and which targets are stale.",
+    "plan": "Show what the next night would do, and which targets are stale.",
     "audit": "Recompute from the log and compare every row and column with what Postgres serves. Exit 1 if any differs.",
     "rollback": "Undo the last publish of a topic: the batch before it is visible again, exact at once, also while workers run.",
     "rebuild": "Refold the real-time views of a source from the cut, while the old ones are served; then put them in their place.",

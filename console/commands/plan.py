@@ -9,7 +9,7 @@ KAFKA_PATIENCE_S = 2.0
 
 
 def plan() -> None:
-    """What the next night would do, and which targets are stale."""
+    """Show what the next night would do, and which targets are stale."""
     console = Console()
     for found in plans(KAFKA_PATIENCE_S):
         console.print(_next_night(found))

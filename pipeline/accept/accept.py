@@ -42,7 +42,7 @@ def clean_schema(source: Source) -> pa.Schema:
 
 @dataclass(frozen=True)
 class Ingested:
-    """What became of one block: `accepted` (clean_schema), `rejected` (REJECTED_SCHEMA), in offset order, and the counts."""
+    """Outcome of one block: `accepted` (clean_schema), `rejected` (REJECTED_SCHEMA), in offset order, and the counts."""
 
     accepted: pa.RecordBatch
     counts: Counts
@@ -105,7 +105,7 @@ class Ingest:
         return Ingested(accepted, counts, block.start, block.end, witness, rejected)
 
     def _duplicates(self, columns: list[pa.Array], good: Any, valid: Any, times: Any) -> Any:
-        """Which of the valid records, at log times `times`, are duplicates; they are registered."""
+        """Mask of the valid records, at log times `times`, that are duplicates; they are registered."""
         if self._identity is None:
             return np.zeros(len(valid), np.bool_)
         hashes = hash_rows([(columns[self._identity], self.source.columns[self._identity].type)])

@@ -21,7 +21,7 @@ Moment = tuple[int, int]  # (marks since the last keep(), T)
 
 @dataclass(frozen=True)
 class IdentitySnapshot:
-    """What a partition remembers at `position`: identities (n, 2) uint64 with their latest T (n,) int64, and T itself."""
+    """Memory of a partition at `position`: identities (n, 2) uint64 with their latest T (n,) int64, and T itself."""
 
     position: int
     watermark_ms: int
@@ -65,7 +65,7 @@ class Identities:
         return times
 
     def mark(self, hashes: Hashes, times: Ints) -> Mask:
-        """Which of the valid records (log order; `times` from advance) are duplicates; registers them all."""
+        """Mask of the valid records (log order; `times` from advance) that are duplicates; registers them all."""
         table = self._table
         # What is undone must find again what could match then.
         now_ms = self._kept_ms if self._kept_ms is not None else int(times[0]) if len(times) else self.watermark_ms
@@ -78,7 +78,7 @@ class Identities:
         return duplicate
 
     def moment(self) -> Moment:
-        """What keep() needs to come back to the memory as it is now."""
+        """State that keep() needs to come back to the memory as it is now."""
         return len(self._undo), self.watermark_ms
 
     def keep(self, moment: Moment | None = None) -> None:
@@ -94,7 +94,7 @@ class Identities:
         self.watermark_ms, self._undo = self._kept_ms, []
 
     def snapshot(self, position: int) -> IdentitySnapshot:
-        """What the partition remembers, as of `position`, sorted by hash."""
+        """Memory of the partition as of `position`, sorted by hash."""
         return self.copied(position).in_order()
 
     def copied(self, position: int) -> IdentitySnapshot:

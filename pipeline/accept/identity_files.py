@@ -19,7 +19,8 @@ from pipeline.lake.lake import Known, Lake
 from pipeline.lake.manifest import File, Manifest
 from pipeline.lake.targets import IdentitiesAtCut
 
-REPAIR = "check the setting `lake`, or run `watershed init --rebuild`"
+REPAIR = "watershed init --rebuild"
+HINT = f"check the setting `lake`, or run `{REPAIR}`"
 
 
 class IdentitiesMissing(Refused):
@@ -27,12 +28,19 @@ class IdentitiesMissing(Refused):
 
 
 def identities_at(
-    lake: Lake, source: Source, generation: Generation, number: int, partition: int, position: int, repair: str = REPAIR
+    lake: Lake,
+    source: Source,
+    generation: Generation,
+    number: int,
+    partition: int,
+    position: int,
+    hint: str = HINT,
+    repair: str = REPAIR,
 ) -> IdentitySnapshot | None:
     """The identities that the batch layer published with cut `number`, whose offset in the partition is `position`.
 
-    None for batch 0, the log's start, where nothing is known yet; IdentitiesMissing, with `repair` as what to do, when they are not in
-    the lake. The usual mistake: to take None for "missing", and to count duplicates twice.
+    None for batch 0, the log's start, where nothing is known yet; IdentitiesMissing, with `hint` as what to do and `repair` as the
+    command of it, when they are not in the lake. The usual mistake: to take None for "missing", and to count duplicates twice.
     """
     if number == 0:
         return None
@@ -41,7 +49,8 @@ def identities_at(
     if found is None:
         raise IdentitiesMissing(
             f"topic {source.topic}, partition {partition}: the identities at cut {number} ({target.path}) are missing from the lake"
-            f" {lake.root.split('?')[0]} or belong to another cut; {repair}"
+            f" {lake.root.split('?')[0]} or belong to another cut; {hint}",
+            repair=repair,
         )
     return found
 

@@ -93,7 +93,7 @@ def _breaks(constraint: Constraint, type: ColumnType, values: pa.Array) -> Mask:
 
 
 class _Verdicts(dict[str, bool]):
-    """Whether a text breaks a pattern; what was judged before is looked up."""
+    """Verdicts on texts against a pattern, True when one breaks it; a text that was judged before is looked up."""
 
     def __init__(self, regex: str) -> None:
         self._match = re.compile(regex, re.ASCII).fullmatch

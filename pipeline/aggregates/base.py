@@ -133,7 +133,7 @@ class Measure(ABC):
 
 @dataclass(frozen=True)
 class Aggregate(metaclass=Declared):
-    """What a view declares: a frozen value that names its column and parameters, and its Measure, which computes.
+    """Declaration in a view: a frozen value that names its column and parameters, and its Measure, which computes.
 
     Subclass this, as a frozen dataclass, for an aggregate of your own, with `measure` and mostly `kinds`; hold it to
     pipeline.laws before you use it (docs/AGGREGATES.md). The usual mistake: lift or sql here, not in the Measure.
@@ -190,7 +190,7 @@ class Aggregate(metaclass=Declared):
         return kind(self, types)
 
     def canonical(self) -> str:
-        """What goes into the fingerprint of a view: name, version and parameters, those that a subclass adds too.
+        """Part of a view's fingerprint: name, version and parameters, those that a subclass adds too.
 
         A class without a `canonical_name` of its own goes by its module and name. The usual mistake: to move or rename such a class,
         which changes the fingerprint, so that workers and nights refuse; first give it the old path as its `canonical_name`.

@@ -40,7 +40,7 @@ class CountMeasure(Measure):
 
 @dataclass(frozen=True)
 class CountNonNull(Aggregate):
-    """How many records have a value in the column: SQL's count(column), never null."""
+    """Number of records that have a value in the column: SQL's count(column), never null."""
 
     measure = CountMeasure
     canonical_name: ClassVar[str] = "pipeline.aggregates.counts.CountNonNull"
@@ -53,7 +53,7 @@ class CountNonNull(Aggregate):
 
 @dataclass(frozen=True)
 class Count(CountNonNull):
-    """How many records the group has: SQL's count(*), never null."""
+    """Number of records in the group: SQL's count(*), never null."""
 
     canonical_name: ClassVar[str] = "pipeline.aggregates.counts.Count"
     column: None = None

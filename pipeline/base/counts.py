@@ -1,4 +1,4 @@
-"""What became of records, counted: the figures that every layer adds up to the same sums.
+"""Counts of records by outcome: the figures that every layer adds up to the same sums.
 
 records = accepted + duplicates + rejected + tombstones        accepted = folded + filtered + rejected, in each view
 """

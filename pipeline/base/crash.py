@@ -86,7 +86,7 @@ class DieAt:
 
 
 def crash_points() -> CrashPoints:
-    """What the environment asks for; SettingsError for a name that is no crash point."""
+    """Crash points that the environment asks for; SettingsError for a name that is none."""
     wanted = os.environ.get("WATERSHED_CRASH", "")
     if not wanted:
         return NoCrash()

@@ -149,7 +149,7 @@ def place(file: str, line: int | None) -> str:
 
 
 def is_ours(module: str) -> bool:
-    """Whether the module of that name is one of Watershed's own packages; `views` is the user's."""
+    """True when the module of that name is one of Watershed's own packages; `views` is the user's."""
     return module.partition(".")[0] in OURS
 
 
@@ -161,7 +161,7 @@ def _callers() -> Iterator[Frame]:
 
 
 def _is_machinery(frame: FrameType) -> bool:
-    """Ours, Python's own, or generated: the `__init__` of a dataclass, an annotation that typing evaluates."""
+    """True for Watershed's, Python's own, or generated code: the `__init__` of a dataclass, an annotation that typing evaluates."""
     file, name = frame.f_code.co_filename, frame.f_code.co_name
     if is_ours(str(frame.f_globals.get("__name__"))) or file.startswith("<frozen ") or _is_standard(file):
         return True

@@ -1,16 +1,22 @@
 """Every error a user can mend is a WatershedError: one message that says what, where, what would be allowed, and what to do next.
 
-    str(error) = text[: run `repair`][ (at place)]        the repair is in str(error) exactly once, in the text's own words or after it
+    str(error)       text[: run `repair`][ (at place)]        for logs; the repair is in it once, in the text's own words or after it
+    error.report()   text[ (at place)], and on a line of its own `next: repair`        for a console; every command prints this
 
-Invariant: the command line and Luigi print `str(error)` and nothing else for these; any other exception is a bug of ours.
+Invariant: the command line prints `report()` and Luigi `str(error)`, and nothing else, for these; any other exception is a bug of ours.
 """
+
+NEXT = "\n  next: "
 
 
 class WatershedError(Exception):
     """Something the user can mend; its text is complete, one line where it can be.
 
-    `repair` is the next command, bare, for a console or an API to show apart. The usual mistake: to leave it to the text alone.
+    `repair` is the next command, bare, for a console or an API to show apart. The usual mistakes: to leave it to the text alone, and to
+    raise `Other(str(error))`, which loses it.
     """
+
+    place: str | None = None
 
     def __init__(self, text: str = "", *, repair: str | None = None) -> None:
         super().__init__(text)
@@ -18,9 +24,15 @@ class WatershedError(Exception):
         self.repair = repair
 
     def __str__(self) -> str:
-        return (
-            self.text if self.repair is None or f"`{self.repair}`" in self.text else f"{self.text}: run `{self.repair}`"
-        )
+        said = self.repair is None or f"`{self.repair}`" in self.text
+        return self._at_place(self.text if said else f"{self.text}: run `{self.repair}`")
+
+    def report(self) -> str:
+        """Lines for a console: the text, then `next: ` and the command that mends it, where there is one."""
+        return self._at_place(self.text) + (f"{NEXT}{self.repair}" if self.repair else "")
+
+    def _at_place(self, text: str) -> str:
+        return f"{text} (at {self.place})" if self.place else text
 
 
 class DefinitionError(WatershedError):
@@ -28,11 +40,6 @@ class DefinitionError(WatershedError):
 
     `place` is file:line of the user's code that declares it, where that is known.
     """
-
-    place: str | None = None
-
-    def __str__(self) -> str:
-        return f"{super().__str__()} (at {self.place})" if self.place else super().__str__()
 
 
 class SettingsError(WatershedError):

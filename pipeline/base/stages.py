@@ -1,4 +1,4 @@
-"""Where the time of this process goes, by stage of the way from a record to its answer.
+"""Time of this process, by stage of the way from a record to its answer.
 
     spent_s(stage) = Σ of the time between entering and leaving it, over all threads        records(stage) = Σ of what went through it
 

@@ -27,7 +27,7 @@ KINDS = {"int", "decimal", "float", "str", "bool", "datetime", "date"}
 
 
 def is_text(value: str) -> bool:
-    """Whether Postgres and UTF-8 can hold it: no U+0000, no half of a surrogate pair."""
+    """True when Postgres and UTF-8 can hold it: no U+0000, no half of a surrogate pair."""
     return "\x00" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
@@ -71,7 +71,7 @@ class ColumnType:
         }[self.kind]
 
     def accepts(self, value: Any) -> bool:
-        """Whether a Python value (a bound, an option, a default) is a value of this type, exactly."""
+        """True when a Python value (a bound, an option, a default) is a value of this type, exactly."""
         if isinstance(value, bool):
             return self.kind == "bool"
         if self.kind == "int":

@@ -52,7 +52,7 @@ class Decoded:
 
     @cached_property
     def reasons(self) -> list[str]:
-        """Why each of `rejected` is, in its order; the records are looked at again for it."""
+        """Reasons of `rejected`, in its order; the records are looked at again for it."""
         if not len(self.rejected):
             return []
         again = decode_records(self._source, self._values.take(pa.array(self.rejected, pa.int64())))
@@ -64,7 +64,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class _Parsed:
-    """What the kernel made of a block, one row an event; see kernels.json.parse_events."""
+    """Answer of the kernel about a block, one row an event; see kernels.json.parse_events."""
 
     data: np.ndarray[Any, Any]
     state: np.ndarray[Any, Any]

@@ -1,1 +1,1 @@
-"""What a user declares, checked when it is constructed: record, source, view, window; and its fingerprint."""
+"""Definitions of a user, checked when they are constructed: record, source, view, window; and their fingerprints."""

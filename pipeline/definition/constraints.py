@@ -25,7 +25,7 @@ class Constraint(metaclass=Declared):
 
 
 class Remedy(metaclass=Declared):
-    """What happens to a value that breaks a constraint of its column; without one, its record is rejected."""
+    """Treatment of a value that breaks a constraint of its column; without one, its record is rejected."""
 
 
 def _is_for(constraint: object, column: str, type: ColumnType, kinds: tuple[str, ...]) -> None:
@@ -149,7 +149,7 @@ class Default(Remedy):
 
 
 def keeps(value: Any, constraints: tuple[Constraint, ...]) -> bool:
-    """Whether one Python value of the right type keeps every constraint; for checking defaults, not for events."""
+    """True when one Python value of the right type keeps every constraint; for checking defaults, not for events."""
     for constraint in constraints:
         match constraint:
             case Between(low, high):

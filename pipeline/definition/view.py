@@ -1,4 +1,4 @@
-"""What a user declares: Source, View, Derived. Frozen values, checked when they are constructed.
+"""Declarations of a user: Source, View, Derived. Frozen values, checked when they are constructed.
 
     equal definitions  <=>  equal canonical forms  <=>  equal fingerprints (of one version of the kernels)
 

@@ -55,7 +55,7 @@ def fold(view: View, accepted: pa.RecordBatch) -> Folded:
 
 
 def needs_places(view: View) -> bool:
-    """Whether folding looks at PARTITION and OFFSET, be it to name what an expression cannot be computed for."""
+    """True when folding looks at PARTITION and OFFSET, be it to name what an expression cannot be computed for."""
     return _computes(view) or _is_ordered(view)
 
 
@@ -77,7 +77,7 @@ def columns_of(views: Iterable[View]) -> set[str]:
 
 
 def encoded_of(view: View) -> list[str]:
-    """Its text keys that may come with a dictionary: nothing but the grouping looks at them."""
+    """Text keys of the view that may come with a dictionary: nothing but the grouping looks at them."""
     if _computes(view):
         return []
     folded = _folded(view)

@@ -15,7 +15,7 @@ WINDOW_TYPE = pa.timestamp("us", "UTC")
 
 
 def group_columns(view: View) -> list[str]:
-    """What identifies a group: the key columns and window_start."""
+    """Columns that identify a group: the key columns and window_start."""
     return [*view.key, WINDOW_START]
 
 

@@ -40,7 +40,7 @@ from pipeline.handover.generation import Witness as Witness
 
 @dataclass(frozen=True)
 class Staged:
-    """What a night stages for one batch: cumulative counts per partition for [start, cut), and the rows of each view.
+    """Content that a night stages for one batch: cumulative counts per partition for [start, cut), and the rows of each view.
 
     `rows` maps each view's name to tables of its states (state_schema): every group touched since the newest published
     batch below, or all groups; each can be read again, for staging may be tried again. `staged_from` is a digest of the
@@ -63,7 +63,7 @@ class SpeedStore(Protocol):
         """Say that `worker` lives for ttl_s from now; the sorted names of all live workers of the topic. Idempotent."""
 
     def farewell(self, topic: str, worker: str) -> None:
-        """This worker lives no more; leases are let go by release. Idempotent; left out, its heartbeat runs out."""
+        """Mark the worker as gone; leases are let go by release. Idempotent; left out, its heartbeat runs out."""
 
     def leases(self, generation: Generation) -> list[LeaseRow]:
         """Every partition's lease, by partition, as of now: others take and renew meanwhile. Reads."""
@@ -117,7 +117,7 @@ class SnapshotStore(Protocol):
         """Note that `path` will hold the identities at claim.position; False, noting nothing, when fenced. Idempotent."""
 
     def snapshots(self, claim: Claim) -> list[WorkerSnapshot]:
-        """Those at or below the claim's position in its generation and partition, the highest first. Reads.
+        """Snapshots at or below the claim's position in its generation and partition, the highest first. Reads.
 
         A row does not mean that the file is there yet, or whole.
         """
@@ -129,7 +129,7 @@ class SnapshotStore(Protocol):
         """
 
     def forget_snapshot(self, claim: Claim, path: str) -> None:
-        """Its files are gone, fenced or not. Idempotent: a crash before it leaves a row that leads nowhere."""
+        """Forget a snapshot whose files are gone, fenced or not. Idempotent: a crash before it leaves a row that leads nowhere."""
 
 
 class NightStore(Protocol):

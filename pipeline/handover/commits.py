@@ -49,7 +49,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class Committed:
-    """It landed; `claim` is the row now.
+    """Outcome of a commit that landed; `claim` is the row now.
 
     When claim.segment changed, the states in memory belong to the segment before.
     """
@@ -88,7 +88,7 @@ class LeaseRow:
 
 @dataclass(frozen=True)
 class WorkerSnapshot:
-    """Where a worker may have written what a partition remembers at `position`: a lake path without an ending."""
+    """Place in the lake, a path without an ending, of a partition's memory at `position`, as a worker wrote it or was about to."""
 
     position: int
     path: str

@@ -1,4 +1,4 @@
-"""Where segments lie on a partition's log: what they cover without a gap, and whether they tile a range.
+"""Segments on a partition's log: what they cover without a gap, and whether they tile a range.
 
     live segments tile [cut, position)  <=>  every offset in [cut, position) is in exactly one of them, and no other offset is
 

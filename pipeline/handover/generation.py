@@ -42,7 +42,8 @@ def refuse_other_log(generation: Generation, found: TopicDescription) -> None:
         raise Repartitioned(
             f"topic {generation.topic} has {found.partitions} partitions, and {generation.partitions} when it was set up:"
             f" with another number, keys move between partitions and their duplicates are not seen;"
-            f" `watershed init --rebuild` takes the new ones in"
+            f" `watershed init --rebuild` takes the new ones in",
+            repair="watershed init --rebuild",
         )
     refuse_compacted(found)
 
@@ -74,5 +75,5 @@ class Cut:
     staged_from: str | None = None
 
     def at_most(self, other: Vector) -> bool:
-        """Whether this cut is nowhere above the other."""
+        """True when this cut is nowhere above the other."""
         return all(mine <= theirs for mine, theirs in zip(self.offsets, other, strict=True))

@@ -1,4 +1,4 @@
-"""What may take the place of what answers: the segments of one partition (a refold), or all of a source (a generation).
+"""Replacements of what answers: the segments of one partition (a refold), or all of a source (a generation).
 
     refold:      live segments' = f(log[cut, position))                 knowing the identities below the cut; the row stands still meanwhile
     generation:  answers come from generation g until one transaction, and from g' > g after it; each is f of its own definition
@@ -44,7 +44,7 @@ class RefoldStore(Protocol):
     """The questions of a refold to the arbiter, about one partition of a generation in force."""
 
     def standing(self, generation: Generation, partition: int) -> Standing:
-        """How the partition stands at one instant. It moves on at once: look again before you rely on it."""
+        """Standing of the partition at one instant. The partition moves on at once: look again before you rely on it."""
 
     def seize(self, generation: Generation, partition: int, worker: str, lease_s: float) -> Claim:
         """Take the lease from whoever holds it, for `lease_s` seconds; the claim is the row as it is now.
@@ -85,7 +85,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Restart:
-    """How a new generation departs from the log of the one in force; the default: not at all.
+    """Departure of a new generation from the log of the one in force; the default: none at all.
 
     `fresh`: the topic was made anew, start at its log's start. `resume`: cuts above number `keep` are not taken over, since the log no
     longer has all of their records; a cut of its own follows, whose offsets are where the log goes on.
@@ -118,7 +118,7 @@ class GenerationStore(Protocol):
         """By partition: the position, and the last record known to be below it (None when publish or rollback moved it)."""
 
     def counted_from(self, generation: Generation, partition: int, start: int) -> int:
-        """How many records the speed layer has counted in the segments of the partition that begin at `start` or above."""
+        """Number of records that the speed layer has counted in the segments of the partition that begin at `start` or above."""
 
     def begin(self, plan: Plan, restart: Restart = AS_IT_WAS) -> Generation:
         """A generation in status building, with batch 0 published at its start, no rows, and a copy of the ledger of the active one.

@@ -107,7 +107,7 @@ def _trailing_zeros(context, value):  # type: ignore[no-untyped-def]
 
 @njit(forceinline=True)
 def zeros_behind(value):  # type: ignore[no-untyped-def]
-    """How many zero bits a uint64, which is not 0, ends in; int64."""
+    """Number of zero bits that a uint64, which is not 0, ends in; int64."""
     return np.int64(_trailing_zeros(value))  # type: ignore[call-arg]
 
 

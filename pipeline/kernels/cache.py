@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept: a folder of the user's own, one below it for each state of the sources.
+"""Folder of compiled kernels: one of the user's own, with one below it for each state of the sources.
 
     same folder  =>  same sources of all kernels and what they import, same numba, llvmlite, NumPy, Python, processor and options
 
@@ -12,6 +12,7 @@ import os
 import pickle
 import pkgutil
 import platform
+import shlex
 import shutil
 import stat
 import uuid
@@ -82,7 +83,7 @@ def root() -> Path:
 
 @cache
 def key() -> str:
-    """What decides whether compiled code may be shared, as 20 hexadecimal digits."""
+    """Key under which compiled code may be shared, from all that decides it, as 20 hexadecimal digits."""
     from llvmlite import binding
     from numba import config
 
@@ -140,8 +141,9 @@ def refuse_others(path: Path, said: Path) -> None:
         whose = f"it belongs to user {found.st_uid}, not to {os.geteuid()}"
         raise SettingsError(f"compiled code is not taken from {said}: {whose}; {_repair()}")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        mend = f"chmod go-w {shlex.quote(str(said))}"
         raise SettingsError(
-            f"compiled code is not taken from {said}: others may write it; run `chmod go-w {said}`, or {_repair()}"
+            f"compiled code is not taken from {said}: others may write it; run `{mend}`, or {_repair()}", repair=mend
         )
 
 
@@ -164,7 +166,7 @@ def _used(path: Path) -> float:
 
 
 def load(name: str) -> Any | None:
-    """What was saved under the name; None when there is nothing, or it is damaged: a full disk, a machine that lost power."""
+    """Bytes saved under the name; None when there are none, or they are damaged: a full disk, a machine that lost power."""
     place = folder()
     if place is None:
         return None
@@ -193,6 +195,6 @@ def save(name: str, pickled: bytes) -> None:
 
 
 def holds(name: str) -> bool:
-    """Whether something is kept under the name."""
+    """True when something is kept under the name."""
     place = folder()
     return place is not None and (place / name).exists()

@@ -49,7 +49,7 @@ MOST_HELPERS = 4
 
 
 class _Kept(_Cache):
-    """What numba asks for compiled code: a file for each kernel and signature, so that processes that compile at once do not meet."""
+    """Store that numba asks for compiled code: a file for each kernel and signature, so that processes that compile at once do not meet."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -73,10 +73,10 @@ class _Kept(_Cache):
         cache.save(self.name_of(sig, data.codegen), dumps(data._reduce()))  # type: ignore[no-untyped-call]
 
     def enable(self) -> None:
-        """It always is."""
+        """Do nothing: the cache is always on."""
 
     def disable(self) -> None:
-        """It never is."""
+        """Do nothing: the cache is never off."""
 
     def flush(self) -> None:
         """Nothing is held back."""
@@ -108,7 +108,7 @@ class Kernel(CPUDispatcher):
                 self.disable_compile()
 
     def is_kept(self) -> bool:
-        """Whether ready() has only to load."""
+        """True when ready() has only to load."""
         self.targetctx.refresh()
         names = (self._cache.name_of(signature, self.targetctx.codegen()) for signature in self.signatures_declared)
         return not self._can_compile or all(cache.holds(name) for name in names)
@@ -181,7 +181,7 @@ def _by_helpers(wanted: Sequence[Kernel], done: Callable[[str], None], helpers: 
 
 
 def _ask(helper: Any, title: str) -> str | None:
-    """Its answer; None when it has ended, and has said why on standard error."""
+    """Answer of the process; None when it has ended, and has said why on standard error."""
     try:
         print(title, file=helper.stdin, flush=True)
     except BrokenPipeError:

@@ -141,7 +141,11 @@ def decode_records(data: int, batches: Array, offsets: Array, timestamps: Array,
 
 @kernel((READ_INT_TABLE, INT64, INT64, INT64))
 def rows_within(spans: Array, start: int, stop: int, most: int) -> tuple[int, int]:
-    """(rows from `start` on, at most up to `stop`, whose keys, values and headers are of `most` bytes or less in all, those bytes)."""
+    """(rows from `start` on, at most up to `stop`, whose keys, values and headers are of `most` bytes or less in all, those bytes).
+
+    `spans` is int64 (records, SPAN_COLUMNS), as decode_records fills it. (0, 0) when already the first row is larger: the caller
+    takes that one by itself, or never gets on.
+    """
     total = 0
     for row in range(start, stop):
         size = max(spans[row, KEY_SIZE], 0) + max(spans[row, VALUE_SIZE], 0) + spans[row, HEADER_BYTES]
@@ -155,7 +159,8 @@ def rows_within(spans: Array, start: int, stop: int, most: int) -> tuple[int, in
 def bounds_of(spans: Array, column: int, start: int, stop: int, bounds: Array) -> int:
     """Fill `bounds` (int32, a row more) with where each row's part begins and ends in one buffer; how many parts are null.
 
-    The sizes must add up to less than 2**31.
+    `column` is KEY or VALUE; the bounds are Arrow's offsets, from 0, and a null part has no length. The sizes must add up to less than
+    2**31, which rows_within sees to.
     """
     total, nulls = 0, 0
     bounds[0] = 0
@@ -171,7 +176,10 @@ def bounds_of(spans: Array, column: int, start: int, stop: int, bounds: Array) -
 
 @kernel((INT64, READ_INT_TABLE, INT64, INT64, INT64, INT64))
 def gather(data: int, spans: Array, column: int, start: int, stop: int, target: int) -> None:
-    """Copy the rows' parts from the address `data` to the address `target`, one behind the other."""
+    """Copy the parts of rows [start, stop) from the address `data` to the address `target`, one behind the other; nulls take no room.
+
+    Nothing is checked: `target` must have as many bytes as bounds_of ends in, and both memories must outlive the call.
+    """
     filled = 0
     for row in range(start, stop):
         size = spans[row, column + 1]
@@ -183,7 +191,10 @@ def gather(data: int, spans: Array, column: int, start: int, stop: int, target: 
 
 @kernel((INT64, INT64, READ_INT_TABLE, INT64, INT64, INT_TABLE))
 def header_spans(data: int, end: int, spans: Array, start: int, stop: int, found: Array) -> None:
-    """Fill `found` (a row for each header: key, its size, value, its size) from the headers of rows that decode_records accepted."""
+    """Fill `found` (a row for each header: key, its size, value, its size) from the headers of rows that decode_records accepted.
+
+    `found` is int64 (headers of rows [start, stop), 4 columns at least), places from the address `data`; memory ends at `data` + `end`.
+    """
     filled = 0
     for row in range(start, stop):
         at = spans[row, HEADERS]

@@ -4,6 +4,9 @@
 
 Wide integers are little-endian two's complement limbs of 64 bits; adding them is associative and commutative, so neither the order
 of rows nor the cut into batches can show.
+
+Arguments of all: one row each in `mask` (bool, True where the row counts), `group` (int64, in [0, groups), not checked: another number
+writes into memory that is not the result's) and the values, contiguous. The usual mistake: to leave nulls counted; they must be masked.
 """
 
 from typing import Any
@@ -17,7 +20,7 @@ Array = np.ndarray[Any, Any]
 
 @kernel((READ_MASK, READ_INTS, INT64))
 def count_by_group(mask: Array, group: Array, groups: int) -> Array:
-    """int64 (groups,): how many rows with mask True each group has."""
+    """int64 (groups,): number of rows with mask True in each group."""
     out = np.zeros(groups, np.int64)
     for i in range(len(group)):
         if mask[i]:
@@ -27,7 +30,7 @@ def count_by_group(mask: Array, group: Array, groups: int) -> Array:
 
 @kernel((READ_INTS, READ_MASK, READ_INTS, INT64))
 def sum_ints_by_group(values: Array, mask: Array, group: Array, groups: int) -> Array:
-    """uint64 (groups, 2): the 128-bit sums of int64 values."""
+    """uint64 (groups, 2), low limb first: the 128-bit sums, two's complement, of int64 values (n,); exact for any n."""
     out = np.zeros((groups, 2), np.uint64)
     for i in range(len(group)):
         if mask[i]:
@@ -42,7 +45,10 @@ def sum_ints_by_group(values: Array, mask: Array, group: Array, groups: int) -> 
 
 @kernel((READ_WORDS, READ_MASK, READ_INTS, INT64))
 def sum_limbs_by_group(values: Array, mask: Array, group: Array, groups: int) -> Array:
-    """uint64 (groups, k): the sums of wide integers of k limbs, modulo 2**(64 k)."""
+    """uint64 (groups, k): the sums of the wide integers `values`, uint64 (n, k), modulo 2**(64 k).
+
+    The caller knows that no sum leaves 64 k bits: nothing tells that one did.
+    """
     width = values.shape[1]
     out = np.zeros((groups, width), np.uint64)
     for i in range(len(group)):
@@ -93,7 +99,10 @@ def sum_squares_by_group(values: Array, mask: Array, group: Array, groups: int) 
 def best_by_group(
     rank: Array, time: Array, partition: Array, offset: Array, mask: Array, group: Array, groups: int
 ) -> Array:
-    """int64 (groups,): the row least by (rank, time, partition, offset) of each group, -1 where none counts."""
+    """int64 (groups,): the row least by (rank, time, partition, offset), all int64 (n,), of each group, -1 where none counts.
+
+    For the greatest value pass ranks that fall as it rises. Of rows that are equal in all four the first wins.
+    """
     out = np.full(groups, -1, np.int64)
     for i in range(len(group)):
         if not mask[i]:

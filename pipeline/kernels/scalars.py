@@ -41,7 +41,7 @@ def space(data, at, end):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def _utf8(data: Any, at: Any, end: Any) -> Any:
-    """How many bytes the character at `at` (a byte >= 0x80) has, 0 when it is no UTF-8 (Unicode, table 3-7)."""
+    """Number of bytes that the character at `at` (a byte >= 0x80) has, 0 when it is no UTF-8 (Unicode, table 3-7)."""
     first = byte(data, at)
     if 0xC2 <= first <= 0xDF:
         return 2 if at + 1 < end and 0x80 <= byte(data, at + 1) <= 0xBF else 0

@@ -26,7 +26,10 @@ FEW = 8  # so many numbers are sooner sorted by insertion than through a set
 
 @kernel((READ_INTS, INT64))
 def rows_by_group(group: Array, groups: int) -> tuple[Array, Array]:
-    """(rows, starts), both int64: the rows of group g, in order, are rows[starts[g]:starts[g + 1]]."""
+    """(rows int64 (n,), starts int64 (groups + 1,)): the rows of group g, in order, are rows[starts[g]:starts[g + 1]].
+
+    `group` is int64 (n,), each in [0, groups): not checked. All other kernels here take its result.
+    """
     starts = np.zeros(groups + 1, np.int64)
     for g in group:
         starts[g + 1] += 1
@@ -40,7 +43,7 @@ def rows_by_group(group: Array, groups: int) -> tuple[Array, Array]:
 
 @njit(nogil=True)
 def room(offsets: Array, rows: Array, starts: Array, most: int) -> int:
-    """How many bytes the merged states of all groups take at most, each at most `most`."""
+    """Number of bytes that the merged states of all groups take at most, each at most `most`."""
     total = 0
     for g in range(len(starts) - 1):
         size = 0
@@ -112,7 +115,10 @@ def _read_count(data, at):  # type: ignore[no-untyped-def]
 
 @kernel((READ_INTS, READ_MASK, READ_INTS, READ_INTS))
 def lift_buckets(buckets: Array, mask: Array, rows: Array, starts: Array) -> tuple[Array, Array]:
-    """(offsets int64 (groups + 1,), bytes): how many of each group's rows, of those that count, are in each bucket."""
+    """(offsets int64 (groups + 1,), bytes): how many of each group's rows, of those that count, are in each bucket.
+
+    `buckets` int64 (n,), as buckets_of gives them, and `mask` bool (n,); a group without a row that counts has an empty state.
+    """
     offsets = np.zeros(len(starts), np.int64)
     data = np.empty(BUCKET_BYTES * len(rows), np.uint8)
     slots, touched, bits = np.zeros(BUCKETS, np.int64), np.empty(BUCKETS, np.int64), np.zeros(BUCKETS // 64, np.uint64)
@@ -131,7 +137,10 @@ def lift_buckets(buckets: Array, mask: Array, rows: Array, starts: Array) -> tup
 
 @kernel((READ_INTS32, READ_BYTES, READ_INTS, READ_INTS))
 def merge_buckets(before: Array, states: Array, rows: Array, starts: Array) -> tuple[Array, Array]:
-    """(offsets, bytes) of each group's added states; state i is states[before[i]:before[i + 1]]."""
+    """(offsets int64 (groups + 1,), bytes) of each group's added states; state i is states[before[i]:before[i + 1]].
+
+    `before` is int32 (n + 1,) and `states` uint8. Only states of buckets may be given: those of registers are read as other numbers.
+    """
     offsets = np.zeros(len(starts), np.int64)
     data = np.empty(room(before, rows, starts, BUCKETS * BUCKET_BYTES), np.uint8)
     slots, touched, bits = np.zeros(BUCKETS, np.int64), np.empty(BUCKETS, np.int64), np.zeros(BUCKETS // 64, np.uint64)
@@ -150,7 +159,7 @@ def merge_buckets(before: Array, states: Array, rows: Array, starts: Array) -> t
 
 @kernel((READ_INTS32, READ_BYTES))
 def count_buckets(offsets: Array, data: Array) -> Array:
-    """int64 (n,): how many values each row's buckets hold."""
+    """int64 (n,): number of values in the buckets of each row, data[offsets[i]:offsets[i + 1]]; offsets int32 (n + 1,), data uint8."""
     out = np.zeros(len(offsets) - 1, np.int64)
     for i in range(len(out)):
         for at in range(offsets[i], offsets[i + 1], BUCKET_BYTES):
@@ -160,7 +169,10 @@ def count_buckets(offsets: Array, data: Array) -> Array:
 
 @kernel((READ_INTS32, READ_BYTES, READ_INTS))
 def bucket_at_rank(offsets: Array, data: Array, ranks: Array) -> Array:
-    """int64 (n,): the bucket of each row's value number ranks[i], from 0, in ascending order; 0 for a row without values."""
+    """int64 (n,): the bucket of each row's value number ranks[i], from 0, in ascending order; 0 for a row without values.
+
+    `ranks` is int64 (n,); a rank at or above the row's count_buckets is the caller's mistake.
+    """
     out = np.zeros(len(ranks), np.int64)
     for i in range(len(ranks)):
         seen = np.int64(0)
@@ -221,7 +233,10 @@ def lift_registers(hashes: Array, mask: Array, rows: Array, starts: Array) -> tu
 
 @kernel((READ_INTS32, READ_BYTES, READ_INTS, READ_INTS))
 def merge_registers(before: Array, states: Array, rows: Array, starts: Array) -> tuple[Array, Array]:
-    """(offsets, bytes) of the greatest ranks among each group's states; state i is states[before[i]:before[i + 1]]."""
+    """(offsets int64 (groups + 1,), bytes) of the greatest ranks among each group's states; state i is states[before[i]:before[i + 1]].
+
+    `before` is int32 (n + 1,) and `states` uint8. Only states of registers may be given: those of buckets are read as other numbers.
+    """
     offsets = np.zeros(len(starts), np.int64)
     data = np.empty(room(before, rows, starts, REGISTERS), np.uint8)
     slots, touched, bits = (
@@ -246,7 +261,7 @@ def merge_registers(before: Array, states: Array, rows: Array, starts: Array) ->
 
 @kernel((READ_INTS32, READ_BYTES))
 def count_ranks(offsets: Array, data: Array) -> Array:
-    """int64 (n, 54): how many of the 4096 registers of each row are at each rank; column 0 has those that are not set."""
+    """int64 (n, 54): number of the 4096 registers of each row, data[offsets[i]:offsets[i + 1]], at each rank; column 0: those not set."""
     out = np.zeros((len(offsets) - 1, MAX_RANK + 1), np.int64)
     for i in range(len(out)):
         start, end = offsets[i], offsets[i + 1]

@@ -4,6 +4,9 @@
 
 So a table lies nearly in the order of its hashes: what is copied out of it is sorted in one pass, and put back from front to back.
 A free slot holds the hash (0, 0); a row whose hash is (0, 0) is looked up as (0, 1).
+
+Arguments of all: a table is `keys`, uint64 (capacity, 2), and `values`, int64 (capacity,), capacity a power of two; `hashes` is uint64
+(n, 2), low half first. The usual mistake: to fill a table to its last slot; the search for a hash that is not in it then never ends.
 """
 
 from typing import Any
@@ -22,7 +25,7 @@ AHEAD = 16  # rows: about as many loads as a core has under way
 
 @njit(inline="always")
 def _shift(keys):  # type: ignore[no-untyped-def]
-    """What leaves of 64 bits as many as number the slots."""
+    """Shift that leaves of 64 bits as many as number the slots."""
     shift, slots = np.uint64(64), len(keys)
     while slots > 1:
         shift, slots = shift - ONE, slots >> 1
@@ -94,7 +97,7 @@ def number_codes(codes: Array, size: int) -> tuple[Array, Array]:
 
 @kernel((READ_WORDS, READ_INTS, READ_WORDS))
 def find(keys: Array, values: Array, hashes: Array) -> Array:
-    """int64 (n,): the value of each hash, -1 where it is absent."""
+    """int64 (n,): the value of each hash, -1 where it is absent; a value of -1 cannot be told from that."""
     out = np.empty(len(hashes), np.int64)
     shift = _shift(keys)
     for i in range(len(hashes)):
@@ -106,7 +109,7 @@ def find(keys: Array, values: Array, hashes: Array) -> Array:
 
 @kernel((WORDS, INTS, READ_WORDS, READ_INTS))
 def put(keys: Array, values: Array, hashes: Array, new: Array) -> int:
-    """Set the value of each hash; how many were absent. The caller keeps capacity > filled + n."""
+    """Set the value of each hash, `new` int64 (n,), the last of equal ones; how many were absent. Keep capacity > filled + n."""
     added = 0
     shift, key_memory, value_memory = _shift(keys), keys.ctypes.data, values.ctypes.data
     for i in range(len(hashes)):
@@ -204,7 +207,7 @@ def spread(keys: Array, values: Array, old: int, least: int) -> int:
 
 @kernel((READ_WORDS, READ_INTS, INT64))
 def count_since(keys: Array, values: Array, least: int) -> int:
-    """How many entries have value >= least."""
+    """Number of entries that have value >= least."""
     count = 0
     for at in range(len(keys)):
         if not (keys[at, 0] == ZERO and keys[at, 1] == ZERO) and values[at] >= least:

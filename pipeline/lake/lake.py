@@ -31,7 +31,7 @@ ROW_GROUP = 128 * 1024  # rows
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a table's columns, and saves time and space when it is written.
+    """Hints about a table's columns, which save time and space when it is written.
 
     `distinct`: values that hardly ever repeat, so no dictionary is tried, and nobody asks for the least. `noise`: besides, they cannot
     be compressed. `near`: integers and times that mostly lie near one another, so differences are written.
@@ -42,7 +42,7 @@ class Known:
     near: Collection[str] = ()
 
     def options(self, schema: pa.Schema) -> dict[str, Any]:
-        """How pyarrow.parquet.ParquetWriter writes such a table."""
+        """Options with which pyarrow.parquet.ParquetWriter writes such a table."""
         texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_binary(f.type)]
         return {
             "compression": {name: "none" if name in self.noise else "zstd" for name in schema.names}
@@ -82,15 +82,15 @@ class Lake:
         self.is_local = isinstance(self._fs, fs.LocalFileSystem)
 
     def uri(self, path: str) -> str:
-        """Where a person finds the file."""
+        """Address at which a person finds the file."""
         return f"file://{self._base}/{path}" if self.is_local else f"{self.root.split('?')[0].rstrip('/')}/{path}"
 
     def exists(self, path: str) -> bool:
-        """Whether a file stands there (half-written ones stand under another name)."""
+        """True when a file stands there (half-written ones stand under another name)."""
         return bool(self._guard(lambda: self._fs.get_file_info(self._full(path))).type == fs.FileType.File)
 
     def all_exist(self, paths: Sequence[str]) -> bool:
-        """Whether every one of the files stands there; asked for all at once."""
+        """True when every one of the files stands there; asked for all at once."""
         found = self._guard(lambda: self._fs.get_file_info([self._full(path) for path in paths])) if paths else []
         return all(one.type == fs.FileType.File for one in found)
 
@@ -202,7 +202,7 @@ class Lake:
         return found if found is not None and found.inputs == inputs else None
 
     def has_manifest(self, path: str) -> bool:
-        """Whether a manifest stands at the path or at its older name, whatever it was made from."""
+        """True when a manifest stands at the path or at its older name, whatever it was made from."""
         return any(map(self.exists, _names(path)))
 
     def delete_manifest(self, path: str) -> int:
@@ -259,7 +259,7 @@ class Lake:
             raise self._error(error) from None
 
     def _discard(self, temporary: str) -> None:
-        """What a failed write left: on a full disk it would keep its place from the next try."""
+        """Delete the rest of a failed write: on a full disk it would keep its place from the next try."""
         if self.is_local:
             Path(temporary).unlink(missing_ok=True)
         elif self._fs.get_file_info(temporary).type == fs.FileType.File:
@@ -294,7 +294,7 @@ class Lake:
 
 
 def _names(path: str) -> list[str]:
-    """Where a manifest may stand: the newer name counts where both are there."""
+    """Paths at which a manifest may stand: the newer name counts where both are there."""
     return list(dict.fromkeys((path, older_name(path))))
 
 

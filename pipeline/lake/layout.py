@@ -1,4 +1,4 @@
-"""Where things lie in the lake: one function per noun, paths relative to the lake, with `/`.
+"""Paths in the lake: one function per noun, relative to the lake, with `/`.
 
 Invariant: a path is a function of what the file holds (topic, fingerprint, offsets, cut), so writing it twice writes the same thing.
 """
@@ -68,5 +68,5 @@ def cut_file(date: str) -> str:
 
 
 def identity_inputs(topic_id: str, partition: int, position: int) -> dict[str, Any]:
-    """What a snapshot of identities is made from."""
+    """Inputs that a snapshot of identities is made from."""
     return {"topic_id": topic_id, "partition": partition, "position": position}

@@ -21,7 +21,7 @@ class File:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a target is made of (`files`), what it was made from (`inputs`), and what else is worth knowing (`facts`)."""
+    """Files that a target is made of (`files`), what it was made from (`inputs`), and what else is worth knowing (`facts`)."""
 
     kind: str
     inputs: Mapping[str, Any]

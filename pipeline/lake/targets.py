@@ -171,7 +171,7 @@ class CleanRange(Target):
 
     @property
     def folder(self) -> str:
-        """Where the source's accepted records are."""
+        """Folder of the source's accepted records."""
         return layout.clean(self.master.topic, self.source_fingerprint)
 
     @property
@@ -211,7 +211,7 @@ class ViewAtCut(Target):
 
     @property
     def folder(self) -> str:
-        """Where the files that this cut wrote are; its manifest may name older cuts' files beside them."""
+        """Folder of the files that this cut wrote; its manifest may name older cuts' files beside them."""
         return layout.view(self.view, self.view_fingerprint, self.number)
 
     @property

@@ -104,7 +104,7 @@ class Block:
 
 @dataclass(frozen=True)
 class TopicDescription:
-    """What the broker says about a topic; `configs` is empty when it does not tell (no right to see them)."""
+    """Description of a topic by the broker; `configs` is empty when it does not tell (no right to see them)."""
 
     topic: str
     partitions: int
@@ -113,7 +113,7 @@ class TopicDescription:
 
     @property
     def compacted(self) -> bool:
-        """Whether Kafka may drop older records of a key, so that the log cannot be read again as it was."""
+        """True when Kafka may drop older records of a key, so that the log cannot be read again as it was."""
         return "compact" in self.configs.get("cleanup.policy", "delete")
 
 
@@ -121,7 +121,7 @@ class Log(Protocol):
     """A partitioned log that is read by offset ranges. Every method may raise LogError with a complete message."""
 
     def partitions(self, topic: str) -> int:
-        """How many partitions the topic has, numbered from 0; raises MissingTopic."""
+        """Number of partitions of the topic, numbered from 0; raises MissingTopic."""
 
     def topic_id(self, topic: str) -> str:
         """The id that changes when the topic is made anew; '' when the broker gives none. Raises MissingTopic."""
@@ -176,7 +176,8 @@ def refuse_recreated(topic: str, found_id: str, known_id: str) -> None:
     if found_id != known_id:
         raise TopicRecreated(
             f"{recreated(topic, found_id, known_id)}; `watershed init --rebuild --accept-loss` starts over from the new topic"
-            f" and keeps what was archived of the old one in the lake (without --accept-loss it only says what that means)"
+            f" and keeps what was archived of the old one in the lake (without --accept-loss it only says what that means)",
+            repair="watershed init --rebuild --accept-loss",
         )
 
 
@@ -189,7 +190,7 @@ def refuse_compacted(found: TopicDescription) -> None:
 
 
 def holds_another(log: Log, topic: str, partition: int, offset: int, hash: str) -> bool:
-    """Whether the record at `offset` is not the one whose `record_hash` is `hash` (hex); False when it is gone."""
+    """True when the record at `offset` is not the one whose `record_hash` is `hash` (hex); False when it is gone."""
     found = log.witness(topic, partition, offset + 1)
     return found is not None and found.hex() != hash
 
@@ -199,7 +200,8 @@ def refuse_regrown(log: Log, topic: str, partition: int, offset: int, hash: str)
     if holds_another(log, topic, partition, offset, hash):
         raise LogTruncated(
             f"topic {topic}, partition {partition}: the record at offset {offset} is not the one that was committed; the log was"
-            f" truncated and has grown again; `watershed init --rebuild --accept-loss` goes on from the master dataset"
+            f" truncated and has grown again; `watershed init --rebuild --accept-loss` goes on from the master dataset",
+            repair="watershed init --rebuild --accept-loss",
         )
 
 

@@ -50,7 +50,7 @@ class Group(ABC):
 
     @abstractmethod
     def value(self) -> Any:
-        """What the user sees."""
+        """Value as the user sees it."""
 
 
 class Rows(Group):
@@ -249,7 +249,7 @@ def group_class(aggregate: Aggregate, what: str) -> type[Group]:
 
 
 def value_of(aggregate: Aggregate, row: dict[str, Any]) -> Any:
-    """What a group is given of a row: the value of the aggregate's column, None without one, the tuple of them with several."""
+    """Value of a row for a group: that of the aggregate's column, None without one, the tuple of them with several."""
     values = tuple(row[column] for column in aggregate.columns)
     return values if len(values) > 1 else next(iter(values), None)
 

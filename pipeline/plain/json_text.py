@@ -16,7 +16,7 @@ STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 class Invalid(Exception):
-    """This record breaks a rule of f; the text is the reason."""
+    """Refusal of a record that breaks a rule of f; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)

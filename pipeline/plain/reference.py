@@ -30,7 +30,7 @@ Key = tuple[Any, ...]
 
 @dataclass
 class _Partition:
-    """What is remembered between the records of one partition."""
+    """Memory between the records of one partition."""
 
     next_offset: int = 0
     log_time_ms: int = 0  # T: the running maximum of the timestamps
@@ -112,7 +112,7 @@ class Reference:
 
 
 def _is_duplicate(state: _Partition, identity: Any, horizon_ms: int) -> bool:
-    """Whether this valid record's identity was seen at most a horizon ago; registers it either way."""
+    """True when this valid record's identity was seen at most a horizon ago; registers it either way."""
     now = state.log_time_ms
     while state.identities and now - next(iter(state.identities.values())) > horizon_ms:
         state.identities.popitem(last=False)  # T never falls: it can make no duplicate any more

@@ -56,7 +56,7 @@ def _turned(word: int, bits: int) -> int:
 
 
 def register_and_rank(value: Any, scale: int) -> tuple[int, int]:
-    """Which register a value (not null) belongs to, and the rank that it lifts it to."""
+    """Register that a value (not null) belongs to, and the rank that it lifts it to."""
     hashed = sip_hash(bytes(16) + _bytes(value, scale))
     rest, register = divmod(hashed, REGISTERS)
     rank = 1
@@ -80,7 +80,7 @@ def _bytes(value: Any, scale: int) -> bytes:
 
 
 def estimate(registers: Mapping[int, int]) -> int:
-    """How many different values lifted the registers to these ranks."""
+    """Estimate of how many different values lifted the registers to these ranks."""
     if not registers:
         return 0
     x = Fraction(REGISTERS - len(registers), REGISTERS)

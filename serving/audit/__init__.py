@@ -1,1 +1,1 @@
-"""What Postgres serves, held against the log: `watershed audit`."""
+"""Answers of Postgres, held against the log: `watershed audit`."""

@@ -32,6 +32,7 @@ from pipeline.plain import Reference
 from serving.answers import Snapshot, batch_part, snapshot
 from serving.audit.refold import refolded
 from serving.ops.cuts import read_cuts
+from serving.ops.generations import not_set_up
 from serving.postgres.connection import reading
 
 SHOWN = 20  # differing rows that a report holds; all are counted
@@ -43,7 +44,7 @@ Rows = dict[tuple[Any, ...], dict[str, Any]]
 
 @dataclass
 class Report:
-    """What an audit of one view found. `differences` counts rows and `examples` holds the first; counts that differ are in `counts`."""
+    """Findings of an audit of one view. `differences` counts rows and `examples` holds the first; counts that differ are in `counts`."""
 
     view: str
     positions: dict[int, int]
@@ -56,7 +57,7 @@ class Report:
 
     @property
     def exact(self) -> bool:
-        """Whether the promise held."""
+        """True when the promise held."""
         return not self.differences and not self.counts
 
     def differ(self, group: Mapping[str, Any], served: Any, recomputed: Any) -> None:
@@ -68,7 +69,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit reads; `seed` draws the block boundaries.
+    """Sources of an audit; `seed` draws the block boundaries.
 
     `batch` audits the visible batch alone; `at` (partition -> offset, for the views of one source) the visible batch merged with a
     refold of the log from its cut to that vector, as any worker would make it. Without either, what is served now is audited.
@@ -104,7 +105,7 @@ class _Source:
         self.reports = {v.name: Report(v.name, self.positions, compared) for v in views}
 
     def _take(self) -> tuple[Snapshot, str]:
-        """What is to be compared, and its name."""
+        """Answer to be compared, and its name."""
         audit, topic = self.audit, self.source.topic
         if audit.at is None and not audit.batch:
             return snapshot(
@@ -125,12 +126,13 @@ class _Source:
     def _generation(self, taken: Snapshot) -> Generation:
         found = taken.generations.get(self.source.topic)
         if found is None:
-            raise Refused(f"topic {self.source.topic} is not set up in this database: run `watershed init`")
+            raise not_set_up(self.source.topic)
         wrong = [v.name for v in self.views if found.views.get(v.name) != view_fingerprint(v)]
         if wrong or found.source_fingerprint != source_fingerprint(self.source):
             raise Refused(
                 f"topic {self.source.topic}: the definitions loaded are not those that are served ({', '.join(wrong) or 'the source'});"
-                f" put them back, or run `watershed init --rebuild`, before an audit can mean anything"
+                f" put them back, or run `watershed init --rebuild`, before an audit can mean anything",
+                repair="watershed init --rebuild",
             )
         return found
 

@@ -1,4 +1,4 @@
-"""What `watershed init` makes: schemas, tables, a generation per topic with batch 0, and the views that answer.
+"""Installation by `watershed init`: schemas, tables, a generation per topic with batch 0, and the views that answer.
 
     install(plans); install(plans) = install(plans)      and a changed plan changes nothing: it is refused
     after install: a position row per partition, batch 0 published and visible with cut = position = segment = start
@@ -23,7 +23,7 @@ from pipeline.handover.generation import refuse_other_log
 from pipeline.handover.replacement import Plan
 from serving.merged_view import COMMON_VIEWS, merged_view, support
 from serving.ops import tables
-from serving.ops.generations import active_generation, definitions_of, foreign_view, free_number
+from serving.ops.generations import active_generation, definitions_of, foreign_view, free_number, not_set_up
 from serving.postgres.quoting import quote
 from serving.postgres.views import replace_view
 from serving.stores.transactions import Transactions
@@ -81,7 +81,7 @@ def require(engine: Engine, source: Source, views: Sequence[View]) -> Generation
     def read(connection: Connection) -> Generation:
         generation = active_generation(connection, source.topic)
         if generation is None:
-            raise Refused(f"topic {source.topic} is not set up in this database: run `watershed init`")
+            raise not_set_up(source.topic)
         refuse_other_definition(connection, generation, source, views)
         return generation
 
@@ -204,7 +204,8 @@ def refuse_other_definition(
     raise Refused(
         f"the definitions of topic {generation.topic} are not those on record (generation {generation.number}):\n  "
         + "\n  ".join(changes)
-        + "\nput them back as they were, or record the change and refold the log with `watershed init --rebuild`"
+        + "\nput them back as they were, or record the change and refold the log with `watershed init --rebuild`",
+        repair="watershed init --rebuild",
     )
 
 

@@ -80,13 +80,13 @@ class PostgresGenerationStore:
             return
         if new is None or status_of(connection, new.topic, new.number) != "building":
             raise Refused(
-                f"generation {generation.number} of topic {generation.topic} is not being built:"
-                " run `watershed init --rebuild`"
+                f"generation {generation.number} of topic {generation.topic} is not being built",
+                repair="watershed init --rebuild",
             )
         if not _is_for(new, views):
             raise Refused(
-                f"generation {new.number} of topic {new.topic} was begun for other definitions:"
-                " run `watershed init --rebuild`"
+                f"generation {new.number} of topic {new.topic} was begun for other definitions",
+                repair="watershed init --rebuild",
             )
         _refuse_unpublished(connection, old, new)
         publish_views(connection, views, new.number)
@@ -137,7 +137,7 @@ def _refuse_other_log(active: Generation, plan: Plan) -> None:
 
 
 def _goes_on(connection: Connection, begun: Generation, starts: Vector, restart: Restart) -> bool:
-    """Whether a generation begun before a crash is the one that is wanted now; retention may have moved on since."""
+    """True when a generation begun before a crash is the one that is wanted now; retention may have moved on since."""
     cuts = read_cuts(connection, begun.topic, begun.number)
     if restart.resume is None:
         return begun.starts == tuple(starts) and all(cut.date is not None for cut in cuts if cut.number)
@@ -150,7 +150,10 @@ def _goes_on(connection: Connection, begun: Generation, starts: Vector, restart:
 def _active(connection: Connection, topic: str) -> Generation:
     active = active_generation(connection, topic)
     if active is None:
-        raise Refused(f"topic {topic} is not set up in this database: run `watershed init` without --rebuild")
+        raise Refused(
+            f"topic {topic} is not set up in this database: run `watershed init` without --rebuild",
+            repair="watershed init",
+        )
     return active
 
 
@@ -174,7 +177,8 @@ def _refuse_unpublished(connection: Connection, old: Generation, new: Generation
     if numbers[0] > 0 and numbers[1] == 0:
         raise Refused(
             f"generation {new.number} of topic {new.topic} has no published batch yet, and generation {old.number} answers with"
-            f" batch {numbers[0]}: stage and publish it first, as `watershed init --rebuild` does"
+            f" batch {numbers[0]}: stage and publish it first, as `watershed init --rebuild` does",
+            repair="watershed init --rebuild",
         )
 
 

@@ -79,7 +79,7 @@ def insert_batch(connection: Connection, generation: Generation, number: int) ->
 
 
 def copy_batches(connection: Connection, old: Generation, new: Generation, numbers: Sequence[int]) -> None:
-    """Their states as far as they need no rows: what was published is chosen again."""
+    """Copy their states as far as they need no rows: what was published is chosen again."""
     row = {"topic": old.topic, "old": old.number, "new": new.number, "numbers": list(numbers)}
     connection.execute(COPY_BATCHES, row)
 
@@ -132,7 +132,7 @@ def replace_counts(connection: Connection, generation: Generation, number: int, 
 
 
 def set_published(connection: Connection, generation: Generation, number: int) -> None:
-    """It is the visible one from the end of this transaction on."""
+    """Mark the batch as the visible one from the end of this transaction on."""
     connection.execute(PUBLISHED, _one(generation, number))
 
 
@@ -142,7 +142,7 @@ def set_status(connection: Connection, generation: Generation, number: int, stat
 
 
 def mark_below(connection: Connection, generation: Generation, keep: int) -> None:
-    """Whoever looks at files or rows of a batch below number `keep` knows from now on that they may go."""
+    """Tell everybody who looks at files or rows of a batch below number `keep` that they may go from now on."""
     connection.execute(MARK, {**key_of(generation), "keep": keep})
 
 

@@ -56,13 +56,18 @@ def status_of(connection: Connection, topic: str, number: int) -> str | None:
 
 
 def refuse_retired(connection: Connection, generation: Generation) -> None:
-    """Whoever works on a generation that was replaced stops."""
+    """Refused for a generation that was replaced, so that everybody who works on it stops."""
     status = status_of(connection, generation.topic, generation.number)
     if status not in ("active", "building"):
         raise Refused(
             f"generation {generation.number} of topic {generation.topic} is {status or 'not in this database'}: its definition"
             " was replaced by `watershed init --rebuild`; start this again with the views that are in force"
         )
+
+
+def not_set_up(topic: str) -> Refused:
+    """The error for a topic without an active generation, to be raised."""
+    return Refused(f"topic {topic} is not set up in this database", repair="watershed init")
 
 
 def definitions_of(connection: Connection, generation: Generation) -> dict[str, str]:

@@ -16,5 +16,5 @@ def row_of(claim: Claim) -> dict[str, Any]:
 
 
 def held_by(claim: Claim) -> dict[str, Any]:
-    """That row, as long as this takeover holds it."""
+    """Key of that row, as long as this takeover holds it."""
     return {**row_of(claim), "owner": claim.owner, "epoch": claim.epoch}

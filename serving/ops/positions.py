@@ -68,7 +68,7 @@ WHERE topic = :topic AND generation = :generation AND partition = coalesce(CAST(
 
 
 def position_of(connection: Connection, generation: Generation, partition: int) -> int:
-    """Where the partition stands, as of now."""
+    """Position of the partition, as of now."""
     return int(connection.execute(POSITION, {**key_of(generation), "partition": partition}).scalar_one())
 
 

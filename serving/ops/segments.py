@@ -62,12 +62,12 @@ def segments_beyond(
 
 
 def counted_from(connection: Connection, generation: Generation, partition: int, start: int) -> int:
-    """How many records were counted in the segments of one partition that begin at `start` or above."""
+    """Number of records that were counted in the segments of one partition that begin at `start` or above."""
     return int(connection.execute(COUNTED, {**key_of(generation), "partition": partition, "start": start}).scalar_one())
 
 
 def any_below(connection: Connection, generation: Generation, offsets: Sequence[int]) -> bool:
-    """Whether a segment starts below the cut."""
+    """True when a segment starts below the cut."""
     return bool(connection.execute(ANY_BELOW, {**key_of(generation), "offsets": list(offsets)}).scalar_one())
 
 

@@ -35,7 +35,7 @@ def record_snapshot(connection: Connection, claim: Claim, path: str) -> bool:
 
 
 def snapshots(connection: Connection, claim: Claim) -> list[WorkerSnapshot]:
-    """Those at or below the claim's position, the highest first."""
+    """Snapshots at or below the claim's position, the highest first."""
     rows = connection.execute(SNAPSHOTS, {**row_of(claim), "position": claim.position})
     return [WorkerSnapshot(row.position, row.path) for row in rows]
 
@@ -46,5 +46,5 @@ def superseded(connection: Connection, claim: Claim, path: str) -> list[str]:
 
 
 def forget_snapshot(connection: Connection, claim: Claim, path: str) -> None:
-    """Its files are gone."""
+    """Delete the row of a snapshot whose files are gone."""
     connection.execute(FORGET_SNAPSHOT, {**row_of(claim), "path": path})

@@ -31,7 +31,7 @@ def heartbeat(connection: Connection, topic: str, worker: str, ttl_s: float) -> 
 
 
 def farewell(connection: Connection, topic: str, worker: str) -> None:
-    """This worker lives no more."""
+    """Delete the row of a worker that lives no more."""
     connection.execute(FAREWELL, {"topic": topic, "worker": worker})
 
 

@@ -134,7 +134,7 @@ def _pin(connection: Connection) -> None:
 
 
 def outage_patience(engine: Engine) -> tuple[float, Callable[[str], None]]:
-    """How long a Postgres that is away is waited for, in seconds, and who is told."""
+    """Seconds for which a Postgres that is away is waited for, and who is told."""
     found: tuple[float, Callable[[str], None]] = engine.get_execution_options()[PATIENCE]
     return found
 
@@ -220,7 +220,9 @@ def explain(error: BaseException, url: URL) -> StoreError:
     if isinstance(original, psycopg2.ProgrammingError) and code is None and text.startswith("invalid dsn"):
         return StoreError(f"{where} cannot be asked with this URL ({text}); {_allowed_urls()}: set {SETTING}")
     if code in ("3F000", "42P01", "42883", "42703"):
-        return StoreError(f"{where} lacks what `watershed init` makes ({text}): run `watershed init`")
+        return StoreError(
+            f"{where} lacks what `watershed init` makes ({text}): run `watershed init`", repair="watershed init"
+        )
     if code == "42501":
         return StoreError(f"{where}: {text}; the user {url.username} needs CREATE on the database for `watershed init`")
     if code == "25006" or "during recovery" in text:
@@ -254,7 +256,7 @@ def _explain_connection(text: str, first: str, where: str, url: URL) -> StoreErr
 
 
 def _tls_refusal(text: str, url: URL) -> str:
-    """What is wrong between the TLS of the URL and the server's, which no other try mends; '' when it is not that."""
+    """Fault between the TLS of the URL and the server's, which no other try mends; '' when it is not that."""
     root = url.query.get("sslrootcert", "")
     reason = text.rsplit("failed: ", 1)[-1]
     if "certificate verify failed" in text:

@@ -37,7 +37,7 @@ def cursor_of(connection: Connection) -> Any:
 
 
 def travels_as_text(type: pa.DataType) -> bool:
-    """Whether CSV gives the type as text that we read ourselves."""
+    """True when CSV gives the type as text that we read ourselves."""
     return bool(pa.types.is_decimal256(type) or pa.types.is_binary(type))
 
 
@@ -68,7 +68,7 @@ def to_hex(array: pa.Array) -> pa.Array:
 
 
 def from_hex(text: pa.Array) -> pa.Array:
-    """What to_hex gave, as binary."""
+    """Binary from the text that to_hex gave."""
     if not pc.all(pc.starts_with(text, "\\x")).as_py() and text.null_count < len(text):
         raise StoreError(
             "Postgres gave binary in another form than hex; let nothing between set bytea_output, and try again"

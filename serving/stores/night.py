@@ -7,15 +7,14 @@ Locks are taken in one order: ops.visible, the position rows by partition, the b
 after. A lock that is not had in time ends the transaction without effect, and the whole of it is tried again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateTable
 
-from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import Refused, StoreError
 from pipeline.definition.view import View
 from pipeline.fold.states import group_columns, state_fields
@@ -38,24 +37,11 @@ from serving.ops.tables import batch_table, temporary_table
 from serving.ops.visible import lock_visible, point_to, visible_number
 from serving.postgres.copy import copy_in
 from serving.postgres.quoting import relation
-from serving.stores.transactions import LOCK_TIMEOUT_S, PATIENCE_S, Transactions
+from serving.stores.store import PostgresStore
 
 
-class PostgresNightStore:
-    """pipeline.handover.NightStore on Postgres. `lock_timeout_s` bounds one try, `patience_s` all tries together."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        views: Sequence[View],
-        *,
-        lock_timeout_s: float = LOCK_TIMEOUT_S,
-        patience_s: float = PATIENCE_S,
-        crash: CrashPoints | None = None,
-    ) -> None:
-        self._transactions = Transactions(engine, lock_timeout_s, patience_s)
-        self._views = {view.name: view for view in views}
-        self._crash = crash or NoCrash()
+class PostgresNightStore(PostgresStore):
+    """pipeline.handover.NightStore on Postgres."""
 
     def active(self, topic: str) -> Generation | None:
         return self._transactions.read(lambda connection: active_generation(connection, topic))
@@ -162,7 +148,8 @@ class PostgresNightStore:
             set_status(connection, generation, number, "covered")
             return "covered"
         if not cut.complete:
-            raise Refused(f"{_name(cut)} is not staged; run `luigi --module tasks Nightly --date {cut.date}` again")
+            again = f"luigi --module tasks Nightly --date {cut.date}"
+            raise Refused(f"{_name(cut)} is not staged; run `{again}` again", repair=again)
         _check_live(cut, seen, positions, segments_beyond(connection, generation, cut.offsets))
         point_to(connection, generation, number)
         set_published(connection, generation, number)
@@ -185,7 +172,8 @@ def _check_live(cut: Cut, seen: Cut, positions: list[int], live: Mapping[int, li
         except Untiled as wrong:
             raise Untiled(
                 f"{_name(cut)} cannot be published: topic {cut.topic}, partition {partition}: {wrong};"
-                f" refold the real-time views from the log: `watershed rebuild`"
+                f" refold the real-time views from the log: `watershed rebuild`",
+                repair="watershed rebuild",
             ) from None
 
 

@@ -12,13 +12,11 @@ can be that. A batch that is still chosen may be staged again with fewer groups,
 
 # ruff: noqa: S608 -- names of tables and columns come from checked definitions alone, and every identifier is quoted
 
-from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 
-from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import Refused, StoreError
 from pipeline.definition.view import View
 from pipeline.fold.states import group_columns
@@ -32,27 +30,14 @@ from serving.ops.segments import any_below, delete_below, delete_beyond, segment
 from serving.ops.tables import table_name
 from serving.ops.visible import give_up_rollback, lock_visible, point_back
 from serving.postgres.quoting import quote, relation
-from serving.stores.transactions import LOCK_TIMEOUT_S, PATIENCE_S, Transactions
+from serving.stores.store import PostgresStore
 
 # Of the withdrawn ones those that are still `complete`, that is, have rows and counts.
 GOES = {"published", "covered"}
 
 
-class PostgresOperatorStore:
-    """pipeline.handover.OperatorStore on Postgres. `lock_timeout_s` bounds one try, `patience_s` all tries together."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        views: Sequence[View],
-        *,
-        lock_timeout_s: float = LOCK_TIMEOUT_S,
-        patience_s: float = PATIENCE_S,
-        crash: CrashPoints | None = None,
-    ) -> None:
-        self._transactions = Transactions(engine, lock_timeout_s, patience_s)
-        self._views = {view.name: view for view in views}
-        self._crash = crash or NoCrash()
+class PostgresOperatorStore(PostgresStore):
+    """pipeline.handover.OperatorStore on Postgres."""
 
     # ---- rollback
     def rollback(self, generation: Generation) -> Cut:

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateTable
 
-from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.definition.view import View
 from pipeline.fold.states import group_columns, state_fields
 from pipeline.handover import Claim, Generation
@@ -30,24 +29,11 @@ from serving.ops.tables import table_name, temporary_table
 from serving.ops.visible import lock_visible, visible_number
 from serving.postgres.copy import copy_in
 from serving.postgres.quoting import quote, relation
-from serving.stores.transactions import LOCK_TIMEOUT_S, PATIENCE_S, Transactions
+from serving.stores.store import PostgresStore
 
 
-class PostgresRefoldStore:
-    """pipeline.handover.replacement.RefoldStore on Postgres. `lock_timeout_s` bounds one try, `patience_s` all tries together."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        views: Sequence[View],
-        *,
-        lock_timeout_s: float = LOCK_TIMEOUT_S,
-        patience_s: float = PATIENCE_S,
-        crash: CrashPoints | None = None,
-    ) -> None:
-        self._transactions = Transactions(engine, lock_timeout_s, patience_s)
-        self._views = {view.name: view for view in views}
-        self._crash = crash or NoCrash()
+class PostgresRefoldStore(PostgresStore):
+    """pipeline.handover.replacement.RefoldStore on Postgres."""
 
     def standing(self, generation: Generation, partition: int) -> Standing:
         def read(connection: Connection) -> Standing:
@@ -120,7 +106,8 @@ def _check_refolded(topic: str, partition: int, now: Standing, new: Sequence[Seg
         check_tiling(now.cut, now.position, [(one.start, one.end) for one in new], now.chosen)
     except Untiled as wrong:
         raise Untiled(
-            f"topic {topic}, partition {partition}, as refolded: {wrong}; run `watershed rebuild` again"
+            f"topic {topic}, partition {partition}, as refolded: {wrong}; run `watershed rebuild` again",
+            repair="watershed rebuild",
         ) from None
 
 

@@ -85,7 +85,8 @@ def check_not_regrown(night: Night, number: int, r: MasterRange) -> None:
     if found is not None and found != record_hash(row["offset"], row["timestamp_ms"], row["key"], row["value"]):
         raise LogTruncated(
             f"topic {night.source.topic}, partition {r.partition}: the record at offset {row['offset']} is not the one archived"
-            f" before; the log was truncated and has grown again; `watershed init --rebuild --accept-loss` goes on from the master dataset"
+            f" before; the log was truncated and has grown again; `watershed init --rebuild --accept-loss` goes on from the master dataset",
+            repair="watershed init --rebuild --accept-loss",
         )
 
 

@@ -112,7 +112,7 @@ def clean(night: Night, number: int, partition: int, report: Report = silent) ->
 
 
 def may_clean(night: Night, number: int, partition: int) -> bool:
-    """Whether the range that cut `number` added is not clean yet, and the one below it is."""
+    """True when the range that cut `number` added is not clean yet, and the one below it is."""
     targets, lake = night.targets(number), night.lake
     if targets.clean(partition).with_identities(lake) is not None:
         return False

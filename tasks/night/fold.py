@@ -36,7 +36,7 @@ BATCH_ROWS = 100_000
 
 @dataclass(frozen=True)
 class Part:
-    """What one Dask task made of some clean files: states, counts and rejects of one partition."""
+    """Result of one Dask task over some clean files: states, counts and rejects of one partition."""
 
     partition: int
     states: pa.Table
@@ -95,7 +95,7 @@ def _clean_files(night: Night, base: int, number: int) -> list[tuple[int, File]]
 
 
 def _chunks(files: Sequence[tuple[int, File]]) -> list[tuple[int, list[File]]]:
-    """What one Dask task folds: files of one partition, few enough; in the order of their first dates."""
+    """Work for one Dask task each: files of one partition, few enough; in the order of their first dates."""
     chunks: list[tuple[int, list[File]]] = []
     filling: dict[int, tuple[list[File], int]] = {}
     for partition, file in files:

@@ -31,7 +31,7 @@ def silent(message: str, fraction: float) -> None:
 
 
 class Store(NightStore, Protocol):
-    """What a night asks of Postgres beyond the hand-over itself."""
+    """Questions of a night to Postgres beyond the hand-over itself."""
 
     def base_of(self, generation: Generation, number: int) -> Cut | None: ...
     def witnesses(self, generation: Generation) -> list[Witness | None]: ...
@@ -101,16 +101,16 @@ class Night:
 
     # ---- batches
     def is_kept(self, number: int) -> bool:
-        """Whether no purge can have touched the files of batch `number`: it is published, and a purge marks before it looks for files."""
+        """True when no purge can have touched the files of batch `number`: it is published, and a purge marks before it looks for files."""
         return any(c.number == number and c.status == "published" for c in self.store.ledger(self.generation))
 
     def staged(self, number: int) -> bool:
-        """Whether the rows that would be staged now are staged."""
+        """True when the rows that would be staged now are staged."""
         cut = self.cut(number)
         return self.published(number) or (cut.complete and cut.staged_from == self.staging_digest(number))
 
     def published(self, number: int) -> bool:
-        """Whether the batch is visible, was (purged or not), or is covered by a later one; Refused when it was rolled back."""
+        """True when the batch is visible, was (purged or not), or is covered by a later one; Refused when it was rolled back."""
         cut = self.cut(number)
         if cut.status == "withdrawn":
             raise Refused(
@@ -120,7 +120,7 @@ class Night:
         return cut.status in ("published", "covered", "purged")
 
     def covered(self, number: int) -> bool:
-        """Whether a later batch is visible already, so that there is nothing to fold."""
+        """True when a later batch is visible already, so that there is nothing to fold."""
         cut = self.cut(number)
         return any(
             c.status == "published" and cut.at_most(c.offsets)

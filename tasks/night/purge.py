@@ -23,7 +23,7 @@ KEEP = 2  # published batches: the visible one, and the one a rollback returns t
 
 @dataclass(frozen=True)
 class Purged:
-    """What one purge let go of."""
+    """Batches, segments and files that one purge let go of."""
 
     topic: str
     batches: tuple[int, ...]
@@ -82,7 +82,7 @@ def purge_lake(night: Night, ledger: list[Cut], oldest: int) -> int:
 
 
 def _still_there(night: Night, numbers: list[int]) -> Iterator[int]:
-    """Those that a purge has not finished yet, downwards: below a finished one all are."""
+    """Batches that a purge has not finished yet, downwards: below a finished one all are."""
     last = night.generation.partitions - 1
     for number in sorted(numbers, reverse=True):
         targets = night.targets(number)

@@ -57,7 +57,8 @@ class Mending:
         damage = survey(self.store, night, self.plan)
         if damage.loses and not accept_loss:
             raise Refused(
-                self._loss(night, damage) + "; if that is to be, run `watershed init --rebuild --accept-loss`"
+                self._loss(night, damage) + "; if that is to be, run `watershed init --rebuild --accept-loss`",
+                repair="watershed init --rebuild --accept-loss",
             )
         if damage.loses:
             self.say(self._loss(night, damage))
@@ -84,7 +85,7 @@ class Mending:
         return Night(self.plan.source, self.plan.views, generation, *parts)
 
     def _resume(self, night: Night, damage: Damage) -> tuple[int, ...]:
-        """Where the log goes on, in every partition; what is lost below is noted in the master dataset."""
+        """Offset at which the log goes on, in every partition; what is lost below is noted in the master dataset."""
         self._refuse_too_short(damage)
         resume = list(damage.ends) + list(self.plan.starts[night.generation.partitions :])
         for gap in damage.gaps:
@@ -118,7 +119,7 @@ class Mending:
         return f"topic {self.topic}: " + "; ".join(map(str, damage.gaps))
 
     def _mend_identities(self, night: Night) -> None:
-        """What a purge keeps is all there again: a night's clean ranges are made anew, from the master dataset."""
+        """Make missing identities again: clean ranges are made anew from the master dataset, and what a purge keeps is all there."""
         generation = night.generation
         published = [c.number for c in night.store.ledger(generation) if c.status == "published" and c.number]
         every = [(n, p) for n in published for p in range(generation.partitions)]
@@ -127,7 +128,8 @@ class Mending:
             return
         if not self.build([_task(Clean, self.topic, generation.number, n, p) for n, p in missing]):
             raise Refused(
-                f"{self.topic}: the identities could not be made again, see above; run `watershed init --rebuild` again: it goes on"
+                f"{self.topic}: the identities could not be made again, see above; run `watershed init --rebuild` again: it goes on",
+                repair="watershed init --rebuild",
             )
         made = ", ".join(f"cut {n} partition {p}" for n, p in missing)
         self.say(f"{self.topic}: made the identities of {made} again from the master dataset; nothing is lost")
@@ -142,7 +144,8 @@ class Mending:
         number = self._newest_cut(old, generation, restart)
         if number and not self.build([_task(Publish, self.topic, generation.number, number)]):
             raise Refused(
-                f"{self.topic}: folding the master dataset failed, see above; run `watershed init --rebuild` again: it goes on"
+                f"{self.topic}: folding the master dataset failed, see above; run `watershed init --rebuild` again: it goes on",
+                repair="watershed init --rebuild",
             )
         self.crash.reach("rebuild.folded")
         self.store.activate(generation, self.plan.views)

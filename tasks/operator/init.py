@@ -23,7 +23,7 @@ Say = Callable[[str], None]
 
 
 def plan_of(log: KafkaLog, views: tuple[View, ...], partitions: int, say: Say) -> Plan:
-    """What init makes for one source: its topic (created when it is missing) as it is found now."""
+    """Plan of init for one source: its topic (created when it is missing) as it is found now."""
     source = views[0].source
     try:
         found = log.describe(source.topic)
@@ -42,7 +42,9 @@ def init(rebuild: bool, partitions: int, say: Say, accept_loss: bool = False) ->
     What cannot be part of the answer any more is a loss: it is refused, with figures, until `accept_loss`.
     """
     if accept_loss and not rebuild:
-        raise Refused("--accept-loss says what a rebuild may leave out: run `watershed init --rebuild --accept-loss`")
+        raise Refused(
+            "--accept-loss says what a rebuild may leave out", repair="watershed init --rebuild --accept-loss"
+        )
     answer_at_once()
     parts = context()
     check_database(parts.engine)  # before a topic is made for it

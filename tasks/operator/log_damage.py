@@ -1,4 +1,4 @@
-"""What became of a log since it was set up, and what of it the master dataset and the log together still have.
+"""Damage to a log since it was set up, and what of it the master dataset and the log together still have.
 
     whole  <=>  same topic, same partitions, and for every partition the log starts at or below the archived end and still holds
                 the last record archived, and the last record committed
@@ -42,7 +42,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Damage:
-    """How a topic differs from the one a generation was made for. `archived` counts the records in the master dataset."""
+    """Difference of a topic from the one a generation was made for. `archived` counts the records in the master dataset."""
 
     recreated: bool
     partitions_added: int
@@ -54,7 +54,7 @@ class Damage:
 
     @property
     def loses(self) -> bool:
-        """Whether going on needs a decision: something cannot be part of the answer any more."""
+        """True when going on needs a decision: something cannot be part of the answer any more."""
         return self.recreated or bool(self.gaps)
 
 
@@ -104,7 +104,7 @@ def _other_record(night: Night, partition: int, witness: Witness | None) -> bool
 
 
 def _other_archive(night: Night, partition: int, keep: Cut) -> bool:
-    """Whether the log holds another record where the master dataset ends; what lies below an accepted loss is not compared."""
+    """True when the log holds another record where the master dataset ends; what lies below an accepted loss is not compared."""
     for targets in reversed(night.targets_between(0, keep.number)):
         manifest = targets.master(partition).manifest(night.lake)
         if manifest is None or LOST in manifest.facts:

@@ -1,4 +1,4 @@
-"""What nights would do now, as values: the range that the next one takes in, and the steps of earlier ones that are not complete.
+"""Plan of the nights now, as values: the range that the next one takes in, and the steps of earlier ones that are not complete.
 
 undone(night) = the tasks that Luigi would run for it        read from the tasks themselves, so a new step is in the plan at once
 """

@@ -15,22 +15,7 @@ import numpy as np
 import pyarrow as pa
 from sqlalchemy.engine import Engine
 
-from pipeline import (
-    Count,
-    CountNonNull,
-    First,
-    Last,
-    Max,
-    Mean,
-    Min,
-    Scale,
-    Source,
-    StdDev,
-    Sum,
-    Variance,
-    View,
-    tumbling,
-)
+from pipeline import Count, Last, Mean, Min, Scale, Source, StdDev, Sum, View, tumbling
 from pipeline.aggregates.base import Rows
 from pipeline.columns.arrays import chunk
 from pipeline.definition.window import Tumbling
@@ -39,6 +24,7 @@ from pipeline.handover import Claim, Commit, Counts, Staged, Vector, ViewCounts
 from pipeline.handover.replacement import Plan
 from serving.ops.tables import SCHEMAS
 from serving.postgres.connection import engine, transaction
+from tests.support.aggregates import of_every_kind
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -83,18 +69,7 @@ every_aggregate = View(
     source=payments,
     key=("account", "region"),
     window=tumbling(hours=1),
-    aggregates={
-        "events": Count(),
-        **{f"{c}_present": CountNonNull(c) for c in COLUMNS},
-        **{f"{c}_first": First(c) for c in COLUMNS},
-        **{f"{c}_last": Last(c) for c in COLUMNS},
-        **{f"{c}_min": Min(c) for c in COLUMNS if c != "gift"},
-        **{f"{c}_max": Max(c) for c in COLUMNS if c != "gift"},
-        **{f"{c}_sum": Sum(c) for c in NUMBERS},
-        **{f"{c}_mean": Mean(c) for c in NUMBERS},
-        **{f"{c}_variance": Variance(c) for c in NUMBERS},
-        **{f"{c}_stddev": StdDev(c) for c in NUMBERS},
-    },
+    aggregates=of_every_kind(COLUMNS, [c for c in COLUMNS if c != "gift"], NUMBERS),
 )
 VIEWS = (by_account, by_region)
 

@@ -106,7 +106,8 @@ def check_kafka_python() -> None:
         lacks = f" and lacks {', '.join(missing)}" if missing else ""
         raise LogError(
             f"kafka-python {kafka.__version__} is installed{lacks}; 3.0.12 or a later 3.x is needed "
-            f"(before it, partitions stall silently): run pip install 'kafka-python>=3.0.12,<4'"
+            f"(before it, partitions stall silently)",
+            repair="pip install 'kafka-python>=3.0.12,<4'",
         )
 
 
@@ -115,7 +116,7 @@ class _Dropped(kafka_errors.KafkaError):  # type: ignore[misc]  # kafka-python h
 
 
 class _CertificateRefused(kafka_errors.KafkaError):  # type: ignore[misc]
-    """We do not trust a broker's certificate; the text goes on after the broker's address."""
+    """Distrust of a broker's certificate; the text goes on after the broker's address."""
 
 
 class _NoTokens(logging.Filter):
@@ -321,11 +322,13 @@ def explained(error: Exception, connection: KafkaConnection, topic: str = "", pa
     if isinstance(error, _CertificateRefused):
         return AccessDenied(f"{here} {error.args[0]}")
     if isinstance(error, kafka_errors.UnknownTopicOrPartitionError):
-        return MissingTopic(f"{here} has no {what}: `watershed init` creates topics, or {ADDRESS_HELP}")
+        return MissingTopic(
+            f"{here} has no {what}: `watershed init` creates topics, or {ADDRESS_HELP}", repair="watershed init"
+        )
     if isinstance(error, kafka_errors.InvalidTopicError):
         return MissingTopic(f"{topic!r} cannot be a topic's name; allowed: letters, digits, '.', '_', '-', up to 249")
     if isinstance(error, kafka_errors.UnsupportedCodecError):
-        return LogError(f"{what} is compressed, and {error}: run pip install 'kafka-python[lz4,snappy,zstd]'")
+        return LogError(f"{what} is compressed, and {error}", repair="pip install 'kafka-python[lz4,snappy,zstd]'")
     if isinstance(error, kafka_errors.CorruptRecordError):
         return LogError(f"{here} sent a damaged record of {what} ({error}): repair that broker's log first")
     if isinstance(error, (kafka_errors.RetriableError, OSError, _Dropped, *CREDENTIAL_ERRORS)):
@@ -370,7 +373,7 @@ def _forbidden(error: Exception, connection: KafkaConnection, topic: str) -> str
 
 
 def _refusals(connection: KafkaConnection) -> str:
-    """What the first broker that objects objects to; '' when none is seen to."""
+    """Objection of the first broker that has one; '' when none is seen to."""
     found = (refusal(connection, host, port) for host, port, _ in collect_hosts(connection.bootstrap))
     return next(filter(None, found), "")
 

@@ -1,4 +1,4 @@
-"""How Kafka is reached: one value, and the one place that makes the arguments of our Kafka clients from it.
+"""Connection to Kafka: one value, and the one place that makes the arguments of our Kafka clients from it.
 
     a client's security arguments = connection.arguments()        for every client that is opened here
 
@@ -67,15 +67,17 @@ class KafkaConnection:
 
     @property
     def tls(self) -> bool:
+        """True when the connection is encrypted: SSL or SASL_SSL."""
         return self.security_protocol.endswith("SSL")
 
     @property
     def sasl(self) -> bool:
+        """True when the broker asks for a user name and a password: SASL_PLAINTEXT or SASL_SSL."""
         return self.security_protocol.startswith("SASL")
 
     @property
     def user(self) -> str:
-        """Whom the broker takes us for, as its administrator's tools want it where that is known here."""
+        """Name that the broker takes us for, as its administrator's tools want it where that is known here."""
         if self.sasl:
             return f"User:{self.username}"
         return "User:<subject of the client certificate>" if self.ssl_certfile else "User:ANONYMOUS"

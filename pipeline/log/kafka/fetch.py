@@ -50,7 +50,7 @@ GROUP_ROWS = 1 << 20
 
 
 def misfit() -> str:
-    """Why the installed kafka-python must be read through its public API; '' when the adapters fit it."""
+    """Reason why the installed kafka-python must be read through its public API; '' when the adapters fit it."""
     if kafka.__version__ not in FITS:
         return f"kafka-python {kafka.__version__} is installed, and the fast reader fits {', '.join(FITS)}"
     missing = [f"{at!r}.{name}" for at, names in PARTS for name in names if not hasattr(at, name)]
@@ -58,20 +58,22 @@ def misfit() -> str:
 
 
 class Budget:
-    """What one call of `take` may still return; one for each consumer. A first record always may."""
+    """Rest of what one call of `take` may return; one for each consumer. A first record always may."""
 
     def __init__(self) -> None:
         self.left, self.fresh = MAX_BYTES, True
 
     def renew(self, most_bytes: int) -> None:
+        """Begin a call that may return `most_bytes` of keys, values and headers; left out, the next call gets what the last one left."""
         self.left, self.fresh = most_bytes, True
 
     def spend(self, size: int) -> None:
+        """Take `size` bytes off; from the first on, a record that does not fit has to wait."""
         self.left, self.fresh = self.left - size, False
 
 
 class Taken:
-    """What the fetcher takes for a list of records: iterating gives Arrow batches; its length is what it uses up of max_records."""
+    """Stand-in for the fetcher's list of records: iterating gives Arrow batches; its length is what it uses up of max_records."""
 
     def __init__(self, batches: list[pa.RecordBatch], length: int) -> None:
         self._batches, self._length = batches, length
@@ -105,6 +107,7 @@ class OldRecords:
         return len(self._records)
 
     def within(self, start: int, most_rows: int, most_bytes: int) -> tuple[int, int]:
+        """(rows from `start` on that are at most so many and so large, their bytes): (0, 0) when the first is larger already."""
         total = 0
         for n, record in enumerate(self._records[start : start + most_rows]):
             if total + record.size > most_bytes:
@@ -113,6 +116,7 @@ class OldRecords:
         return min(most_rows, len(self) - start), total
 
     def rows(self, start: int, stop: int) -> pa.RecordBatch:
+        """Rows [start, stop) as a batch of RAW_SCHEMA."""
         return raw_batch(self._records[start:stop])
 
 
@@ -162,7 +166,7 @@ class ColumnarRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # kafka-
         return Taken(batches, most if full else rows)
 
     def _next(self, wanted: int) -> bool:
-        """Whether _now has a row at _row; at the end of the response it is drained, and its position set behind all of it."""
+        """True when _now has a row at _row; at the end of the response it is drained, and its position set behind all of it."""
         if self._failed is not None:
             raise self._failed
         self._wanted = wanted
@@ -175,6 +179,7 @@ class ColumnarRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # kafka-
         return True
 
     def drain(self) -> None:
+        """Let go of what is decoded, as kafka-python does of what it has; nothing more is taken from this response."""
         super().drain()
         self._now = None
 
@@ -234,7 +239,7 @@ class ColumnarRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # kafka-
         self._epoch = last_epoch
 
     def _hidden(self, buffer: bytes, batch: Batch) -> bool:
-        """Whether readers of committed records do not see this batch; notes which transactions were aborted."""
+        """True when readers of committed records do not see this batch; notes which transactions were aborted."""
         if self.isolation_level == IsolationLevel.READ_COMMITTED and batch.producer_id >= 0:
             self._consume_aborted_transactions_up_to(batch.last_offset)
             if batch.is_control_batch:

@@ -77,18 +77,24 @@ class KafkaLog:
         return self.connection.bootstrap
 
     def partitions(self, topic: str) -> int:
+        """Number of partitions, asked of the broker anew: a topic may get more while this process runs. See Log.partitions."""
         return len(self._ask(topic, lambda admin: self._metadata(admin, topic)["partitions"]))
 
     def topic_id(self, topic: str) -> str:
+        """UUID that the controller gave the topic; '' before Kafka 2.8, where one made anew cannot be told. See Log.topic_id."""
         return self._ask(topic, lambda admin: _topic_id(self._metadata(admin, topic)))
 
     def start_offsets(self, topic: str) -> list[int]:
+        """Log start offset per partition, as ListOffsets(EARLIEST) gives it. See Log.start_offsets."""
         return list(self._ask(topic, lambda admin: self._starts(admin, topic)).values())
 
     def end_offsets(self, topic: str) -> list[int]:
+        """Last stable offset per partition, asked with isolation read_committed. See Log.end_offsets."""
         return list(self._ask(topic, lambda admin: self._ends(admin, topic)).values())
 
     def describe(self, topic: str) -> TopicDescription:
+        """Metadata and configs of the topic; AccessDenied without the right DescribeConfigs: compaction is seen there. See Log.describe."""
+
         def question(admin: KafkaAdminClient) -> TopicDescription:
             found = self._metadata(admin, topic)
             with needing("DescribeConfigs"):  # else nobody would know whether the topic is compacted
@@ -122,6 +128,10 @@ class KafkaLog:
         max_records: int = MAX_RECORDS,
         max_bytes: int = MAX_BYTES,
     ) -> Iterator[Block]:
+        """Blocks through a consumer of its own, closed with the iterator; Unreachable after `stall_s` without progress. See Log.read.
+
+        The usual mistake: to drop the iterator half-way; its connection and buffers then wait for the garbage collector.
+        """
         if not 0 <= start <= end:
             raise LogError(f"{topic}, partition {partition}: there is no offset range [{start}, {end})")
         if start < end:
@@ -160,6 +170,7 @@ class KafkaLog:
             consumer.close(autocommit=False)
 
     def witness(self, topic: str, partition: int, offset: int) -> bytes | None:
+        """`record_hash` looked for in spans that grow downwards from `offset`, since control records leave gaps. See Log.witness."""
         first = self._ask(topic, lambda admin: self._starts(admin, topic, partition))[partition]
         found, span = None, WITNESS_SPAN
         start = offset
@@ -178,10 +189,12 @@ class KafkaLog:
             return error
         return LogTruncated(
             f"{topic}, partition {partition}: the log was cut back below offset {position} and has grown again; "
-            f"`watershed init --rebuild` starts a new generation from the master dataset"
+            f"`watershed init --rebuild` starts a new generation from the master dataset",
+            repair="watershed init --rebuild",
         )
 
     def close(self) -> None:
+        """Close the admin client; the next question opens another one. Not for a client that another process has inherited."""
         with self._lock:
             admin, self._admin = self._admin, None
         if admin is not None:
@@ -192,14 +205,16 @@ class KafkaLog:
         if start < first:
             raise RetentionPassed(
                 f"{topic}, partition {partition}: offsets [{start}, {first}) are gone, the log starts at {first} now "
-                f"(retention): raise the topic's retention.ms, then `watershed init --rebuild` starts a new generation"
+                f"(retention): raise the topic's retention.ms, then `watershed init --rebuild` starts a new generation",
+                repair="watershed init --rebuild",
             )
         last = self._ask(topic, lambda admin: self._ends(admin, topic, partition))[partition]
         if last < end:
             raise LogTruncated(
                 f"{topic}, partition {partition}: the log ends at offset {last}, below {end}, which it had reached: it "
                 f"was truncated, or the topic was made anew, or {self.bootstrap} is another Kafka; {ADDRESS_HELP}, "
-                f"or `watershed init --rebuild` starts a new generation from the master dataset"
+                f"or `watershed init --rebuild` starts a new generation from the master dataset",
+                repair="watershed init --rebuild",
             )
 
     def _ask(self, topic: str, question: Callable[[KafkaAdminClient], T]) -> T:
@@ -250,7 +265,8 @@ class KafkaLog:
         if not leaders:
             raise MissingTopic(
                 f"Kafka at {self.bootstrap}: topic {topic!r} has no partition {only}, only 0 to {len(found) - 1}; "
-                f"`watershed init` notes a topic's partitions"
+                f"`watershed init` notes a topic's partitions",
+                repair="watershed init",
             )
         if any(leader < 0 for leader in leaders.values()):
             raise kafka_errors.LeaderNotAvailableError(topic)

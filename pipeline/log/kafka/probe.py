@@ -1,4 +1,4 @@
-"""Why a broker that is there does not let us in: one question to its port, asked after a client has failed.
+"""Reason why a broker that is there does not let us in: one question to its port, asked after a client has failed.
 
     refusal(connection, host, port) = text        only on evidence: a TLS alert, a certificate, an answer to a SASL handshake; else ''
 
@@ -35,7 +35,7 @@ class Sasl(NamedTuple):
 
 
 def refusal(connection: KafkaConnection, host: str, port: int) -> str:
-    """Why `host`:`port` does not let this connection in, with the setting that would; '' when nothing is seen to be wrong.
+    """Reason why `host`:`port` does not let this connection in, with the setting that would; '' when nothing is seen to be wrong.
 
     Takes a few round trips, and TIMEOUT_S where something listens and says nothing.
     """
@@ -46,7 +46,7 @@ def refusal(connection: KafkaConnection, host: str, port: int) -> str:
 
 
 def certificate_refused(error: ssl.SSLCertVerificationError, host: str, cafile: str) -> str:
-    """What is wrong with a broker's certificate, and what to do."""
+    """Fault of a broker's certificate, and what to do."""
     if error.verify_code in (EXPIRED, NOT_YET_VALID):
         when = "has expired" if error.verify_code == EXPIRED else "is not valid yet"
         return f"has a certificate that {when}: its administrator must renew it (or this machine's clock is wrong)"
@@ -105,7 +105,7 @@ def _of_tls(connection: KafkaConnection, host: str, port: int) -> str:
 
 
 def _secured(connection: KafkaConnection, host: str, port: int) -> str | None:
-    """What is refused in TLS, '' when nothing is; None when the handshake was broken off, as by a port that speaks no TLS."""
+    """Refusal within TLS, '' when there is none; None when the handshake was broken off, as by a port that speaks no TLS."""
     with _connected(host, port) as plain:
         try:
             with connection.tls_context().wrap_socket(plain, server_hostname=host.rstrip(".")) as secured:
@@ -152,7 +152,7 @@ def _connected(host: str, port: int) -> socket.socket:
 
 
 def _speaks_tls(host: str, port: int) -> bool:
-    """Whether a TLS handshake gets an answer, whatever the certificates; nothing else is sent."""
+    """True when a TLS handshake gets an answer, whatever the certificates; nothing else is sent."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:

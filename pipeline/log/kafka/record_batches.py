@@ -42,7 +42,7 @@ class DamagedLog(LogError):
 
 
 class Unpacking(Exception):
-    """What is wrong with compressed bytes; `Records` adds where they are."""
+    """Fault of compressed bytes; `Records` adds where they are."""
 
 
 class Batch(NamedTuple):
@@ -62,22 +62,27 @@ class Batch(NamedTuple):
 
     @property
     def last_offset(self) -> int:
+        """Offset of the last record that the batch was written with, also when compaction has taken it."""
         return self.base_offset + self.last_offset_delta
 
     @property
     def next_offset(self) -> int:
+        """Offset to read on from behind the batch: never base_offset + records_count, for offsets have gaps."""
         return self.last_offset + 1
 
     @property
     def codec(self) -> int:
+        """Number of the compression, the low 3 bits of the attributes; 0 for none, and not every number is known."""
         return self.attributes & CODEC
 
     @property
     def is_transactional(self) -> bool:
+        """True when a transaction wrote it; whether that was aborted, the fetch response says and not the batch."""
         return bool(self.attributes & TRANSACTIONAL)
 
     @property
     def is_control_batch(self) -> bool:
+        """True for a marker of a transaction's end, whose record takes an offset and is nobody's event."""
         return bool(self.attributes & CONTROL)
 
 

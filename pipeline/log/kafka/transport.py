@@ -1,4 +1,4 @@
-"""How kafka-python 3.0.12 receives: as much at once as there is, and large responses where they are parsed.
+"""Receiving in kafka-python 3.0.12: as much at once as there is, and large responses where they are parsed.
 
     the responses of receive_bytes = those of KafkaProtocol.receive_bytes, however their bytes arrive
 
@@ -37,15 +37,19 @@ class Frame:
 
     @property
     def room(self) -> memoryview:
+        """Bytes that have not arrived yet, writable: for recv_into, then say `filled`."""
         return self._bytes[self._at :]
 
     def filled(self, size: int) -> None:
+        """Note that `size` bytes were received into `room`."""
         self._at += size
 
     def tell(self) -> int:
+        """Position in bytes from the first; while it arrives, the number of bytes that are there."""
         return self._at
 
     def seek(self, at: int) -> None:
+        """Go to the byte `at`; read from 0 once all has arrived. Not checked against the size."""
         self._at = at
 
     def read(self, size: int | None = None) -> bytes | memoryview:

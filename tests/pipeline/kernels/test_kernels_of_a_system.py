@@ -65,9 +65,13 @@ def test_a_worker_on_a_cold_cache_says_that_it_compiles_and_where(embedded_syste
     assert done.stderr.count("kernels, once, into ") == 1 and str(tmp_path / "cold") in done.stderr
 
 
-def test_a_folder_that_others_may_write_ends_a_command_with_one_line(embedded_system: System, tmp_path: Path) -> None:
+def test_a_folder_that_others_may_write_ends_a_command_with_one_line_and_the_next_command(
+    embedded_system: System, tmp_path: Path
+) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     done = embedded_system.run("init", check=False, WATERSHED_KERNEL_CACHE=str(tmp_path / "open"))
     assert done.returncode == 1
-    assert done.stderr.startswith("watershed: compiled code is not taken from") and len(done.stderr.splitlines()) == 1
+    said, next_command = done.stderr.splitlines()
+    assert said.startswith("watershed: compiled code is not taken from")
+    assert next_command == f"  next: chmod go-w {tmp_path / 'open'}"

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Engine
 
 from pipeline import Between, Count, Max, Scale, Source, Sum, View, tumbling
 from pipeline.base.errors import Refused, StoreError
-from pipeline.handover import Committed, Fenced
+from pipeline.handover import Committed, Fenced, Generation
 from pipeline.handover.replacement import Plan
 from pipeline.log.log import Repartitioned, TopicRecreated
 from serving.generations.create import install, require
@@ -230,11 +230,7 @@ def test_rebuild_folds_anew_while_the_old_generation_answers(engine: Engine) -> 
     night.publish(old, 1)
     claim = speed.take(old, 0, "w", 60)
     assert claim is not None
-    with transaction(engine) as connection:
-        connection.exec_driver_sql("CREATE ROLE analyst") if not connection.exec_driver_sql(
-            "SELECT 1 FROM pg_roles WHERE rolname = 'analyst'"
-        ).first() else None
-        connection.exec_driver_sql("GRANT SELECT ON serving.by_account TO analyst")
+    grant_to_analyst(engine)
 
     new = PostgresGenerationStore(engine).begin(
         plan((2, 2), views=CHANGED)
@@ -262,22 +258,11 @@ def test_rebuild_folds_anew_while_the_old_generation_answers(engine: Engine) -> 
     PostgresGenerationStore(engine).activate(new, CHANGED)  # nothing: it answers already
     check(engine, CHANGED, 4, 5)
     assert require(engine, payments, CHANGED) == new
-    with transaction(engine) as connection:
-        query = "SELECT has_table_privilege('analyst', 'serving.by_account', 'SELECT')"
-        assert connection.exec_driver_sql(query).scalar_one() is True
-        connection.exec_driver_sql("DROP OWNED BY analyst")
+    assert analyst_may_read(engine)
 
     assert speed.commit(commit_of(outcome.claim, LOGS[0], 8)) == Fenced()
     assert speed.reload(outcome.claim) is None
-    for refused in (
-        lambda: speed.take(old, 0, "w", 60),
-        lambda: speed.leases(old),
-        lambda: night.choose(old, D3, (9, 9)),
-        lambda: night.stage(old, 2, staged_of(LOGS, (6, 5), None)),
-        lambda: night.publish(old, 2),
-    ):
-        with pytest.raises(Refused, match=r"generation 1 of topic payments is retired: .*`watershed init --rebuild`"):
-            refused()
+    check_retired(old, speed, night)
     with pytest.raises(Refused, match="are not those on record"):
         require(engine, payments, VIEWS)
 
@@ -291,6 +276,35 @@ def test_rebuild_folds_anew_while_the_old_generation_answers(engine: Engine) -> 
         mine = landed.claim
     check(engine, CHANGED, 9, 5)
     assert rebuilding.choose(new, D2, (9, 9)).offsets == (6, 5)
+
+
+def grant_to_analyst(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        if not connection.exec_driver_sql("SELECT 1 FROM pg_roles WHERE rolname = 'analyst'").first():
+            connection.exec_driver_sql("CREATE ROLE analyst")
+        connection.exec_driver_sql("GRANT SELECT ON serving.by_account TO analyst")
+
+
+def analyst_may_read(engine: Engine) -> bool:
+    """True when the grant is still there; it is taken away then, so that the role can go."""
+    with transaction(engine) as connection:
+        query = "SELECT has_table_privilege('analyst', 'serving.by_account', 'SELECT')"
+        found: bool = connection.exec_driver_sql(query).scalar_one()
+        connection.exec_driver_sql("DROP OWNED BY analyst")
+    return found
+
+
+def check_retired(old: Generation, speed: PostgresSpeedStore, night: PostgresNightStore) -> None:
+    """Neither workers nor nights of the generation go on."""
+    for refused in (
+        lambda: speed.take(old, 0, "w", 60),
+        lambda: speed.leases(old),
+        lambda: night.choose(old, D3, (9, 9)),
+        lambda: night.stage(old, 2, staged_of(LOGS, (6, 5), None)),
+        lambda: night.publish(old, 2),
+    ):
+        with pytest.raises(Refused, match=r"generation 1 of topic payments is retired: .*`watershed init --rebuild`"):
+            refused()
 
 
 def check(engine: Engine, views: tuple[View, ...], *positions: int) -> None:
