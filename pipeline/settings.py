@@ -122,7 +122,7 @@ class Settings(BaseSettings):
     lake_url: str | None = None  # where the lake's manifests are served over HTTP: tasks.luigid does, below /lake
     views: str = "views"
     snapshot_every_s: float = Field(default=60.0, gt=0)  # how much of the log a takeover replays at most
-    # How long a worker that starts waits for a Postgres or Kafka that does not answer, and each transaction of a night for Postgres.
+    # How long a worker that starts, and each transaction and question of a night or command, waits for a Postgres or Kafka that is away.
     start_patience_s: float = Field(default=60.0, ge=0)
     night_partitions: int = Field(default=max(1, (os.cpu_count() or 1) // 2), gt=0)  # that a night takes side by side
     metrics_port: int = Field(default=0, ge=0, le=65535)  # 0: none

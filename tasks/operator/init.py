@@ -16,7 +16,7 @@ from pipeline.log.log import MissingTopic, refuse_compacted
 from pipeline.settings import by_source
 from pipeline.warm_up import warm_up
 from serving.generations.create import check_database, install
-from tasks.context import Context, answer_at_once, context
+from tasks.context import Context, context
 from tasks.operator.generation import Mending
 
 Say = Callable[[str], None]
@@ -43,7 +43,6 @@ def init(rebuild: bool, partitions: int, say: Say, accept_loss: bool = False) ->
     """
     if accept_loss and not rebuild:
         raise Refused("--accept-loss says what a rebuild may leave out: run `watershed init --rebuild --accept-loss`")
-    answer_at_once()
     parts = context()
     check_database(parts.engine)  # before a topic is made for it
     warm_up(parts.views)
