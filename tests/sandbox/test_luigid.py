@@ -16,6 +16,7 @@ import pytest
 
 from pipeline.base.errors import SettingsError
 from pipeline.settings import Settings
+from sandbox.processes import free_ports
 from sandbox.running import State, write_services
 from sandbox.services import Given, GivenBefore, of_this_terminal
 from sandbox.up import _refuse_forgotten
@@ -211,3 +212,17 @@ def test_up_starts_nothing_beside_a_server_of_yours_whose_address_it_does_not_kn
         _refuse_forgotten({"kafka": True, "postgres": False}, state)
     _refuse_forgotten({"kafka": True, "postgres": True}, state)
     _refuse_forgotten({"kafka": False, "postgres": False}, State())
+
+
+def test_a_luigid_that_cannot_keep_its_history_says_why_in_one_line_without_the_password(commands: Commands) -> None:
+    commands.environment |= {
+        "WATERSHED_POSTGRES": f"postgresql://me:hidden-word@127.0.0.1:{free_ports(1)[0]}/x",
+        "WATERSHED_START_PATIENCE_S": "0",
+    }
+    code, out, err = commands.run("tasks.luigid", "--port", str(free_ports(1)[0]))
+    assert (
+        code == 1
+        and err.splitlines()[-1].startswith("luigid: Postgres at me@127.0.0.1")
+        and "WATERSHED_POSTGRES" in err
+    )
+    assert "Traceback" not in err and "hidden-word" not in out + err
