@@ -1,6 +1,6 @@
 """Settings: where Kafka, Postgres, the lake and the views are.
 
-    value = environment (WATERSHED_*) or .env or luigi.cfg [watershed] or .watershed/services.env (what `watershed up` started) or default
+    value = environment (WATERSHED_*) or .env or luigi.cfg [watershed] or .watershed/services.env (what `watershed up` noted) or default
 
     a secret = its text, or what the file holds that WATERSHED_..._FILE (in luigi.cfg: ..._file) names; both at one place are refused
 
@@ -119,9 +119,10 @@ class Settings(BaseSettings):
     kafka_ssl_keyfile: str | None = None
     postgres: SecretStr | None = None
     lake: str = "lake"
+    lake_url: str | None = None  # where the lake's manifests are served over HTTP: tasks.luigid does, below /lake
     views: str = "views"
     snapshot_every_s: float = Field(default=60.0, gt=0)  # how much of the log a takeover replays at most
-    # How long a worker that starts waits for a Postgres or Kafka that does not answer, and each transaction of a night for Postgres.
+    # How long a worker that starts, and each transaction and question of a night or command, waits for a Postgres or Kafka that is away.
     start_patience_s: float = Field(default=60.0, ge=0)
     night_partitions: int = Field(default=max(1, (os.cpu_count() or 1) // 2), gt=0)  # that a night takes side by side
     metrics_port: int = Field(default=0, ge=0, le=65535)  # 0: none
@@ -140,7 +141,8 @@ class Settings(BaseSettings):
             dotenv,
             SecretFiles(settings_cls, dotenv, ".env"),
         )
-        return sources["init_settings"], *written, LuigiCfg(settings_cls), started
+        files = SecretFiles(settings_cls, started, SERVICES)
+        return sources["init_settings"], *written, LuigiCfg(settings_cls), started, files
 
     @classmethod
     def load(cls) -> "Settings":

@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,6 +43,9 @@ class State:
     data: str = ""
     serves: dict[str, str] = field(default_factory=dict)  # kafka, postgres (without its password), lake, views
     processes: dict[str, Process] = field(default_factory=dict)
+    given: list[str] = field(
+        default_factory=list
+    )  # variables in services.env that a person had set, and `up` only noted
 
     @classmethod
     def read(cls) -> "State":
@@ -51,9 +54,8 @@ class State:
             return cls()
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            return cls(
-                found["data"], found["serves"], {name: Process(**one) for name, one in found["processes"].items()}
-            )
+            processes = {name: Process(**one) for name, one in found["processes"].items()}
+            return cls(found["data"], found["serves"], processes, found.get("given", []))
         except (ValueError, KeyError, TypeError) as error:
             raise SettingsError(
                 f"{path} cannot be read ({error!r}): end what it names by hand, then delete it"
@@ -110,3 +112,12 @@ def write_private(path: Path, text: str) -> None:
     temporary.touch(mode=0o600, exist_ok=False)
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def write_services(variables: Mapping[str, str]) -> None:
+    """Note what every command in this folder reads last, for terminals in whose environment it is not."""
+    lines = ["# Written by `watershed up`, removed by `watershed down`; environment, .env and luigi.cfg come first."]
+    for name, value in variables.items():
+        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+        lines.append(f"{name}='{quoted}'")
+    write_private(Path(SERVICES), "\n".join(lines) + "\n")

@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -21,7 +21,8 @@ from pathlib import Path
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from pyarrow import fs
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource
 
 from pipeline.base.errors import LogError, SettingsError
 from pipeline.definition.fingerprints import source_fingerprint
@@ -30,10 +31,14 @@ from pipeline.handover import Cut, Generation
 from pipeline.lake.lake import Lake
 from pipeline.lake.targets import cut_targets
 from pipeline.log.kafka.connection import KafkaConnection
-from pipeline.settings import Settings
+from pipeline.settings import SERVICES, SecretFiles, Settings
 from sandbox.processes import Child, ServerError, quote_log
+from sandbox.running import State
 from sandbox.weather import Event, Kind
+from serving.postgres.connection import parse_url
 
+# Settings of one process: two workers cannot share a port.
+OF_ONE_PROCESS = {"snapshot_every_s", "start_patience_s", "night_partitions", "metrics_port", "metrics_host"}
 FLUSH_LIMIT_S = 60.0
 SAMPLE_LETTERS = 90
 ERROR_LINES = 6
@@ -58,7 +63,48 @@ class Given(Settings):
     def settings_customise_sources(  # type: ignore[override]
         cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return super().settings_customise_sources(settings_cls, **sources)[:-1]
+        return super().settings_customise_sources(settings_cls, **sources)[:-2]
+
+
+class GivenBefore(Given):
+    """The same, and last what an earlier `watershed up` in this folder was given: another terminal need not set it again."""
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]
+        cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        noted = DotEnvSettingsSource(settings_cls, env_file=SERVICES)
+        noted.env_vars = noted_before(State.read())
+        written = super().settings_customise_sources(settings_cls, **sources)
+        return *written, noted, SecretFiles(settings_cls, noted, SERVICES)
+
+
+def noted_before(state: State) -> dict[str, str]:
+    """The variables that services.env holds because a person had set them, by their names in lower case."""
+    held = DotEnvSettingsSource(Settings, env_file=SERVICES).env_vars
+    return {name: value for name, value in held.items() if value and name.upper() in state.given}
+
+
+def of_this_terminal(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """(variables of ours that another terminal needs as well, by name; those that hold a secret, which are written down nowhere).
+
+    A secret's file is named by its whole path. A Postgres URL without a password is no secret.
+    """
+    ours, needed, secret = {name.upper(): value for name, value in environment.items() if value}, dict[str, str](), []
+    for field_name, declared in Settings.model_fields.items():
+        name, file = f"WATERSHED_{field_name.upper()}", f"WATERSHED_{field_name.upper()}_FILE"
+        if field_name in OF_ONE_PROCESS:
+            continue
+        is_secret = declared.annotation == SecretStr | None
+        if is_secret and ours.get(file):
+            needed[file] = str(Path(ours[file]).expanduser().absolute())
+        if name not in ours:
+            continue
+        if is_secret and not (field_name == "postgres" and parse_url(ours[name]).password is None):
+            secret.append(name)
+        else:
+            needed[name] = whole(ours[name]) if field_name == "lake" else ours[name]
+    return needed, secret
 
 
 def whole(lake: str) -> str:

@@ -2,13 +2,14 @@
 
     up ; up = up        down stops exactly what `up` started: a process is ours while its id and its time of birth are those noted
 
-What was started is noted in .watershed/pids.json at once, and its addresses in .watershed/services.env, which every command run in
-this folder reads last. The embedded broker keeps its log in memory: when it has ended, the next `up` begins anew in a fresh folder, and
-the data of the time before stays where it is.
+What was started is noted in .watershed/pids.json at once. Its addresses are in .watershed/services.env, which every command run in this
+folder reads last, with the views module and whatever else only this terminal's environment says, secrets apart. The embedded broker
+keeps its log in memory: when it has ended, the next `up` begins anew in a fresh folder, and the data of the time before stays where it is.
 """
 
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from itertools import count
@@ -39,15 +40,18 @@ from sandbox.processes import (
     stop_pid,
     wait_until,
 )
-from sandbox.running import STATE, State, alone, write_private
+from sandbox.running import STATE, State, alone, write_services
 from sandbox.services import (
     Given,
+    GivenBefore,
     Place,
     Sender,
     finished,
     free_night,
     night_progress,
     night_tasks,
+    noted_before,
+    of_this_terminal,
     program,
     refuse_used_lake,
     run,
@@ -70,13 +74,14 @@ def up(with_weather: bool = False) -> None:
     console = Console(highlight=False, soft_wrap=True)
     bars = Bars(console)
     with alone(), bars.progress:
-        given, state = Given(), State.read()
+        given, state = GivenBefore(), State.read()
         if "broker" in state.processes and state.running("broker") is None:
             _stop(state, console)  # its log is gone, and with it what the rest was for
             state = State()
         where = _start_servers(given, state, bars)
         _start_worker(where, state, bars)
         _start_luigid(where, state, bars)
+        _note(given, where, state)  # now with luigid's address
         if with_weather:
             _load_weather(where, state, bars)
         if len(bars.done) == 1:
@@ -105,6 +110,7 @@ def _start_servers(given: Given, state: State, bars: "Bars") -> Place:
     """Postgres and Kafka where they are not given; topics, tables and views; and services.env for the other commands."""
     given.refuse_security_for_nobody()
     own = {"kafka": given.kafka is not None, "postgres": given.postgres is not None}
+    _refuse_forgotten(own, state)
     fresh = not state.data
     if fresh:
         # A broker that forgets cannot go on with a Postgres and a lake that remember: they begin together.
@@ -135,17 +141,37 @@ def _start_servers(given: Given, state: State, bars: "Bars") -> Place:
     state.serves = serves
     data.mkdir(parents=True, exist_ok=True)
     state.write()
-    found = {
-        "WATERSHED_KAFKA": None if own["kafka"] else kafka.bootstrap,
-        "WATERSHED_POSTGRES": None if own["postgres"] else postgres,
-    }
-    found["WATERSHED_LAKE"] = lake if lake.startswith(str(data)) else None
-    lines = ["# Written by `watershed up`, removed by `watershed down`; environment, .env and luigi.cfg come first."]
-    write_private(Path(SERVICES), "\n".join([*lines, *(f"{k}='{v}'" for k, v in found.items() if v)]) + "\n")
+    _note(given, where, state)
     _compile(given, bars)
     with bars.doing("topics, tables and views are made"):
         run(where.watershed("init", log=data / "init.log"), LIMIT_S)
     return where
+
+
+def _refuse_forgotten(own: Mapping[str, bool], state: State) -> None:
+    """SettingsError when what runs works on a server of the user's whose address holds a secret, and this terminal does not know it."""
+    for name, process in (("kafka", "broker"), ("postgres", "postgres")):
+        if state.serves and not own[name] and process not in state.processes:
+            raise SettingsError(
+                f"what runs here was started on your {name} at {state.serves[name]}, whose address is not noted, for it holds a secret:"
+                f" set WATERSHED_{name.upper()} here too, or run `watershed down`, then `watershed up`"
+            )
+
+
+def _note(given: Given, where: Place, state: State) -> None:
+    """Write down what commands in other terminals need: what was started, and what is set in this terminal alone; no secret."""
+    needed, _ = of_this_terminal(os.environ)
+    before = {name.upper(): value for name, value in noted_before(state).items()}
+    state.given = sorted(before | needed)
+    started = {"WATERSHED_LAKE": where.lake, "WATERSHED_VIEWS": where.views}
+    if "broker" in state.processes:
+        started["WATERSHED_KAFKA"] = where.kafka.bootstrap
+    if "postgres" in state.processes:
+        started["WATERSHED_POSTGRES"] = where.postgres
+    if state.running("luigid") is not None and given.lake_url is None:
+        started["WATERSHED_LAKE_URL"] = f"{state.processes['luigid'].where}/lake"
+    state.write()
+    write_services(before | needed | started)
 
 
 def _compile(given: Given, bars: "Bars") -> None:
@@ -183,7 +209,7 @@ def _start_luigid(where: Place, state: State, bars: "Bars") -> None:
 
     def launch(port: int) -> Child:
         options = ["--address", LOOPBACK, "--port", str(port), "--state-path", str(Path(state.data) / "luigid.state")]
-        child = where.command("luigid", ["-c", "from luigi.cmdline import luigid; luigid()", *options], log)
+        child = where.command("luigid", ["-m", "tasks.luigid", *options], log)
         try:
             child.await_ready(lambda: port_answers(port), LIMIT_S)
         except BaseException:
@@ -317,6 +343,8 @@ def _tell(console: Console, where: Place, state: State) -> None:
         (f"{watershed} audit", "recompute the log and compare"),
         (f"{watershed} down", "stop what was started"),
     ]
+    if secrets := of_this_terminal(os.environ)[1]:
+        console.print(f"In another terminal set {', '.join(secrets)} too: secrets are not written down.")
     if "postgres" in state.processes:
         commands.insert(1, (f"psql '{where.postgres}' -c 'TABLE serving.freshness'", "SQL, with any client"))
     for command, what in commands:

@@ -44,7 +44,7 @@ PASSING = (StoreUnavailable, Unreachable, LakeError)
 def main(until_caught_up: bool, stop: threading.Event) -> None:
     """Run one worker until `stop` is set; with `until_caught_up`, until what is in the log now is committed.
 
-    At the start, a Postgres or Kafka that does not answer is waited for, for `start_patience_s` at most; the worker itself waits for ever.
+    At the start, a Postgres or Kafka that does not answer is waited for, for `start_patience_s` at most; a worker at work waits for ever.
     """
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=sys.stderr))
     settings = Settings.load()
@@ -56,6 +56,8 @@ def main(until_caught_up: bool, stop: threading.Event) -> None:
 
     def begin() -> tuple[list[ActiveSource], Callable[[], bool] | None]:
         sources = _active(database, views)
+        for one in sources:  # no lease is taken by a worker that could not read
+            refuse_other_log(one.generation, log.describe(one.source.topic))
         return sources, _caught_up(log, store, [one.generation for one in sources]) if until_caught_up else None
 
     try:
@@ -100,12 +102,7 @@ def _active(database: Engine, views: tuple[View, ...]) -> list[ActiveSource]:
 
 
 def _caught_up(log: KafkaLog, store: PostgresSpeedStore, generations: list[Generation]) -> Callable[[], bool]:
-    """A question: has every partition's position, whoever moves it, reached the log's end as of now?
-
-    Refused for a topic that is another one: its positions may well be beyond the end, with nothing left to take over.
-    """
-    for g in generations:
-        refuse_other_log(g, log.describe(g.topic))
+    """A question: has every partition's position, whoever moves it, reached the log's end as of now?"""
     ends = {g.topic: log.end_offsets(g.topic) for g in generations}
     return lambda: all(row.position >= ends[g.topic][row.partition] for g in generations for row in store.leases(g))
 

@@ -15,9 +15,11 @@ from pipeline.base.errors import DefinitionError, Refused
 from pipeline.definition.fingerprints import view_fingerprint
 from pipeline.definition.view import View
 from pipeline.handover import Generation
+from pipeline.handover.patience import Patient
 from pipeline.handover.replacement import GenerationStore
 from pipeline.lake.lake import Lake
 from pipeline.log.kafka.log import KafkaLog
+from pipeline.log.log import Unreachable
 from pipeline.settings import Settings, by_source
 from serving.generations.replace import PostgresGenerationStore
 from serving.postgres.connection import Engine, engine
@@ -25,7 +27,6 @@ from serving.stores.night import PostgresNightStore
 from tasks.night.night import Night
 
 LOG = logging.getLogger("luigi-interface")
-_patient = True
 
 
 @dataclass
@@ -87,13 +88,13 @@ def generation_for(store: GenerationStore, topic: str, number: int, views: Seque
 
 
 @lru_cache(maxsize=1)
-def _open(pid: int, patient: bool) -> Context:
+def _open(pid: int) -> Context:
     settings = Settings.load()
     views = settings.load_views()
     crash = crash_points()
     lake = Lake(settings.lake, crash)
-    log = KafkaLog(settings.kafka_connection())
-    patience_s = settings.start_patience_s if patient else 0.0
+    patience_s = settings.start_patience_s
+    log = KafkaLog(settings.kafka_connection(), caller=Patient((Unreachable,), patience_s, LOG.warning))
     database = engine(
         settings.postgres_url(), application_name="watershed night", outage_patience_s=patience_s, say=LOG.warning
     )
@@ -106,12 +107,6 @@ def _open(pid: int, patient: bool) -> Context:
 def context() -> Context:
     """The context of this process.
 
-    A Postgres that is away is waited for, `start_patience_s` at most for each transaction, unless `answer_at_once` was called.
+    A Postgres or Kafka that is away is waited for, `start_patience_s` at most for each transaction and each question.
     """
-    return _open(os.getpid(), _patient)
-
-
-def answer_at_once() -> None:
-    """For commands that somebody waits for: from now on, and in processes forked from here, what does not answer is an error at once."""
-    global _patient
-    _patient = False
+    return _open(os.getpid())

@@ -7,9 +7,10 @@ or purge, it names the batch that was visible before. Purges write it before the
 """
 
 import logging
+from dataclasses import replace
 
 from pipeline.base.errors import WatershedError
-from pipeline.handover import Cut
+from pipeline.handover import Cut, Generation
 from pipeline.lake import layout
 from pipeline.lake.manifest import Manifest
 from pipeline.lake.targets import ViewAtCut
@@ -20,19 +21,34 @@ LOG = logging.getLogger("luigi-interface")
 
 def write_current(night: Night) -> None:
     """Write it for every view of the source, until the visible batch is the one that was written; nothing for a generation that does
-    not answer. Safe to run again, and beside others: whoever writes last has looked last.
+    not answer. Safe to run again, and beside others: whoever writes last has looked last, also at which generation answers.
     """
     written: int | None = None
-    while (active := night.store.active(night.source.topic)) is not None and active.number == night.generation.number:
+    while (active := night.store.active(night.source.topic)) is not None:
+        if active.number != night.generation.number:
+            if (
+                written is not None
+            ):  # another generation took over meanwhile: its own file may be the one that was overwritten
+                _write_for(night, active)
+            return
         visible = _visible(night)
         if visible.number == written:
             return
-        for view in night.views:
-            content = _current(night, view.name, visible)
-            path = layout.current_view(view.name)
+        for name in night.view_fingerprints:
+            content = _current(night, name, visible)
+            path = layout.current_view(name)
             if night.lake.manifest(path) != content:
                 night.lake.commit(path, content)
         written = visible.number
+
+
+def _write_for(night: Night, active: Generation) -> None:
+    """write_current for a generation whose definitions are known from its record alone."""
+    for gone in sorted(night.view_fingerprints.keys() - active.views.keys()):
+        night.lake.delete_manifest(layout.current_view(gone))
+    other = replace(night, generation=active)
+    other.source_fingerprint, other.view_fingerprints = active.source_fingerprint, dict(active.views)
+    write_current(other)
 
 
 def try_write_current(night: Night) -> None:

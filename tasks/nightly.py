@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import luigi
 
@@ -42,8 +43,11 @@ class Step(luigi.Task):
         _say(self.set_progress_percentage, round(100 * fraction))
 
     def made(self, path: str) -> None:
-        """Link to the target."""
-        _say(self.set_tracking_url, context().lake.uri(path))
+        """Link to the manifest at `path` where somebody serves it: a browser opens no file:// from a page of luigid's."""
+        if self.set_tracking_url is not None:
+            base = context().settings.lake_url
+            if base and context().lake.exists(path):
+                self.set_tracking_url(f"{base.rstrip('/')}/{quote(path, safe='/=')}")
         _say(self.set_progress_percentage, 100)
 
 
@@ -109,8 +113,7 @@ class Archive(OfPartition):
         from tasks.night.archive import archive
 
         self.with_others(archive)
-        files = self.night.targets(self.number).master(self.partition).require(self.night.lake).files
-        self.made(files[0].path if files else "master")
+        self.made(self.night.targets(self.number).master(self.partition).path)
 
 
 class Clean(OfPartition):
@@ -204,7 +207,7 @@ class Publish(OfCut):
     def run(self) -> None:
         _say(self.set_status_message, f"{self.topic}, cut {self.number}: {self.night.publish(self.number)}")
         try_write_current(self.night)
-        self.made(self.night.targets(self.number).view(self.night.views[0].name).path)
+        self.made(layout.current_view(self.night.views[0].name))
 
 
 class ChooseCut(Step):

@@ -12,13 +12,12 @@ from rich.table import Table
 
 from console.commands.chosen import refuse_unknown
 from console.commands.documents import print_document
+from console.commands.waiting import patient_database, patient_log
 from pipeline.base.errors import SettingsError
 from pipeline.lake.lake import Lake
-from pipeline.log.kafka.log import KafkaLog
 from pipeline.settings import Settings, by_source
 from serving.audit.audit import Audit, Report
 from serving.generations.create import require
-from serving.postgres.connection import engine
 
 
 def audit(
@@ -44,11 +43,11 @@ def audit(
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     chosen = [v for v in declared if not views or v.name in views]
     vector = _vector(at, batch, {v.source.topic for v in chosen}) if at is not None else None
-    database = engine(settings.postgres_url(), application_name="watershed audit")
+    database = patient_database(settings, "audit")
     for of_source in by_source(declared).values():
         require(database, of_source[0].source, of_source)
     with _Bars() as bars:
-        log, lake = KafkaLog(settings.kafka_connection()), Lake(settings.lake)
+        log, lake = patient_log(settings), Lake(settings.lake)
         reports = Audit(database, log, lake, seed, reference, bars.show, batch, vector).run(chosen)
     if as_json:
         print_document({"reference": reference, "seed": seed, "views": [asdict(r) for r in reports]})

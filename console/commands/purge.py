@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from pipeline.base.errors import WatershedError
-from tasks.context import answer_at_once, context
+from tasks.context import context
 from tasks.night.purge import purge as purge_topic
 
 
@@ -15,7 +15,6 @@ def purge(
     ] = 2,
 ) -> None:
     """Delete old batches, covered segments and the lake files that no kept batch needs. Every night does, keeping two."""
-    answer_at_once()
     parts = context()
     failed: WatershedError | None = None  # all topics are tried, and the first that failed is raised
     for topic in parts.topics:

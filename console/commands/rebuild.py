@@ -5,12 +5,11 @@ from typing import Annotated
 import typer
 
 from console.commands.chosen import refuse_unknown
+from console.commands.waiting import patient_database, patient_log
 from pipeline.base.crash import crash_points
 from pipeline.lake.lake import Lake
-from pipeline.log.kafka.log import KafkaLog
 from pipeline.settings import Settings, by_source
 from serving.generations.create import require
-from serving.postgres.connection import engine
 from serving.stores.night import PostgresNightStore
 from serving.stores.refold import PostgresRefoldStore
 from speed_layer.refold import SourceRefold
@@ -33,8 +32,8 @@ def rebuild(
     names, settings, say = views or [], Settings.load(), typer.echo
     declared = settings.load_views()
     refuse_unknown(names, declared)
-    database = engine(settings.postgres_url(), application_name="watershed rebuild")
-    log, lake = KafkaLog(settings.kafka_connection()), Lake(settings.lake)
+    database = patient_database(settings, "rebuild")
+    log, lake = patient_log(settings), Lake(settings.lake)
     for topic, mine in by_source(declared).items():
         if names and not any(v.name in names for v in mine):
             continue

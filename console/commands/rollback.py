@@ -7,7 +7,7 @@ import typer
 from console.commands.chosen import one_topic
 from serving.status import status
 from serving.stores.operator import PostgresOperatorStore
-from tasks.context import answer_at_once, context
+from tasks.context import context
 from tasks.current import try_write_current
 
 
@@ -15,7 +15,6 @@ def rollback(
     topic: Annotated[str | None, typer.Argument(help="The topic; needed when there are several.")] = None,
 ) -> None:
     """Undo the last publish of a topic: the batch before it is visible again, exact at once, also while workers run."""
-    answer_at_once()
     parts = context()
     topic = one_topic(topic, parts.topics, "watershed rollback")
     generation = parts.night(topic).generation

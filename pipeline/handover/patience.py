@@ -43,4 +43,14 @@ def wait_out(
                 raise
 
 
-__all__ = ["wait_out"]
+class Patient:
+    """A caller that waits, as wait_out does; each call has the whole patience."""
+
+    def __init__(self, passing: tuple[type[BaseException], ...], patience_s: float, say: Callable[[str], None]) -> None:
+        self.passing, self.patience_s, self.say = passing, patience_s, say
+
+    def __call__(self, call: Callable[[], T], /) -> T:
+        return wait_out(call, self.passing, patience_s=self.patience_s, say=self.say)
+
+
+__all__ = ["Patient", "wait_out"]

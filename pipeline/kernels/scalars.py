@@ -95,7 +95,7 @@ def _simple(letter):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def _escape(data: Any, at: Any, end: Any) -> Any:
-    """How many bytes the escape at `at` (a backslash) has, 0 when it is none."""
+    """The number of bytes of the escape at `at` (a backslash), 0 when it is none."""
     if at + 1 >= end:
         return 0
     letter = byte(data, at + 1)

@@ -5,6 +5,8 @@ Invariant: a path is a function of what the file holds (topic, fingerprint, offs
 
 from typing import Any
 
+MANIFESTS = ("cuts", "master", "clean", "views", "identities")  # folders that have manifests, or copies of cuts
+
 
 def manifest(stem: str) -> str:
     """The manifest of what lies at `stem`, a path without an ending. Readers of a folder pass over names that begin with `_`."""
@@ -70,3 +72,10 @@ def cut_file(date: str) -> str:
 def identity_inputs(topic_id: str, partition: int, position: int) -> dict[str, Any]:
     """Inputs that a snapshot of identities is made from."""
     return {"topic_id": topic_id, "partition": partition, "position": position}
+
+
+def is_manifest(path: str) -> bool:
+    """True where a manifest, or the copy of a cut, may stand at a path that a stranger gave: below a folder that has them, never out of it."""
+    folder, *names = path.split("/")
+    plain = path.isprintable() and "\\" not in path and not any(name.startswith(".") or not name for name in names)
+    return plain and folder in MANIFESTS and len(names) > 0 and path.endswith(".json")

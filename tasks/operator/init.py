@@ -16,7 +16,7 @@ from pipeline.log.log import MissingTopic, refuse_compacted
 from pipeline.settings import by_source
 from pipeline.warm_up import warm_up
 from serving.generations.create import check_database, install
-from tasks.context import Context, answer_at_once, context
+from tasks.context import Context, context
 from tasks.operator.generation import Mending
 
 Say = Callable[[str], None]
@@ -45,7 +45,6 @@ def init(rebuild: bool, partitions: int, say: Say, accept_loss: bool = False) ->
         raise Refused(
             "--accept-loss says what a rebuild may leave out", repair="watershed init --rebuild --accept-loss"
         )
-    answer_at_once()
     parts = context()
     check_database(parts.engine)  # before a topic is made for it
     warm_up(parts.views)

@@ -8,33 +8,47 @@ from dataclasses import dataclass
 
 import luigi
 
+from pipeline.base.errors import LogError, Refused
 from pipeline.handover import Cut, Vector
 from pipeline.log.kafka.log import KafkaLog
-from tasks.context import answer_at_once, context
+from tasks.context import context
 from tasks.nightly import FoldView, OfPartition, Publish
 
 
 @dataclass(frozen=True)
 class SourcePlan:
-    """One source: [starts, ends) is what cut `next_number` would add; `undone` are steps of the cuts so far, in their order."""
+    """One source: [starts, ends) is what cut `next_number` would add; `undone` are steps of the cuts so far, in their order.
+
+    `ends` is None where Kafka does not tell them.
+    """
 
     topic: str
     nights: int
     next_number: int
     starts: Vector
-    ends: Vector
+    ends: Vector | None
     undone: Sequence[tuple[Cut, str]]
 
 
 def plans(kafka_patience_s: float) -> Iterator[SourcePlan]:
-    """Every source's plan. Refused or LogError as a night would be, when its topic is another one or Kafka does not answer."""
-    answer_at_once()
+    """Every source's plan. Refused as a night would be when its topic is another one.
+
+    What only Kafka knows is left open where it does not answer, and its LogError comes last.
+    """
     parts = context()
     log = KafkaLog(parts.settings.kafka_connection(), timeout_s=kafka_patience_s)
+    trouble: LogError | None = None
     for topic in parts.topics:
-        night = parts.night(topic)
+        night, ends = parts.night(topic), None
         night.log = log
-        night.check_topic()
+        if trouble is None:  # the next topic would wait as long again
+            try:
+                night.check_topic()
+                ends = tuple(log.end_offsets(topic))
+            except Refused:
+                raise
+            except LogError as error:
+                trouble = error
         ledger = night.store.ledger(night.generation)
         undone = [
             (cut, step)
@@ -42,8 +56,9 @@ def plans(kafka_patience_s: float) -> Iterator[SourcePlan]:
             if cut.number and cut.status in ("chosen", "published") and not night.covered(cut.number)
             for step in _undone(Publish(topic, night.generation.number, cut.number))
         ]
-        ends = tuple(log.end_offsets(topic))
         yield SourcePlan(topic, len(ledger) - 1, ledger[-1].number + 1, ledger[-1].offsets, ends, undone)
+    if trouble is not None:
+        raise trouble
 
 
 def _undone(task: luigi.Task, seen: set[str] | None = None) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,20 @@ def test_status_shows_the_positions_though_kafka_does_not_answer(system: System)
     assert [(r["position"], r["log_end"], r["lag"]) for r in rows] == [(5, None, None), (5, None, None)]
     table = system.run("status", check=False, WATERSHED_KAFKA=f"127.0.0.1:{port}")
     assert table.returncode == 1 and "?" in table.stdout
+
+
+def test_plan_shows_what_earlier_nights_left_undone_though_kafka_does_not_answer(system: System) -> None:
+    system.run("init", "--partitions", "2")
+    send(system, 0, 10)
+    system.night("2013-01-02")
+    (manifest,) = (system.lake / "views/daily_weather").rglob("_manifest.json")
+    manifest.unlink()
+    (port,) = free_ports(1)
+    began_s = time.monotonic()
+    done = system.run("plan", check=False, WATERSHED_KAFKA=f"127.0.0.1:{port}")
+    took_s = time.monotonic() - began_s
+    assert done.returncode == 1 and "cannot be reached" in done.stderr and "Traceback" not in done.stderr
+    assert "trying again" not in done.stderr and took_s < 10, "a patience of 60 s is not for somebody who looks"
+    words = " ".join(done.stdout.split())
+    assert "(cut 2)" in words and words.count("? │ ?") == 2, done.stdout
+    assert "FoldView daily_weather" in words and "Stage" in words

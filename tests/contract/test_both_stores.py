@@ -7,10 +7,12 @@ tests/speed_layer/test_refold.py, where they run on a real Postgres.
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from pipeline.handover import Committed
+from simulation.memory_replacement import MemoryRefoldStore
 from tests.contract.memory import MemoryWorld
 from tests.contract.store_world import LOGS
 from tests.contract.world import commit_of, connected
@@ -61,6 +63,13 @@ def test_in_memory(test: Test, case: dict[str, Any]) -> None:
 
 def test_few_rules_are_tested_on_postgres_alone() -> None:
     assert len(TESTS) > 5 * len(POSTGRES_ALONE)
+
+
+def test_the_contract_notices_a_seizure_in_memory_that_fences_nobody() -> None:
+    """Planted here, for no answer of a simulation shows it; in the Postgres store by test_planted_in_postgres."""
+    seized = refolds.test_a_seizure_fences_whoever_held_the_partition_at_once_though_no_position_moved
+    with patch.object(MemoryRefoldStore, "_fence", lambda *_: None), pytest.raises(AssertionError):
+        seized(MemoryWorld())
 
 
 @pytest.fixture(params=["postgres", "memory"])

@@ -1,9 +1,10 @@
-"""The contract of the Postgres stores holds whatever a DBA has set for the role or the database.
+"""The whole contract of the Postgres stores holds whatever a DBA has set for the role or the database.
 
 what a store does under hostile defaults = what it does under Postgres' own
 """
 
-from collections.abc import Callable
+import inspect
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,12 +13,9 @@ from pipeline.handover import Split
 from serving.postgres.connection import reading, transaction
 from serving.stores.speed import PostgresSpeedStore
 from tests.contract.store_world import D1, LOGS, World
+from tests.contract.test_both_stores import MODULES, TESTS, Test, cases, found_in
 from tests.contract.world import VIEWS, commit_of, connected, drop_everything
-from tests.serving import test_generation_store as generations
-from tests.serving import test_leases as leases
 from tests.serving import test_operator_store as operating
-from tests.serving import test_protocol as protocol
-from tests.speed_layer import test_refold as refolds
 from tests.support.hostile import HOSTILE, make_hostile
 
 
@@ -44,20 +42,24 @@ def a_cut_chosen_between_copy_and_lock_splits_the_commit(world: World) -> None:
     world.check(7, 0)
 
 
-Test = Callable[[operating.Operated], None]
-EVERYWHERE: list[Test] = [
+WALK = operating.test_any_sequence_of_commits_nights_rollbacks_and_purges_stays_exact
+ISOLATIONS = ("repeatable read", "serializable")
+# All at once, as far as they go together: the whole contract under each by itself would take two minutes of processor time.
+TOGETHER = {
+    name: {k: v for one in HOSTILE if one not in ISOLATIONS for k, v in HOSTILE[one].items()} | HOSTILE[name]
+    for name in ISOLATIONS
+}
+BY_ITSELF: list[Test] = [
     a_cut_chosen_between_copy_and_lock_splits_the_commit,
     operating.test_rollback_after_a_raised_position_returns_to_the_end_of_what_segments_cover,
 ]
-OF_ISOLATION: list[Test] = [
-    protocol.test_a_takeover_fences_the_owner_before,
-    protocol.test_a_commit_never_straddles_a_cut_chosen_after_it_was_begun,
-    protocol.test_publish_moves_pointer_and_positions_at_once,
-    leases.test_a_commit_prolongs_the_lease_and_never_shortens_it,
-    operating.test_purge_deletes_what_was_marked_though_more_is_covered_by_then,
-    refolds.test_a_refold_seized_by_its_twin_is_fenced_and_one_that_landed_lands_once,
-    generations.test_workers_of_the_new_generation_split_at_the_cuts_that_were_taken_over,
-]
+
+
+def contract(isolation: str) -> list[tuple[Test, dict[str, Any]]]:
+    """Every test of the stores, with its cases; of the random walk, which costs as much as all others, two seeds."""
+    every = [(test, case) for module in MODULES for test in found_in(module) for case in cases(test)]
+    walks = [one for one in every if one[0] is WALK][ISOLATIONS.index(isolation) :: 6]
+    return [one for one in every if one[0] is not WALK] + walks
 
 
 @pytest.fixture(params=HOSTILE)
@@ -66,11 +68,32 @@ def hostile_url(request: pytest.FixtureRequest, postgres_url: str) -> str:
     return postgres_url
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_the_contract_holds(name: str, postgres_url: str) -> None:
-    make_hostile(postgres_url, HOSTILE[name])
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_the_whole_contract_holds_under_all_of_them_together(isolation: str, postgres_url: str) -> None:
+    make_hostile(postgres_url, TOGETHER[isolation])
+    failed = {}
     with connected(postgres_url) as engine:
-        for test in EVERYWHERE + OF_ISOLATION * (name in ("repeatable read", "serializable")):
+        for test, case in contract(isolation):
+            drop_everything(engine)
+            given = {"postgres_url": postgres_url} if "postgres_url" in inspect.signature(test).parameters else {}
+            try:
+                test(**(given or {"world": operating.Operated(engine)}), **case)
+            except (Exception, pytest.fail.Exception) as error:
+                failed[f"{test.__name__}{list(case.values()) or ''}"] = error
+    assert not failed, "\n".join(f"{which}: {error!r}" for which, error in failed.items())
+
+
+def test_the_whole_contract_is_whole_and_every_default_is_in_force() -> None:
+    for isolation in ISOLATIONS:
+        found = {test for test, _ in contract(isolation)}
+        assert len(found) > 50 and WALK in found and set(TESTS) <= found
+        assert TOGETHER[isolation].keys() == {setting for settings in HOSTILE.values() for setting in settings}
+
+
+def test_what_a_default_can_break_holds_under_each_by_itself(hostile_url: str) -> None:
+    with connected(hostile_url) as engine:
+        for test in BY_ITSELF:
             drop_everything(engine)
             test(operating.Operated(engine))
 

@@ -17,7 +17,7 @@ from pipeline.base.crash import NoCrash
 from pipeline.base.errors import WatershedError
 from pipeline.handover import Generation, Purge
 from serving.generations import replace as rebuild
-from serving.ops import batches, cuts, positions
+from serving.ops import batches, cuts, leases, positions
 from serving.postgres import connection as connections
 from serving.stores import night as night_store
 from serving.stores.night import PostgresNightStore
@@ -155,6 +155,10 @@ BUGS = {
     "purge that recomputes what is covered": Bug(
         lambda: patch.object(PostgresOperatorStore, "_purge", purge_what_is_covered),
         operating.test_purge_deletes_what_was_marked_though_more_is_covered_by_then,
+    ),
+    "a seizure that fences nobody": Bug(
+        without(leases, "SEIZE", "SET owner = :owner, worker = :worker, epoch = epoch + 1,", "SET worker = :worker,"),
+        refolding.test_a_seizure_fences_whoever_held_the_partition_at_once_though_no_position_moved,
     ),
     "a refold put in place whoever has the lease": Bug(
         without(

@@ -154,7 +154,8 @@ REFOLDS = {
     ),
     "a refold put in place whoever has the lease": Bug(Stores(refold=ClaimOut)),
     "a refold beside the old segments": Bug(Stores(refold=OldSegmentsStay)),
-    # Not here: a seizure that fences nobody. No answer shows it, since a position that its holder moves meanwhile has the refold refused.
+    # Not here: a seizure that fences nobody. No answer shows it, since a position that its holder moves meanwhile has the refold refused;
+    # the contract of the stores notices it (tests/contract).
 }
 GENERATIONS = {
     "an activation that does not fence the generation before": Bug(Stores(generation=OldOnesGoOn)),

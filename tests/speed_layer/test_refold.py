@@ -48,6 +48,21 @@ def test_new_segments_replace_damaged_ones_and_whoever_held_the_partition_is_fen
     world.check(9, 0)
 
 
+def test_a_seizure_fences_whoever_held_the_partition_at_once_though_no_position_moved(world: Operated) -> None:
+    """Whoever refolds needs the position to stand still from here on: not only when the refold has landed."""
+    owner = world.commit(world.take(0, 60), 7)
+    claim = world.refolds.seize(world.generation, 0, "rebuild", 10)
+    assert (claim.position, claim.segment) == (owner.position, owner.segment) == (7, 0)
+    assert claim.owner != owner.owner and claim.epoch == owner.epoch + 1
+    assert world.speed.commit(commit_of(owner, LOGS[0], 9)) == Fenced()
+    assert world.now() == (7, 0) and world.speed.reload(owner) is None and world.speed.renew([owner], 60) == set()
+    world.speed.release(owner)
+    assert world.speed.take(world.generation, 0, "w", 1) is None, "the one before can let go of nothing that is not his"
+    world.check(7, 0)
+    world.commit(claim, 9)
+    world.check(9, 0)
+
+
 def test_segments_below_the_visible_cut_stay_for_a_rollback_and_chosen_cuts_split(world: Operated) -> None:
     world.commit(world.take(0), 4)
     world.night_at(4, 0)

@@ -50,5 +50,6 @@ def make_hostile(url: str, settings: dict[str, str]) -> None:
     place = make_url(url)
     if "decoys" in settings.get("search_path", ""):
         execute(url, DECOYS)
-    for name, value in settings.items():
-        execute(url, f'ALTER ROLE "{place.username}" IN DATABASE "{place.database}" SET {name} TO {value}')
+    role = f'ALTER ROLE "{place.username}" IN DATABASE "{place.database}"'
+    # By one connection: the next would begin with those that are set, such as read only.
+    execute(url, "; ".join(f"{role} SET {name} TO {value}" for name, value in settings.items()))

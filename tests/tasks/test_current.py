@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from pipeline import Count
 from pipeline.base.errors import LakeError
+from pipeline.definition.fingerprints import view_fingerprint
 from pipeline.lake import layout
 from simulation.play import nights_of, quiet
+from simulation.replacing import rebuild
 from simulation.world import Sizes, World
 from tasks import current
 from tasks.current import try_write_current, write_current
@@ -98,6 +101,36 @@ def test_a_publish_that_comes_in_between_is_what_it_names_in_the_end(
     monkeypatch.setattr(current, "_current", slow)
     write_current(world.night)
     assert not pending and names(world, 3)
+
+
+def test_a_generation_that_takes_over_in_between_is_what_it_names_in_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A night that was published sleeps before it writes; meanwhile a rebuild takes one view away and changes the other."""
+    changed = replace(VIEWS[0], aggregates={**VIEWS[0].aggregates, "one_more": Count()})
+    gone, asleep = [v.name for v in VIEWS[1:]], world.night
+    assert gone
+    for view in VIEWS:
+        world.lake.delete(layout.current_view(view.name))
+    made, pending = current._current, [(changed,)]
+
+    def slow(*arguments: Any) -> Any:
+        found = made(*arguments)
+        if pending:
+            views = pending.pop()
+            world.contexts["peace"] = world.started_with(views)
+            rebuild(world, "peace", views)
+        return found
+
+    monkeypatch.setattr(current, "_current", slow)
+    write_current(asleep)
+    found = world.lake.manifest(layout.current_view(changed.name))
+    assert (
+        found is not None
+        and found.facts["generation"] == 2
+        and found.inputs["view_fingerprint"] == view_fingerprint(changed)
+    )
+    assert [name for name in gone if world.lake.manifest(layout.current_view(name)) is not None] == []
 
 
 def test_a_generation_that_does_not_answer_writes_nothing(world: World) -> None:

@@ -334,7 +334,7 @@ def explained(error: Exception, connection: KafkaConnection, topic: str = "", pa
     if isinstance(error, (kafka_errors.RetriableError, OSError, _Dropped, *CREDENTIAL_ERRORS)):
         return _shut_out(error, connection)
     if isinstance(error, ValueError | TypeError):
-        return Unreachable(
+        return LogError(
             f"{connection.bootstrap!r} is no address of Kafka (allowed: host:port[,host:port...]): {ADDRESS_HELP}"
         )
     return LogError(f"{here} could not answer for {what}: {error}")

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
@@ -50,11 +50,23 @@ POLL_MS = 20  # a poll that passes control records only waits this out before it
 WITNESS_SPAN = 64  # offsets: how far below a position its witness is looked for first
 
 
+class Caller(Protocol):
+    """Somebody who makes a call, and makes it again while he thinks that it may yet succeed."""
+
+    def __call__(self, call: Callable[[], T], /) -> T: ...
+
+
+def call_once(call: Callable[[], T], /) -> T:
+    """The call's answer, or its error."""
+    return call()
+
+
 class KafkaLog:
     """`pipeline.log.log.Log` on Kafka. Connects when first asked, and again in a forked process.
 
     `kafka` is a KafkaConnection, or host:port[,host:port...] where neither TLS nor SASL is wanted.
-    A question that gets no answer is asked again for `timeout_s`; a read that gets no further for `stall_s` raises.
+    A question that gets no answer is asked again for `timeout_s`, then raises Unreachable; `caller` makes each question, and may ask
+    anew. A read that gets no further for `stall_s` raises.
     """
 
     def __init__(
@@ -63,8 +75,9 @@ class KafkaLog:
         *,
         timeout_s: float = 10.0,
         stall_s: float = 30.0,
+        caller: Caller = call_once,
     ) -> None:
-        self.connection = KafkaConnection.of(kafka)
+        self.connection, self._caller = KafkaConnection.of(kafka), caller
         self._timeout_s, self._stall_s = timeout_s, stall_s
         self._admin: KafkaAdminClient | None = None
         self._pid = 0
@@ -218,6 +231,9 @@ class KafkaLog:
             )
 
     def _ask(self, topic: str, question: Callable[[KafkaAdminClient], T]) -> T:
+        return self._caller(lambda: self._answer(topic, question))
+
+    def _answer(self, topic: str, question: Callable[[KafkaAdminClient], T]) -> T:
         attempts = Retrying(
             retry=retry_if_exception_type(kafka_errors.RetriableError),
             stop=stop_after_delay(self._timeout_s),
