@@ -136,7 +136,7 @@ def string(data, at, end):  # type: ignore[no-untyped-def]
 
 @njit(forceinline=True)
 def _put(target, to, character):  # type: ignore[no-untyped-def]
-    """Where the next one goes, behind the UTF-8 of the character that was written at `to` (half a pair: as if it were one)."""
+    """The place behind the UTF-8 of the character that was written at `to` (half a pair: as if it were one)."""
     if character < 0x80:
         set_byte(target, to, character)
         return to + 1
