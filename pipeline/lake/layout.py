@@ -75,7 +75,7 @@ def identity_inputs(topic_id: str, partition: int, position: int) -> dict[str, A
 
 
 def is_manifest(path: str) -> bool:
-    """True where a manifest, or the copy of a cut, may stand at a path that a stranger gave: below a folder that has them, never out of it."""
+    """True where a manifest, or the copy of a cut, may stand at a path that a stranger gave: below a folder of theirs, never out of it."""
     folder, *names = path.split("/")
     plain = path.isprintable() and "\\" not in path and not any(name.startswith(".") or not name for name in names)
     return plain and folder in MANIFESTS and len(names) > 0 and path.endswith(".json")
