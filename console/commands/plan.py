@@ -5,7 +5,7 @@ from rich.table import Table
 
 from tasks.operator.plan import SourcePlan, plans
 
-KAFKA_PATIENCE_S = 2.0
+KAFKA_PATIENCE_S = 1.0  # somebody waits for the answer, and Postgres alone can say most of it
 
 
 def plan() -> None:
