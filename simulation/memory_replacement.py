@@ -253,7 +253,7 @@ def _refuse_other_log(active: Generation, plan: Plan) -> None:
         )
     if len(plan.starts) < active.partitions:
         raise Refused(
-            f"topic {active.topic} has {len(plan.starts)} partitions, and was set up with {active.partitions}"
+            f"topic {active.topic} has {len(plan.starts)} partitions, and {active.partitions} when it was set up"
         )
 
 
