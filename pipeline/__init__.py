@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from pipeline.definition.constraints import Between, Clip, Default, Length, Nullable, OneOf, Pattern, Scale
     from pipeline.definition.derived import Derived
+    from pipeline.definition.paths import At, Epoch
     from pipeline.definition.source import Source
     from pipeline.definition.view import View
     from pipeline.definition.window import tumbling
@@ -46,6 +47,7 @@ HOMES = {
         "Scale",
     ),
     "pipeline.definition.derived": ("Derived",),
+    "pipeline.definition.paths": ("At", "Epoch"),
     "pipeline.definition.source": ("Source",),
     "pipeline.definition.view": ("View",),
     "pipeline.definition.window": ("tumbling",),
@@ -53,6 +55,7 @@ HOMES = {
 _HOME = {name: module for module, names in HOMES.items() for name in names}
 
 __all__ = [
+    "At",
     "Between",
     "Clip",
     "Count",
@@ -60,6 +63,7 @@ __all__ = [
     "Default",
     "Derived",
     "DistinctCount",
+    "Epoch",
     "First",
     "Last",
     "Length",

@@ -14,10 +14,11 @@ from typing import Any
 
 from pipeline.base.errors import DefinitionError
 from pipeline.definition.constraints import Between, Length, OneOf, Pattern, keeps
+from pipeline.definition.paths import UNITS
 from pipeline.definition.record import Column
 from pipeline.definition.source import Source
 from simulation.memory_log import Partition, Record
-from simulation.texts import matching
+from simulation.texts import matching, members
 
 NOON = datetime(2013, 1, 2, 12, tzinfo=UTC)
 FIRST_MS = 1_357_128_000_000
@@ -107,6 +108,12 @@ def spelled(value: Any) -> str:
     return json.dumps(value)
 
 
+def counted(time: datetime, unit: str) -> str:
+    """A JSON number that means the time, in the unit of an Epoch."""
+    microseconds = (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return f"{Decimal(microseconds).scaleb(-UNITS[unit]):f}"
+
+
 class Maker:
     """Makes one partition's records after another."""
 
@@ -162,7 +169,8 @@ class Maker:
         if 0 <= sort < BROKEN_COLUMN:
             names = [c.name for c in self.source.columns if c.name not in (self.source.key, self.identity)]
             texts[self.rng.choice(names)] = self.rng.choice(WRONG)
-        text = "{" + ", ".join(f'"{name}": {t}' for name, t in texts.items() if t) + "}"
+        paths = {c.name: c.path for c in self.source.columns}
+        text = "{" + ", ".join(members([(paths[name], t) for name, t in texts.items() if t])) + "}"
         sort -= BROKEN_COLUMN
         return (
             self.rng.choice([b"", text[:-1].encode(), b"null", text.encode() * 2])
@@ -173,7 +181,8 @@ class Maker:
     def _text(self, column: Column) -> str:
         if column.nullable and self.rng.random() < 0.15:
             return self.rng.choice(["", "null"])
-        return spelled(self.rng.choice(self.values[column.name]))
+        value = self.rng.choice(self.values[column.name])
+        return counted(value, column.epoch) if column.epoch else spelled(value)
 
 
 def events(source: Source, rng: random.Random, partitions: int, records: int) -> list[Partition]:

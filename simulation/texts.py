@@ -1,15 +1,41 @@
-"""Texts that match a regular expression, for columns with a Pattern.
+"""Texts of events: objects whose values lie at paths, and texts that match a regular expression, for columns with a Pattern.
 
 matching(regex) ⊆ {t: re.fullmatch(regex, t)};  empty when the expression uses what is not understood here
 """
 
+import json
 import random
 import re
+from collections.abc import Sequence
 from re import _constants, _parser  # type: ignore[attr-defined]
 from typing import Any
 
+from pipeline.definition.paths import Path
+
 MANY = 3  # repetitions beyond the least that are tried
 ALPHABET = "abcXYZ019 _-.:/"
+
+
+def members(parts: Sequence[tuple[Path, str]]) -> list[str]:
+    """The fields of an event that has each JSON text at its path, '"name": text' each; what a path skips in an array is null."""
+    return [f"{json.dumps(name)}: {_inside(inner)}" for name, inner in _by_first(parts).items()]
+
+
+def _by_first(parts: Sequence[tuple[Path, str]]) -> dict[str | int, list[tuple[Path, str]]]:
+    found: dict[str | int, list[tuple[Path, str]]] = {}
+    for path, text in parts:
+        found.setdefault(path[0], []).append((path[1:], text))
+    return found
+
+
+def _inside(parts: list[tuple[Path, str]]) -> str:
+    if not parts[0][0]:
+        return parts[0][1]
+    inner = _by_first(parts)
+    if isinstance(parts[0][0][0], str):
+        return "{" + ", ".join(members(parts)) + "}"
+    places = range(1 + max(int(place) for place in inner))
+    return "[" + ", ".join(_inside(inner[place]) if place in inner else "null" for place in places) + "]"
 
 
 def matching(regex: str, count: int = 24) -> list[str]:

@@ -7,7 +7,7 @@ a missing field is null.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from pipeline.base.stages import stage
 from pipeline.columns.arrays import Ints, Mask, decimals, valid
 from pipeline.decode.json_records import DEPTH_LIMIT, LITERAL_LIMIT, decode_records
 from pipeline.decode.values import TIME_MAX_US, TIME_MIN_US
+from pipeline.definition.paths import UNITS, tree
 from pipeline.definition.record import Column
 from pipeline.definition.source import Source
 from pipeline.kernels import json
@@ -132,6 +133,28 @@ def _joined(one: Mask | None, other: Mask | None, rows: Ints, told: Ints) -> Mas
     return np.concatenate((first if one is None else one, second if other is None else other))
 
 
+@lru_cache(maxsize=64)
+def _layout(columns: tuple[Column, ...]) -> Any:
+    """The seven arrays names, starts, first, targets, places, kinds and scales of columns, as kernels.json.parse_events takes them."""
+    nodes = [tree({c.name: c.path for c in columns})]
+    first, targets, places, names = [0], list[int](), list[int](), list[bytes]()
+    for node in nodes:  # grows while it is read: each object's entries come together, the event's own first
+        for part, child in node.children.items():
+            names.append(b"" if isinstance(part, int) else part.encode())
+            places.append(part if isinstance(part, int) else -1)
+            if isinstance(child, int):
+                targets.append(child)
+            else:
+                targets.append(-len(nodes))
+                nodes.append(child)
+        first.append(len(targets))
+    kinds = [json.EPOCH if c.epoch else KINDS[c.type.kind] for c in columns]
+    scales = [UNITS[c.epoch] if c.epoch else c.type.scale for c in columns]
+    starts = np.cumsum([0, *map(len, names)])
+    packed = np.frombuffer(b"".join(names), np.uint8)
+    return packed, *(np.array(found, np.int64) for found in (starts, first, targets, places, kinds, scales))
+
+
 def _parse(source: Source, values: pa.Array) -> _Parsed:
     buffers: Any = values.buffers()
     _, offsets, data = buffers
@@ -140,13 +163,9 @@ def _parse(source: Source, values: pa.Array) -> _Parsed:
         bounds = np.zeros(len(values) + 1, np.int32)
     else:
         bounds = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
-    names = [column.name.encode() for column in source.columns]
-    starts = np.cumsum([0, *map(len, names)], dtype=np.int64)
-    kinds = np.array([KINDS[column.type.kind] for column in source.columns], np.int64)
-    scales = np.array([column.type.scale for column in source.columns], np.int64)
-    packed = np.frombuffer(b"".join(names), np.uint8)
+    names, starts, first, targets, places, kinds, scales = _layout(source.columns)
     state, *found = json.parse_events(
-        bounds, held, valid(values), packed, starts, kinds, scales, TIME_MIN_US, TIME_MAX_US
+        bounds, held, valid(values), names, starts, first, targets, places, kinds, scales, TIME_MIN_US, TIME_MAX_US
     )
     return _Parsed(held, state, *found)
 

@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.columns.arrays import Mask, decimals
-from pipeline.decode.values import BREACH, LITERAL_LIMIT, Breach, Broken, Literal, parser
+from pipeline.decode.values import BREACH, LITERAL_LIMIT, Breach, Broken, Literal, kind_of, parser
+from pipeline.definition.paths import Path, shown
 from pipeline.definition.source import Source
 
 DEPTH_LIMIT = 64
@@ -78,6 +79,22 @@ def parse_object(value: bytes) -> dict[str, Any]:
     return found
 
 
+def at_path(event: Any, path: Path) -> Any:
+    """The value at a path of a parsed event, None where it or something on the way is null or absent; Broken where it cannot be."""
+    found = event
+    for depth, part in enumerate(path):
+        if found is None:
+            return None
+        if isinstance(part, str) and type(found) is dict:
+            found = found.get(part)
+        elif isinstance(part, int) and type(found) is list:
+            found = found[part] if part < len(found) else None
+        else:
+            wanted = "an object" if isinstance(part, str) else "an array"
+            raise Broken(f"{kind_of(found)} at {shown(path[:depth])} where {wanted} is declared")
+    return found
+
+
 def _depth(text: str) -> int:
     depth = deepest = 0
     for bracket in re.findall(r"[\[\]{}]", STRINGS.sub("", text)):
@@ -89,7 +106,7 @@ def _depth(text: str) -> int:
 def decode_records(source: Source, values: pa.Array) -> DecodedRecords:
     """Decode a binary array of JSON events (null: tombstone, neither decoded nor rejected)."""
     names = [c.name for c in source.columns]
-    parsers = list(zip(names, [parser(c) for c in source.columns], strict=True))
+    parsers = [(c.name, c.path, parser(c)) for c in source.columns]
     columns: list[list[Any]] = [[] for _ in names]
     rows: list[int] = []
     rejected: list[int] = []
@@ -101,8 +118,8 @@ def decode_records(source: Source, values: pa.Array) -> DecodedRecords:
         try:
             event = parse_object(value)
             parsed = []
-            for name, parse in parsers:  # the name is the reason's, should parse raise
-                given = event.get(name)
+            for name, path, parse in parsers:  # noqa: B007 -- the name is the reason's, should parse raise
+                given = at_path(event, path)
                 parsed.append(None if given is None else parse(given))
         except Broken as broken:
             rejected.append(row)

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from pipeline.base.types import DECIMAL_DIGITS, INT_MAX, INT_MIN, TIME_MAX, TIME_MIN
+from pipeline.definition.paths import UNITS
 from pipeline.definition.record import Column
 
 LITERAL_LIMIT = 4000  # characters of a number: longer ones are out of range for every type
@@ -47,6 +48,9 @@ def parser(column: Column) -> Callable[[Any], Any]:
     if column.type.kind == "decimal":
         scale = column.type.scale
         return lambda value: _decimal(value, scale)
+    if column.epoch:
+        unit = column.epoch
+        return lambda value: _in_range(value, _epoch(value, unit))
     return {"int": _int, "float": _float, "str": _str, "bool": _bool, "datetime": _datetime, "date": _date}[
         column.type.kind
     ]
@@ -79,7 +83,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """The kind of a JSON value, as a person calls it."""
     names = {
         bool: "true or false",
         int: "a number",
@@ -95,7 +100,7 @@ def _decimal(value: Any, scale: int) -> int | Breach:
     if type(value) is int:
         value = Literal(value)
     if not isinstance(value, str):
-        raise Broken(f"{_kind(value)} where a decimal is declared")
+        raise Broken(f"{kind_of(value)} where a decimal is declared")
     return unscaled(value, scale, DECIMAL_DIGITS)
 
 
@@ -106,7 +111,7 @@ def _int(value: Any) -> int:
             raise Broken(f"{_shown(value)} is not whole")
         value = found
     elif type(value) is not int:
-        raise Broken(f"{_kind(value)} where an int is declared")
+        raise Broken(f"{kind_of(value)} where an int is declared")
     if not INT_MIN <= value <= INT_MAX:
         raise Broken(f"{_shown(value)} is out of range for 64 bits")
     return int(value)
@@ -117,7 +122,7 @@ def _float(value: Any) -> float:
         if len(value) > LITERAL_LIMIT:
             raise Broken(f"a number of {len(value)} characters is out of range")
     elif type(value) is not int:
-        raise Broken(f"{_kind(value)} where a float is declared")
+        raise Broken(f"{kind_of(value)} where a float is declared")
     found = float(value)
     if found in (float("inf"), float("-inf")):
         raise Broken(f"{_shown(value)} is out of range for a float")
@@ -126,7 +131,7 @@ def _float(value: Any) -> float:
 
 def _str(value: Any) -> str:
     if type(value) is not str:
-        raise Broken(f"{_kind(value)} where text is declared")
+        raise Broken(f"{kind_of(value)} where text is declared")
     if "\x00" in value:
         raise Broken("text with U+0000, which Postgres cannot hold")
     if not value.isascii():
@@ -139,7 +144,7 @@ def _str(value: Any) -> str:
 
 def _bool(value: Any) -> bool:
     if type(value) is not bool:
-        raise Broken(f"{_kind(value)} where a bool is declared")
+        raise Broken(f"{kind_of(value)} where a bool is declared")
     return value
 
 
@@ -153,6 +158,29 @@ def _date(value: Any) -> int:
         raise Broken(f"{_shown(value)} is no date: {error}") from None
 
 
+def _epoch(value: Any, unit: str) -> int:
+    """Microseconds of a time that a number, its digits as text, or an ISO text says; floored."""
+    if type(value) is str and NUMBER.fullmatch(value) is None:
+        return _timestamp(value)
+    if not isinstance(value, str) and type(value) is not int:
+        raise Broken(f"{kind_of(value)} where a datetime is declared")
+    literal = str(value)
+    match = NUMBER.fullmatch(literal)
+    if len(literal) > LITERAL_LIMIT or match is None:
+        raise Broken(f"a number of {len(literal)} characters is out of range")
+    sign, whole, fraction, exponent = match.groups()
+    digits = (whole + (fraction or "")).lstrip("0")
+    power = int(exponent or "0") - len(fraction or "") + UNITS[unit]
+    if digits and len(digits) + power > DECIMAL_DIGITS:
+        raise Broken(f"{_shown(value)} is out of range as Epoch({unit!r}); is it counted in another unit?")
+    if not digits or power >= 0:
+        found = int(digits or "0") * int(10 ** max(0, power if digits else 0))
+        return -found if sign else found
+    kept, left = digits[: max(0, len(digits) + power)], digits[max(0, len(digits) + power) :]
+    found = int(kept or "0")
+    return -found - bool(left.strip("0")) if sign else found
+
+
 def _datetime(value: Any) -> int:
     if type(value) is str:
         found = _timestamp(value)
@@ -162,7 +190,11 @@ def _datetime(value: Any) -> int:
             raise Broken(f"{_shown(value)} is no whole number of epoch milliseconds")
         found = milliseconds * 1000
     else:
-        raise Broken(f"{_kind(value)} where a datetime is declared")
+        raise Broken(f"{kind_of(value)} where a datetime is declared")
+    return _in_range(value, found)
+
+
+def _in_range(value: Any, found: int) -> int:
     if not TIME_MIN_US <= found <= TIME_MAX_US:
         raise Broken(f"{_shown(value)} is out of range: allowed are the years 2 to 9999 in UTC")
     return found

@@ -16,6 +16,7 @@ from pipeline import kernels
 from pipeline.base.types import ColumnType
 from pipeline.columns.arrays import codes
 from pipeline.definition.constraints import Between, Constraint, Default, OneOf, Remedy
+from pipeline.definition.paths import shown
 from pipeline.definition.record import Column
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
@@ -29,7 +30,8 @@ def _hash(parts: list[str]) -> str:
 
 def _column(column: Column) -> str:
     marks = [_mark(mark, column.type) for mark in (*column.constraints, column.remedy)]
-    return f"{column.name}: {column.type}{' | None' if column.nullable else ''} {'; '.join(marks)}"
+    read = (f" at {shown(column.at)}" if column.at else "") + (f" epoch {column.epoch}" if column.epoch else "")
+    return f"{column.name}: {column.type}{' | None' if column.nullable else ''} {'; '.join(marks)}{read}"
 
 
 def _mark(mark: Constraint | Remedy | None, type: ColumnType) -> str:

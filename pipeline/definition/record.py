@@ -21,6 +21,7 @@ from pipeline.base.errors import DefinitionError, did_you_mean
 from pipeline.base.types import ColumnType
 from pipeline.definition.constraints import Between, Clip, Constraint, Default, Nullable, Remedy, Scale, keeps
 from pipeline.definition.names import check_name
+from pipeline.definition.paths import At, Epoch, Mark, Path, parse, tree
 
 MISSING = type(dataclasses.MISSING)  # cloudpickle copies the instance, when it carries a record class by value
 PYTHON_TYPES = {int: "int", float: "float", str: "str", bool: "bool", datetime: "datetime", date: "date"}
@@ -28,13 +29,23 @@ PYTHON_TYPES = {int: "int", float: "float", str: "str", bool: "bool", datetime: 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a record. `remedy` None rejects the record when a constraint breaks; `nullable` allows null."""
+    """One column of a record. `remedy` None rejects the record when a constraint breaks; `nullable` allows null.
+
+    `at` is where events have it, () at its own name; `epoch` the unit of a time that is a number, "" for whole milliseconds alone.
+    """
 
     name: str
     type: ColumnType
     nullable: bool
     constraints: tuple[Constraint, ...] = ()
     remedy: Remedy | None = None
+    at: Path = ()
+    epoch: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The place where events have it."""
+        return self.at or (self.name,)
 
 
 def columns(record: type) -> tuple[Column, ...]:
@@ -58,6 +69,7 @@ def _columns(record: type) -> tuple[Column, ...]:
         raise DefinitionError(
             f"{record.__name__} has no columns; declare at least an identity, a key and an event time"
         )
+    tree({column.name: column.path for column in found})
     return tuple(found)
 
 
@@ -135,9 +147,10 @@ def _column(record: str, field: "dataclasses.Field[Any]", hint: Any) -> Column:
         raise DefinitionError(
             f"{where} has a dataclass default, which events never see; use Annotated[..., Default(value)]"
         )
-    unknown = [m for m in marks if not isinstance(m, Constraint | Remedy)]
+    unknown = [m for m in marks if not isinstance(m, Constraint | Remedy | Mark)]
     if unknown:
         raise DefinitionError(f"{where}: {unknown[0]!r} is no constraint of pipeline; see `from pipeline import ...`")
+    at, epoch = _place(where, marks)
     constraints = tuple(m for m in marks if isinstance(m, Constraint))
     remedies = [m for m in marks if isinstance(m, Remedy)]
     for kind in {type(c) for c in constraints}:
@@ -150,7 +163,20 @@ def _column(record: str, field: "dataclasses.Field[Any]", hint: Any) -> Column:
         raise DefinitionError(f"{where} has {len(remedies)} remedies, {remedies}; a broken value can have only one")
     remedy = remedies[0] if remedies else None
     _check_remedy(where, column_type, nullable, constraints, remedy)
-    return Column(field.name, column_type, nullable, constraints, remedy)
+    if epoch and column_type.kind != "datetime":
+        raise DefinitionError(
+            f"{where}: Epoch({epoch!r}) stands beside a column of type {column_type}; it is for datetime"
+        )
+    return Column(field.name, column_type, nullable, constraints, remedy, () if at == (field.name,) else at, epoch)
+
+
+def _place(where: str, marks: list[Any]) -> tuple[Path, str]:
+    """The path of At and the unit of Epoch; () and "" without them."""
+    ats, epochs = [m for m in marks if isinstance(m, At)], [m for m in marks if isinstance(m, Epoch)]
+    for twice in (ats, epochs):
+        if len(twice) > 1:
+            raise DefinitionError(f"{where} has {len(twice)} marks {type(twice[0]).__name__}; give one")
+    return parse(ats[0].path) if ats else (), epochs[0].unit if epochs else ""
 
 
 def _unwrap(hint: Any, marks: list[Any]) -> tuple[Any, list[Any]]:

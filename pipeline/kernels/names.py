@@ -1,9 +1,9 @@
-"""Names of a JSON object's fields: which column one is, and whether it was given before.
+"""Names of a JSON object's fields: which declared one each is, and whether it was given before.
 
     note(...) = UNSURE  <=  the object had the name before        (equal hashes, so hardly ever without a reason)
 
 `held` is a scratch of int64 that goes from field to field: how many names and objects the event had so far, where the texts that were
-written without escapes end, and a stack for `skip`. All arrays are addresses (kernels.bytes).
+written without escapes end, a stack for `skip`, and one of the declared objects that are open. All arrays are addresses (kernels.bytes).
 """
 
 import numpy as np
@@ -13,7 +13,12 @@ from pipeline.kernels.bytes import byte, int_at, set_int, word
 from pipeline.kernels.scalars import DECODED, UNSURE, unescape
 
 UNKNOWN = -1
+DEPTH_LIMIT = 64
 NAMES, OBJECTS, TAIL, STACK = 0, 1, 2, 8  # places in `held`
+AROUND = (
+    STACK + DEPTH_LIMIT
+)  # and there four for each declared object or array that is open: node, place, likely edge, number
+HELD = AROUND + 4 * DEPTH_LIMIT
 SLOTS = 1024  # of the table of names: (event, hash)
 MOST_NAMES = 700  # of one event that are held apart
 ODD, SALT = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
@@ -28,15 +33,15 @@ def _is_name(data, start, size, names, first):  # type: ignore[no-untyped-def]
 
 
 @njit(forceinline=True)
-def column_of(data, start, end, names, starts, columns, likely):  # type: ignore[no-untyped-def]
-    """The declared column of a name, UNKNOWN when there is none; `likely` is tried first."""
+def edge_of(data, start, end, names, starts, low, high, likely):  # type: ignore[no-untyped-def]
+    """The declared one of the names [low, high) that stands at [start, end), UNKNOWN when none does; `likely` is tried first."""
     size = end - start
-    column = likely
-    for _ in range(columns):
-        first = int_at(starts, column)
-        if int_at(starts, column + 1) - first == size and _is_name(data, start, size, names, first):
-            return column
-        column = column + 1 if column + 1 < columns else 0
+    edge = likely
+    for _ in range(high - low):
+        first = int_at(starts, edge)
+        if int_at(starts, edge + 1) - first == size and _is_name(data, start, size, names, first):
+            return edge
+        edge = edge + 1 if edge + 1 < high else low
     return np.int64(UNKNOWN)
 
 

@@ -1,8 +1,6 @@
-"""The pieces of a JSON text, each from its first byte on: strings, numbers, literals. `data` is an address (kernels.bytes).
+"""The pieces of a JSON text, each from its first byte on: white space, strings, literals. `data` is an address (kernels.bytes).
 
-    state = DECODED: it is one        BROKEN: RFC 8259 forbids it, or the column cannot hold it        UNSURE: the other parser decides
-
-A number is its digits as an integer, and is rounded once where its column is a float.
+state = DECODED: it is one        BROKEN: RFC 8259 forbids it, or the column cannot hold it        UNSURE: the other parser decides
 """
 
 from typing import Any
@@ -10,16 +8,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from pipeline.base.types import DECIMAL_DIGITS
 from pipeline.kernels.bytes import HIGH_BITS, LOW_BITS, below_32, byte, equal_bytes, first_byte, set_byte, word
-from pipeline.kernels.floats import nearest
 
 DECODED, BROKEN, UNSURE = 0, 1, 2
-MANTISSA_DIGITS = 18  # fit int64
-MOST_DIGITS = 19  # fit uint64
-MOST_POWER = 100_000  # an exponent beyond it is as good as infinite: no literal has so many digits
-INT_LIMIT = np.uint64(2**63)
-LITERAL_LIMIT = 4000  # characters of a number in a declared column
 QUOTE, BACKSLASH, MINUS, PLUS, POINT, COLON = 34, 92, 45, 43, 46, 58
 LETTER_E, LETTER_U, SLASH = 101, 117, 47
 ZERO, NINE = 48, 57
@@ -185,179 +176,6 @@ def unescape(data: Any, at: Any, end: Any, target: Any, to: Any) -> Any:
         text = text and unit != 0 and not 0xD800 <= unit < 0xE000
         to = _put(target, to, unit)
     return to, text
-
-
-@njit(forceinline=True)
-def number(data, at, end):  # type: ignore[no-untyped-def]
-    """(end, state, mantissa, its digits, digits behind the point, has an exponent) of a JSON number; the mantissa has the sign.
-
-    A mantissa of more than MANTISSA_DIGITS digits is 0 here: see `exact` and `double`.
-    """
-    negative = byte(data, at) == MINUS
-    if negative:
-        at += 1
-    mantissa, digits, fraction, exponent = np.int64(0), 0, 0, False
-    first = at
-    while at < end and ZERO <= byte(data, at) <= NINE:
-        if digits < MANTISSA_DIGITS:
-            mantissa = mantissa * 10 + np.int64(byte(data, at) - ZERO)
-        digits += 1
-        at += 1
-    if digits == 0 or (digits > 1 and byte(data, first) == ZERO):
-        return at, BROKEN, mantissa, digits, fraction, exponent
-    if at < end and byte(data, at) == POINT:
-        at += 1
-        while at < end and ZERO <= byte(data, at) <= NINE:
-            if digits < MANTISSA_DIGITS:
-                mantissa = mantissa * 10 + np.int64(byte(data, at) - ZERO)
-            digits += 1
-            fraction += 1
-            at += 1
-        if fraction == 0:
-            return at, BROKEN, mantissa, digits, fraction, exponent
-    if at < end and (byte(data, at) == LETTER_E or byte(data, at) == 69):
-        exponent = True
-        at += 1
-        if at < end and (byte(data, at) == MINUS or byte(data, at) == PLUS):
-            at += 1
-        begin = at
-        while at < end and ZERO <= byte(data, at) <= NINE:
-            at += 1
-        if at == begin:
-            return at, BROKEN, mantissa, digits, fraction, exponent
-    if digits > MANTISSA_DIGITS:
-        mantissa = np.int64(0)
-    return at, DECODED, -mantissa if negative else mantissa, digits, fraction, exponent
-
-
-@njit(forceinline=True)
-def _digits_end(data, at, end):  # type: ignore[no-untyped-def]
-    while at < end and ZERO <= byte(data, at) <= NINE:
-        at += 1
-    return at
-
-
-@njit(forceinline=True)
-def number_end(data, at, end):  # type: ignore[no-untyped-def]
-    """(behind it, state) of a JSON number that nobody asks for."""
-    if byte(data, at) == MINUS:
-        at += 1
-    stop = _digits_end(data, at, end)
-    if stop == at or (stop > at + 1 and byte(data, at) == ZERO):
-        return stop, BROKEN
-    at = stop
-    if at < end and byte(data, at) == POINT:
-        stop = _digits_end(data, at + 1, end)
-        if stop == at + 1:
-            return stop, BROKEN
-        at = stop
-    if at < end and byte(data, at) | 32 == LETTER_E:
-        at += 1
-        if at < end and (byte(data, at) == MINUS or byte(data, at) == PLUS):
-            at += 1
-        stop = _digits_end(data, at, end)
-        if stop == at:
-            return stop, BROKEN
-        at = stop
-    return at, DECODED
-
-
-@njit(nogil=True)
-def significant(data: Any, at: Any, end: Any) -> Any:
-    """(first, digits, power) of the number data[at:end], which `number` took, without its sign.
-
-        it = its `digits` significant digits, from the first to the last that is no zero, as an integer, * 10^power
-
-    `first` is that integer, uint64, or its first MOST_DIGITS digits; 0 has no digits. An exponent ends at MOST_POWER.
-    """
-    first, digits, nonzero, fraction, power, behind = np.uint64(0), 0, 0, 0, np.int64(0), False
-    if byte(data, at) == MINUS:
-        at += 1
-    while at < end:
-        found = byte(data, at)
-        at += 1
-        if found == POINT:
-            behind = True
-            continue
-        if not ZERO <= found <= NINE:
-            break
-        if behind:
-            fraction += 1
-        if digits or found != ZERO:
-            if digits < MOST_DIGITS:
-                first = first * np.uint64(10) + np.uint64(found - ZERO)
-            digits += 1
-            if found != ZERO:
-                nonzero = digits
-    if at < end:  # an exponent: the letter was the last that was read
-        negative = byte(data, at) == MINUS
-        if negative or byte(data, at) == PLUS:
-            at += 1
-        while at < end:
-            power = min(power * 10 + np.int64(byte(data, at) - ZERO), np.int64(MOST_POWER))
-            at += 1
-        power = -power if negative else power
-    for _ in range(nonzero, min(digits, MOST_DIGITS)):
-        first = first // np.uint64(10)
-    return first, nonzero, power - fraction + digits - nonzero
-
-
-@njit(nogil=True)
-def exact(data: Any, at: Any, end: Any, scale: Any, most: Any) -> Any:
-    """(|it| * 10^scale, has more decimals than the scale, state) of a number with an exponent or many digits; uint64, below 10^most.
-
-    BROKEN: it is larger, or longer than LITERAL_LIMIT. `most` is at most 19.
-    """
-    first, digits, power = significant(data, at, end)
-    power += scale
-    if end - at > LITERAL_LIMIT or (digits and digits + power > most):
-        return np.uint64(0), False, BROKEN
-    if digits and power < 0:
-        return np.uint64(0), True, DECODED
-    for _ in range(power if digits else 0):
-        first = first * np.uint64(10)
-    return first, False, DECODED
-
-
-@njit(nogil=True)
-def double(data: Any, at: Any, end: Any) -> Any:
-    """(the double nearest to the number data[at:end], state); BROKEN beyond all doubles."""
-    first, digits, power = significant(data, at, end)
-    if end - at > LITERAL_LIMIT:
-        return 0.0, BROKEN
-    state = DECODED
-    if digits > MOST_DIGITS:  # it lies between these two, and mostly that is enough
-        power += digits - MOST_DIGITS
-        state = DECODED if nearest(first, power) == nearest(first + np.uint64(1), power) else UNSURE
-    found = nearest(first, power)
-    if found == np.inf:
-        return 0.0, BROKEN if state == DECODED else UNSURE
-    return -found if byte(data, at) == MINUS and found != 0.0 else found, state
-
-
-@njit(forceinline=True)
-def decimal(data, at, end, mantissa, digits, fraction, exponent, scale):  # type: ignore[no-untyped-def]
-    """(unscaled value, has more decimals than the scale, state) of the number data[at:end], of which `number` said the rest."""
-    if exponent or digits > MANTISSA_DIGITS or digits - fraction + scale > DECIMAL_DIGITS:
-        size, breach, state = exact(data, at, end, scale, np.int64(DECIMAL_DIGITS))
-        return -np.int64(size) if byte(data, at) == MINUS else np.int64(size), breach, state
-    if fraction <= scale:
-        return mantissa * POWERS[scale - fraction], False, DECODED
-    unit = POWERS[fraction - scale]
-    if mantissa % unit:
-        return np.int64(0), True, DECODED
-    return mantissa // unit, False, DECODED
-
-
-@njit(nogil=True)
-def integer(data: Any, at: Any, end: Any) -> Any:
-    """(int64, state) of the number data[at:end] with an exponent, a point or many digits; BROKEN unless it is whole and fits."""
-    size, breach, state = exact(data, at, end, np.int64(0), np.int64(MOST_DIGITS))
-    if state != DECODED or breach or size > INT_LIMIT:
-        return np.int64(0), BROKEN
-    if byte(data, at) == MINUS:
-        return np.int64(np.uint64(0) - size), DECODED
-    return np.int64(size), DECODED if size < INT_LIMIT else BROKEN
 
 
 @njit(forceinline=True)

@@ -11,7 +11,8 @@ import numpy as np
 from numba import njit
 
 from pipeline.kernels.bytes import byte, int_at, set_int
-from pipeline.kernels.names import OBJECTS, STACK, note
+from pipeline.kernels.names import DEPTH_LIMIT, OBJECTS, STACK, note
+from pipeline.kernels.numbers import number_end
 from pipeline.kernels.scalars import (
     BROKEN,
     COLON,
@@ -21,12 +22,10 @@ from pipeline.kernels.scalars import (
     QUOTE,
     ZERO,
     literal,
-    number_end,
     space,
     string,
 )
 
-DEPTH_LIMIT = 64
 COMMA, OPEN, CLOSE, BRACKET, BRACKET_CLOSE = 44, 123, 125, 91, 93
 ONE = np.uint64(1)
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.definition.constraints import Between, Clip, Constraint, Default, Length, Nullable, OneOf, Pattern, Scale
+from pipeline.definition.paths import Path
 from pipeline.definition.record import Column
 from pipeline.plain.json_text import Invalid, decode
-from pipeline.plain.values import TOO_FINE, read, same_type
+from pipeline.plain.values import TOO_FINE, read, read_epoch, same_type
 
 
 def record_of(value: bytes, columns: Sequence[Column]) -> dict[str, Any]:
@@ -19,10 +20,26 @@ def record_of(value: bytes, columns: Sequence[Column]) -> dict[str, Any]:
     record = {}
     for column in columns:
         try:
-            record[column.name] = _column(found.get(column.name), column)
+            record[column.name] = _column(_at(found, column.path), column)
         except Invalid as reason:
             raise Invalid(f"{column.name}: {reason}") from None
     return record
+
+
+def _at(found: Any, path: Path) -> Any:
+    """The value that the path leads to, None where it ends early. Raises Invalid where it leads through something else."""
+    for part in path:
+        if found is None:
+            return None
+        if isinstance(part, str):
+            if not isinstance(found, dict):
+                raise Invalid(f"no object, but {part!r} is declared in it")
+            found = found.get(part)
+        else:
+            if not isinstance(found, list):
+                raise Invalid(f"no array, but its element {part} is declared")
+            found = found[part] if len(found) > part else None
+    return found
 
 
 def _column(json_value: Any, column: Column) -> Any:
@@ -32,7 +49,7 @@ def _column(json_value: Any, column: Column) -> Any:
         if not column.nullable:
             raise Invalid("null or missing")
         return None
-    value = read(json_value, column.type)
+    value = read_epoch(json_value, column.epoch) if column.epoch else read(json_value, column.type)
     broken = [c for c in column.constraints if not _keeps(value, c, column)]
     return _mended(value, broken, column) if broken else value
 

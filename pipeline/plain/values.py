@@ -10,6 +10,7 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from math import floor
 from typing import Any, Final
 
 from pipeline.base.types import DECIMAL_DIGITS, INT_MAX, INT_MIN, TIME_MAX, TIME_MIN, ColumnType
@@ -92,6 +93,25 @@ def _datetime(value: Any, type: ColumnType) -> datetime:
         if ms is None:
             raise Invalid("epoch milliseconds out of range")
         us = ms * 1000
+    return _in_range(us)
+
+
+def read_epoch(value: Any, unit: str) -> datetime:
+    """The JSON value (not null) as a time that is counted in `unit` from 1970, or an ISO 8601 text. Raises Invalid."""
+    if isinstance(value, str) and not JSON_NUMBER.fullmatch(value):
+        us = _time_us(value)
+    else:
+        text = _number(Number(value) if isinstance(value, str) else value, "neither an ISO 8601 time nor a number")
+        coefficient, exponent = _parts(text)
+        places = {"s": 6, "ms": 3, "us": 0, "ns": -3}[unit] + exponent
+        if coefficient and len(str(abs(coefficient))) + places > DECIMAL_DIGITS:
+            raise Invalid(f"a time out of range, counted in {unit}")
+        # Far below a microsecond all that counts is the sign.
+        us = floor(coefficient * Fraction(10) ** max(places, -MAX_NUMBER - 10)) if coefficient else 0
+    return _in_range(us)
+
+
+def _in_range(us: int) -> datetime:
     if not epoch_us(TIME_MIN) <= us <= epoch_us(TIME_MAX):
         raise Invalid(f"a time outside of {TIME_MIN.isoformat()} to {TIME_MAX.isoformat()}")
     return EPOCH + timedelta(microseconds=us)

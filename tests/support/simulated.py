@@ -1,4 +1,4 @@
-"""Views for the simulation: small records that decode fast, groups that span partitions, every kind of merge."""
+"""Views for the simulation: small nested records that decode fast, groups that span partitions, every kind of merge."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,7 +7,23 @@ from typing import Annotated
 
 import pyarrow.compute as pc
 
-from pipeline import Between, Count, Derived, First, Last, Max, Mean, Nullable, Scale, Source, Sum, View, tumbling
+from pipeline import (
+    At,
+    Between,
+    Count,
+    Derived,
+    Epoch,
+    First,
+    Last,
+    Max,
+    Mean,
+    Nullable,
+    Scale,
+    Source,
+    Sum,
+    View,
+    tumbling,
+)
 
 
 @dataclass(frozen=True)
@@ -15,10 +31,10 @@ class Sale:
     """One sale of a shop."""
 
     id: str
-    shop: str
-    sold_at: datetime
+    shop: Annotated[str, At("shop.name")]
+    sold_at: Annotated[datetime, At("sale.at"), Epoch("s")]
     price: Annotated[Decimal | None, Scale(2), Between(-5, 500), Nullable()]
-    pieces: int
+    pieces: Annotated[int, At("sale.lines[1]")]
 
 
 sales = Source(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.log.log import RAW_SCHEMA, Block
+from simulation.texts import members
 from tests.support.strategies_values import NINES, texts
 
 Record = tuple[int, int, bytes | None, bytes | None]  # offset, timestamp_ms, key, value
@@ -45,6 +46,9 @@ BROKEN_UNKNOWN = [
     '"more": 1 /* no */',
     '"more": "' + "y" * 70_000,
 ]
+
+
+INSTEAD = ["null", "{}", "[]", "1", '"x"', "[[]]", "[null, null, null]", '{"x": null}', "true", "[{}, {}]"]
 
 
 def _record_breakers(good: bytes) -> list[bytes]:
@@ -100,7 +104,10 @@ class Maker:
             of = self.texts[column]
             bad = of.breaking if sort < 182 else of.wrong if sort < 198 else of.foreign
             parts[column] = bad[b % len(bad)]
-        fields = [f'"{name}": {text}' for name, text in parts.items() if text]
+        fields = members([(c.path, parts[c.name]) for c in self.columns if parts[c.name]])
+        if 190 <= recipe[3] < 200 and fields:  # what stands on the way to a value is something else
+            at = a % len(fields)
+            fields[at] = f"{fields[at].partition(': ')[0]}: {INSTEAD[b % len(INSTEAD)]}"
         if 206 <= sort < 218:  # a declared field twice
             fields.insert(b % (len(fields) + 1), fields[a % len(fields)])
         if 218 <= sort < 234:

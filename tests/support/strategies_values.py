@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.base.types import TIME_MAX, TIME_MIN, ColumnType
 from pipeline.definition.constraints import Default, keeps
+from pipeline.definition.paths import UNITS
 from pipeline.definition.record import Column
 
 NOON = datetime(2013, 1, 2, 12, tzinfo=UTC)
@@ -105,6 +106,22 @@ def _time_spellings(value: datetime) -> list[str]:
         ms = (value - EPOCH) // timedelta(milliseconds=1)
         found += [str(ms), f"{ms}.0", f"{ms * 10}E-1"]
     return found
+
+
+def _epoch_spellings(value: datetime, unit: str) -> list[str]:
+    """ISO texts, and numbers and digits as text in the unit; what a nanosecond has beyond a microsecond is left out."""
+    number = Decimal((value - EPOCH) // US).scaleb(-UNITS[unit])
+    plain = f"{number:f}"
+    finer = plain + ("9" if "." in plain else ".9") if unit == "us" or "." in plain else plain + ".0000"
+    exponent = f"{number.scaleb(3):f}e-3"
+    return [
+        plain,
+        *(t for t in _time_spellings(value) if t.startswith('"')),
+        f'"{plain}"',
+        finer,
+        exponent,
+        f'"{exponent}"',
+    ]
 
 
 NINES = "9" * 4500
@@ -241,7 +258,7 @@ def texts(column: Column, identity: bool = False) -> Texts:
         values: list[Any] = [f"id-{n}" for n in range(40)] if column.type.kind == "str" else list(range(40))
     else:
         values = [v for v in pool(column.type) if keeps(v, column.constraints)]
-    good = [spellings(v) for v in values]
+    good = [_epoch_spellings(v, column.epoch) if column.epoch else spellings(v) for v in values]
     if column.nullable or isinstance(column.remedy, Default):
         good.append(["null", ""])
     wrong = WRONG[column.type.kind]

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -42,6 +42,7 @@ from pipeline.definition.constraints import (
     keeps,
 )
 from pipeline.definition.derived import Derived
+from pipeline.definition.paths import At, Epoch
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.definition.window import tumbling
@@ -117,10 +118,34 @@ def sources(draw: Draw) -> Source:
         ("at", draw(st.one_of(st.just(datetime), hints("datetime", nullable=False)))),
     ]
     fields += [(f"c{n}", hint) for n, hint in enumerate(draw(st.lists(hints(), min_size=1, max_size=5)))]
+    fields = [(name, _marked(draw, name, n, hint)) for n, (name, hint) in enumerate(fields)]
     record = dataclasses.make_dataclass("Event", draw(st.permutations(fields)), frozen=True)
     horizon = draw(st.sampled_from([timedelta(days=7), timedelta(0), timedelta(milliseconds=1), timedelta(seconds=10)]))
     identity = draw(st.sampled_from(["id"] * 5 + [None]))
     return Source("events", record, key="station", event_time="at", identity=identity, identity_horizon=horizon)
+
+
+def _marked(draw: Draw, name: str, number: int, hint: Any) -> Any:
+    """The hint with a path or not, and a time with a unit or not."""
+    paths = [
+        f"context.{name}",
+        f"context.deep.{name}",
+        f'"a.b"."{name}"',
+        f"list[{number}]",
+        f"rows[{number % 2}].{name}",
+    ]
+    path = draw(st.sampled_from([None] * 4 + paths))
+    marks = [At(path)] if path else []
+    if _is_time(hint) and draw(st.integers(0, 2)) == 0:
+        marks.append(Epoch(draw(st.sampled_from(["s", "ms", "us", "ns"]))))
+    for mark in marks:
+        hint = Annotated[hint, mark]
+    return hint
+
+
+def _is_time(hint: Any) -> bool:
+    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return datetime in (bare, *get_args(bare))
 
 
 # ---------------------------------------------------------------- expressions

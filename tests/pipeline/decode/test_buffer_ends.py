@@ -15,6 +15,7 @@ import ctypes, mmap, sys
 import numpy as np
 import pyarrow as pa
 from pipeline.decode.json_blocks import decode
+from tests.pipeline.decode import test_paths
 from tests.pipeline.decode.test_json_blocks import TEXTS, WHOLE, everything
 
 PAGE = mmap.PAGESIZE
@@ -34,11 +35,14 @@ def at_the_end(value):
 
 fields = [(name, text) for name in ("id", "n", "price", "real", "at", "day", "more", "m\\\\u006fre") for text in TEXTS if len(text) < 400]
 events = [w for w in WHOLE if w] + [f'{{"{name}":{text}}}'.encode() for name, text in fields]
+events += [w for w in test_paths.WHOLE if len(w) < 400]
+events += [test_paths.event(**{name: text}) for name in test_paths.GOOD for text in test_paths.TIMES + test_paths.INSTEAD if len(text) < 400]
 aborts = "ABORT" in sys.argv
 tried = 0
 for event in events[:5] if aborts else events:
     for size in range(max(1, len(event) - 24), len(event) + 1):
         decode(everything, at_the_end(event[:size]))
+        decode(test_paths.nested, at_the_end(event[:size]))
         tried += 1
 print(tried, "cut off, none read on")
 if aborts:
