@@ -36,7 +36,8 @@ def at_the_end(value):
 fields = [(name, text) for name in ("id", "n", "price", "real", "at", "day", "more", "m\\\\u006fre") for text in TEXTS if len(text) < 400]
 events = [w for w in WHOLE if w] + [f'{{"{name}":{text}}}'.encode() for name, text in fields]
 events += [w for w in test_paths.WHOLE if len(w) < 400]
-events += [test_paths.event(**{name: text}) for name in test_paths.GOOD for text in test_paths.TIMES + test_paths.INSTEAD if len(text) < 400]
+texts = [text for text in test_paths.TIMES + test_paths.INSTEAD if len(text) < 400]
+events += [test_paths.event(**{name: text}) for name in test_paths.GOOD for text in texts]
 aborts = "ABORT" in sys.argv
 tried = 0
 for event in events[:5] if aborts else events:
