@@ -26,44 +26,19 @@ from tests.support.secured import Secured, documented_acls, environment
 from tests.support.system import System
 
 # By the budget that stands at the end of a run (tests/support/budget.py).
-LONGEST = (
-    *(
-        "data_of_before",
-        "crashes",
-        "end_to_end",
-        "operator_crashes",
-        "simulation",
-        "planted_bugs",
-        "planted_replacements",
-        "demo",
-    ),
-    *(
-        "refusals",
-        "operator_commands",
-        "nights",
-        "fast_equals_reference",
-        "both_stores",
-        "planted_in_postgres",
-        "benchmarks",
-    ),
-    *(
-        "secured_kafka",
-        "secrets",
-        "lake_is_open",
-        "backlog",
-        "definition_changes",
-        "fetch",
-        "identity_snapshots",
-        "walk",
-        "machine",
-    ),
-    *("fetch_real", "sketches_postgres", "messages", "json_blocks"),
-)
+LONGEST = """
+    data_of_before crashes end_to_end operator_crashes simulation planted_bugs planted_replacements demo up luigid
+    refusals operator_commands nights patience fast_equals_reference both_stores planted_in_postgres benchmarks
+    secured_kafka secrets lake_is_open backlog definition_changes fetch identity_snapshots walk machine fetch_real
+    sketches_postgres messages json_blocks
+"""
 SAID = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SAID] = []
+    # A broker of a test lives for minutes and carries little: the second compiler of the JVM would cost more than it gives.
+    os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
     config.pluginmanager.register(Budget(), "budget")
 
 
@@ -80,7 +55,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """For several processes: what takes longest first, so that none of them is left alone with it at the end."""
     if hasattr(config, "workerinput"):
-        ranks = {name: rank for rank, name in enumerate(LONGEST)}
+        ranks = {name: rank for rank, name in enumerate(LONGEST.split())}
         items.sort(key=lambda item: ranks.get(item.path.stem.removeprefix("test_"), len(ranks)))
 
 

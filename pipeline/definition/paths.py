@@ -47,7 +47,7 @@ class Epoch(Mark):
     unit: str
 
     def __post_init__(self) -> None:
-        if self.unit not in UNITS:
+        if not isinstance(self.unit, str) or self.unit not in UNITS:
             raise DefinitionError(f"Epoch({self.unit!r}): allowed are {', '.join(map(repr, UNITS))}")
 
 

@@ -21,11 +21,13 @@ import pytest
 import pipeline
 import pipeline.definition.fingerprints
 from pipeline import (
+    At,
     Between,
     Clip,
     Count,
     Default,
     Derived,
+    Epoch,
     First,
     Length,
     Max,
@@ -48,7 +50,7 @@ from views import VIEWS
 CELSIUS = pc.field("celsius")
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = [
-    *("Between", "Clip", "Count", "CountNonNull", "Default", "Derived", "DistinctCount"),
+    *("At", "Between", "Clip", "Count", "CountNonNull", "Default", "Derived", "DistinctCount", "Epoch"),
     *("First", "Last", "Length", "Max", "Mean", "Min", "Nullable", "OneOf", "Pattern", "Quantile", "Scale"),
     *("Source", "StdDev", "Sum", "Variance", "View", "tumbling"),
 ]
@@ -318,6 +320,18 @@ def test_the_record_survives_from_future_import_annotations(tmp_path: Path) -> N
 
 
 # --- the public names, and the views that are shipped ----------------------------------------------------------------------
+
+
+def test_a_path_and_a_unit_are_part_of_the_fingerprint_and_a_columns_own_name_is_not() -> None:
+    def fingerprint(n: Any, at: Any = datetime) -> str:
+        record = make_dataclass("R", [("id", str), ("n", n), ("at", at)], frozen=True)
+        return source_fingerprint(Source("t", record, key="id", event_time="at", identity="id"))
+
+    plain = fingerprint(int)
+    assert fingerprint(Annotated[int, At("n")]) == fingerprint(Annotated[int, At('"n"')]) == plain
+    others = {fingerprint(Annotated[int, At(path)]) for path in ("a.n", '"a.n"', "a[0]", "a[1]")}
+    others |= {fingerprint(int, Annotated[datetime, Epoch(unit)]) for unit in ("s", "ms", "us", "ns")}
+    assert len(others | {plain}) == 9
 
 
 def test_the_public_names_are_these_and_no_others() -> None:

@@ -33,7 +33,7 @@ print(count_by_group(np.ones(3, np.bool_), np.zeros(3, np.int64), 1))
 GATHER = """
 import numpy as np
 from pipeline.kernels.json import gather_texts
-text = gather_texts(np.array([104, 105], np.uint8), np.array([0]), np.array([2]), np.array([0]))[1]
+text = gather_texts(np.array([104, 105], np.uint8), np.array([], np.uint8), np.array([0]), np.array([2]), np.array([0]))[1]
 print(text.tobytes().decode(), sum(gather_texts.stats.cache_hits.values()))
 """
 
