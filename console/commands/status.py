@@ -20,7 +20,7 @@ from serving.postgres.connection import engine
 from serving.status import PartitionStatus, Status
 from serving.status import status as read_status
 
-KAFKA_PATIENCE_S = 2.0  # somebody waits for the answer, and Postgres alone can say most of it
+KAFKA_PATIENCE_S = 1.5  # somebody waits for the answer, and Postgres alone can say most of it
 WIDE = 100  # columns of a terminal that has room for the log's end beside the lag
 KEPT_CUTS = 10
 
