@@ -292,9 +292,8 @@ def hold(aggregate: Aggregate, type: Any = None, *, examples: int = 100) -> None
     for several. Needs hypothesis; without it, call check() on rows of your own.
     """
     hypothesis = hypothesis_here()
-    phases = [
-        p for p in hypothesis.Phase if p.name != "explain"
-    ]  # that one costs as much again and explains only values
+    # That one costs as much again and explains only values
+    phases = [p for p in hypothesis.Phase if p.name != "explain"]
 
     def every_law(drawn: tuple[Rows, Ints, int, list[int]]) -> None:
         rows, group, groups, splits = drawn

@@ -43,9 +43,8 @@ class State:
     data: str = ""
     serves: dict[str, str] = field(default_factory=dict)  # kafka, postgres (without its password), lake, views
     processes: dict[str, Process] = field(default_factory=dict)
-    given: list[str] = field(
-        default_factory=list
-    )  # variables in services.env that a person had set, and `up` only noted
+    # Variables in services.env that a person had set, and `up` only noted
+    given: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls) -> "State":

@@ -31,9 +31,8 @@ class _Folded(ReferenceView):
         self.partitions = 0
 
     def _add(self, row: dict[str, Any], partition: int, offset: int) -> None:
-        time = row[
-            self.view.source.event_time
-        ]  # its window by the reference's own spelling, never by Window: an oracle shares nothing
+        # Its window by the reference's own spelling, never by Window: an oracle shares nothing
+        time = row[self.view.source.event_time]
         group = (*(row[name] for name in self.view.key), window_start(time, self.view.window))
         by_partition = self.kept.setdefault(group, [[] for _ in range(self.partitions)])
         by_partition[partition].append((offset, (time, partition, offset), row))

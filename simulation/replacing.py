@@ -35,10 +35,8 @@ def refold(world: "World", name: str, rng: random.Random) -> None:
     source = views[0].source
     with _told(world, name):
         generation = world.generations.require(source, views)
-        stores, lease_s = (
-            (world.refolds, world.night_store),
-            rng.choice([0.0, LEASE_S]),
-        )  # of 0 s: it has run out before it is used
+        # Of 0 s: it has run out before it is used
+        stores, lease_s = ((world.refolds, world.night_store), rng.choice([0.0, LEASE_S]))
         how: dict[str, Any] = {"from_start": rng.random() < 0.3, "worker": name, "near": 1, "lease_s": lease_s}
         work = SourceRefold(source, views, generation, *stores, world.log, world.lake, **how)
         for partition in rng.sample(range(generation.partitions), generation.partitions):

@@ -202,17 +202,15 @@ class LiveConsumer:
             self._commit = self._group_committer().commit_async(self._due_group_offsets(), self._group_committed)
         except (LogError, kafka_errors.KafkaError) as error:
             self._group_committed(None, error)
-            self._commit_at = (
-                now + GROUP_REFUSED_EVERY_S
-            )  # connecting in vain takes a second or more, in which nothing is read
+            # Connecting in vain takes a second or more, in which nothing is read
+            self._commit_at = now + GROUP_REFUSED_EVERY_S
 
     def close(self) -> None:
         """Let go of the connections, after a last try to leave the group offsets that are due (a second; 5 with TLS or SASL)."""
         if self._committer is not None:
             try:
-                if (
-                    self._commit is not None and not self._commit.succeeded()
-                ):  # may still be under way: said twice is said once
+                if self._commit is not None and not self._commit.succeeded():
+                    # May still be under way: said twice is said once
                     self._to_commit = {**self._committing, **self._to_commit}
                 if self._to_commit and not self.broker_down:
                     self._committer.commit(self._due_group_offsets(), timeout_ms=round(self._connect_s * 1000))

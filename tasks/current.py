@@ -26,9 +26,8 @@ def write_current(night: Night) -> None:
     written: int | None = None
     while (active := night.store.active(night.source.topic)) is not None:
         if active.number != night.generation.number:
-            if (
-                written is not None
-            ):  # another generation took over meanwhile: its own file may be the one that was overwritten
+            if written is not None:
+                # Another generation took over meanwhile: its own file may be the one that was overwritten
                 _write_for(night, active)
             return
         visible = _visible(night)

@@ -141,9 +141,8 @@ class Threads:
         return BestEffortCalls(ThreadPoolExecutor(1, "best-effort"))
 
     def run_partitions(self, mine: int, others: Iterable[int], at_once: int, work: Work) -> None:
-        if (
-            at_once == 1 or multiprocessing.parent_process() is not None
-        ):  # Luigi's --workers are processes: they are what helps then
+        if at_once == 1 or multiprocessing.parent_process() is not None:
+            # Luigi's --workers are processes: they are what helps then
             work(mine, lambda: None)
             return
         todo, failed = deque(others), threading.Event()

@@ -36,9 +36,8 @@ class HashTable:
     def _renew(self, capacity: int) -> None:
         self._all_keys, self._all_values = _slots(capacity)
         self.keys, self.values = self._all_keys[:capacity], self._all_values[:capacity]
-        self.keys.fill(
-            0
-        )  # not np.zeros: that leaves a large table to the kernel in small pages, a fault and a lookup for each
+        # Not np.zeros: that leaves a large table to the kernel in small pages, a fault and a lookup for each
+        self.keys.fill(0)
         self.filled = 0
 
     def __len__(self) -> int:

@@ -61,10 +61,8 @@ class Between(Constraint):
             raise DefinitionError("Between() without a bound allows everything; give low, high or both")
         try:
             ordered = self.low is None or self.high is None or self.low <= self.high
-        except (
-            TypeError,
-            ArithmeticError,
-        ):  # a date beside a number, a naive time beside one with a zone, Decimal("NaN")
+        except (TypeError, ArithmeticError):
+            # A date beside a number, a naive time beside one with a zone, Decimal("NaN")
             raise DefinitionError(
                 f"Between({self.low!r}, {self.high!r}): the bounds do not compare; give two of one type"
             ) from None

@@ -11,13 +11,11 @@ from pipeline.base.errors import DefinitionError
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # no "__": it separates an aggregate from its state's fields
 NAME_LIMIT = 40  # a Postgres identifier holds 63 bytes: room for suffixes
-OUR_COLUMNS = frozenset(
-    {"window_start", "batch", "partition", "segment"}
-)  # of tables of states, beside the key columns
+# Of tables of states, beside the key columns
+OUR_COLUMNS = frozenset({"window_start", "batch", "partition", "segment"})
 SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})  # every table of Postgres has them
-OUR_VIEWS = frozenset(
-    {"freshness", "accounting", "view_accounting"}
-)  # that `init` makes in schema serving, beside the user's
+# That `init` makes in schema serving, beside the user's
+OUR_VIEWS = frozenset({"freshness", "accounting", "view_accounting"})
 
 
 def check_name(name: object, what: str) -> str:

@@ -33,9 +33,8 @@ def enter(column: pa.Array, type: ColumnType) -> pa.Array:
         return column
     unscaled = codes(column, type)
     found = unscaled / np.float64(10**type.scale)
-    far = (
-        np.abs(unscaled) > EXACT_FLOAT
-    )  # the division of two exact doubles is rounded once; beyond 2**53 it would be twice
+    # The division of two exact doubles is rounded once; beyond 2**53 it would be twice
+    far = np.abs(unscaled) > EXACT_FLOAT
     if far.any():
         found[far] = [int(v) / 10**type.scale for v in unscaled[far]]
     return pa.array(found, mask=~valid(column))
@@ -82,10 +81,8 @@ def _call(function: str, arguments: list[Any], options: dict[str, Any]) -> Any:
         return pc.call_function(function, arguments, pc.MatchSubstringOptions(options["pattern"]))
     first = ALIKE.get(function, 0)
     types = {a.type for a in arguments[first:]}
-    if types == {
-        pa.int64(),
-        pa.float64(),
-    }:  # explicit, so that an int a double cannot hold raises here, and nowhere else
+    if types == {pa.int64(), pa.float64()}:
+        # Explicit, so that an int a double cannot hold raises here, and nowhere else
         arguments = arguments[:first] + [
             pc.cast(a, pa.float64()) if a.type == pa.int64() else a for a in arguments[first:]
         ]

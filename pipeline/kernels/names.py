@@ -15,9 +15,8 @@ from pipeline.kernels.scalars import DECODED, UNSURE, unescape
 UNKNOWN = -1
 DEPTH_LIMIT = 64
 NAMES, OBJECTS, TAIL, STACK = 0, 1, 2, 8  # places in `held`
-AROUND = (
-    STACK + DEPTH_LIMIT
-)  # and there four for each declared object or array that is open: node, place, likely edge, number
+# And there four for each declared object or array that is open: node, place, likely edge, number
+AROUND = STACK + DEPTH_LIMIT
 HELD = AROUND + 4 * DEPTH_LIMIT
 SLOTS = 1024  # of the table of names: (event, hash)
 MOST_NAMES = 700  # of one event that are held apart

@@ -240,9 +240,8 @@ class Lake:
         """fsync and rename; each step a crash point."""
         full = self._full(path)
         try:
-            if (
-                not self.is_local
-            ):  # an upload that broke off is completed when its writer closes: only a copy is all or nothing
+            if not self.is_local:
+                # An upload that broke off is completed when its writer closes: only a copy is all or nothing
                 self.crash.reach("lake.uploaded")
                 self._fs.move(temporary, full)
                 self.crash.reach("lake.after_rename")

@@ -79,9 +79,8 @@ def check_not_regrown(night: Night, number: int, r: MasterRange) -> None:
     if kept is None or LOST in kept.facts:
         return  # what the log was below an accepted loss is no witness of what it is above
     row = night.lake.last_row(kept.files[-1].path, ["offset", "timestamp_ms", "key", "value"])
-    found = night.log.witness(
-        night.source.topic, r.partition, kept.inputs["end"]
-    )  # a cut in between may not be archived yet
+    # A cut in between may not be archived yet
+    found = night.log.witness(night.source.topic, r.partition, kept.inputs["end"])
     if found is not None and found != record_hash(row["offset"], row["timestamp_ms"], row["key"], row["value"]):
         raise LogTruncated(
             f"topic {night.source.topic}, partition {r.partition}: the record at offset {row['offset']} is not the one archived"

@@ -54,9 +54,8 @@ def purge_source(night: Night, store: OperatorStore, generations: GenerationStor
     # What the mark kept, whatever was published since: a rollback may still return to it.
     oldest = min(c.number for c in ledger if c.status == "published")
     rebuilding = generations.building(topic) is not None
-    files = (
-        0 if rebuilding else purge_lake(night, ledger, oldest)
-    )  # a rebuild may read what this generation needs no more
+    # A rebuild may read what this generation needs no more
+    files = 0 if rebuilding else purge_lake(night, ledger, oldest)
     return Purged(topic, marked.batches if marked else (), files, oldest)
 
 
@@ -93,9 +92,8 @@ def _still_there(night: Night, numbers: list[int]) -> Iterator[int]:
 
 
 def _files(night: Night, view: View, number: int) -> list[str]:
-    manifest = night.lake.manifest(
-        night.targets(number).view(view.name).path
-    )  # whatever it was made from: its files are ours
+    # Whatever it was made from: its files are ours
+    manifest = night.lake.manifest(night.targets(number).view(view.name).path)
     return [file.path for file in manifest.files] if manifest is not None else []
 
 

@@ -85,9 +85,8 @@ def _archived(night: Night, ledger: list[Cut]) -> tuple[Cut, int]:
 def _gaps(store: GenerationStore, night: Night, plan: Plan, keep: Cut) -> list[Gap]:
     topic, active = night.source.topic, night.generation
     rows = store.progress(active)
-    ends = night.log.end_offsets(
-        topic
-    )  # after the positions: workers go on, and none commits beyond an end that is read later
+    # After the positions: workers go on, and none commits beyond an end that is read later
+    ends = night.log.end_offsets(topic)
     found = []
     for p, (position, witness) in enumerate(rows):
         start = keep.offsets[p]

@@ -122,9 +122,8 @@ def test_the_batch_alone_and_any_vector_above_it_are_audited(system: System) -> 
     events = [encode(r) for r in readings()[:120]]
     system.produce((n % 2, e.key, e.value) for n, e in enumerate(events[:80]))
     system.night("2013-01-02")  # cut 0:40,1:40
-    system.produce(
-        (n % 2, e.key, e.value) for n, e in enumerate([*events[60:], *events[:20]])
-    )  # duplicates across the cut
+    # Duplicates across the cut
+    system.produce((n % 2, e.key, e.value) for n, e in enumerate([*events[60:], *events[:20]]))
     system.catch_up()
     for arguments in (
         ("--batch",),

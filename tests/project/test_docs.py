@@ -255,12 +255,8 @@ def test_the_examples_of_the_page_on_views_run_from_the_event_to_the_answer(syst
     (big,) = system.query(
         "SELECT shop, ordered_on::text AS day, orders, turnover::text AS turnover FROM serving.big_orders"
     )
-    assert big == {
-        "shop": "north",
-        "day": "2013-01-31",
-        "orders": 1,
-        "turnover": "56.71",
-    }  # 19.90 × 3 × 0.95 = 56.715 as a float
+    # 19.90 × 3 × 0.95 = 56.715 as a float
+    assert big == {"shop": "north", "day": "2013-01-31", "orders": 1, "turnover": "56.71"}
     names: dict[str, Any] = {}
     exec(compile(python[-1], "docs/VIEWS.md", "exec", dont_inherit=True), names)
     plain = make_url(system.postgres).set(drivername="postgresql").render_as_string(hide_password=False)

@@ -259,4 +259,5 @@ def test_the_list_of_long_tests_names_files_that_are_there() -> None:
     from tests.conftest import LONGEST
 
     there = {path.stem.removeprefix("test_") for path in (ROOT / "tests").rglob("test_*.py")}
-    assert [name for name in LONGEST.split() if name not in there] == [] and len(set(LONGEST.split())) == len(LONGEST.split())
+    listed = LONGEST.split()
+    assert [name for name in listed if name not in there] == [] and len(set(listed)) == len(listed)

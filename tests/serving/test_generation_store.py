@@ -42,9 +42,8 @@ def test_a_generation_has_the_ledger_of_the_one_before_and_no_rows(world: Operat
     world.night_at(4, 5)
     world.operator.rollback(world.generation)
     world.choose(6, 5)
-    new = world.generations.begin(
-        plan((2, 2), views=CHANGED)
-    )  # retention deleted the first records: the archive has them
+    # Retention deleted the first records: the archive has them
+    new = world.generations.begin(plan((2, 2), views=CHANGED))
     assert (new.number, new.starts, new.views.keys()) == (2, (0, 0), {v.name for v in CHANGED})
     assert world.generations.building("payments") == new and world.generations.active("payments") == world.generation
     assert ledger(world, new) == [

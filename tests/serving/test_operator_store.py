@@ -202,9 +202,8 @@ def test_a_batch_that_may_be_staged_again_with_fewer_groups_makes_no_row_superfl
     world.night_at(3, 1)  # touches account a alone
     world.purge(1)
     world.check(3, 1)
-    world.night.stage(
-        world.generation, three, staged_of(LOGS, (3, 0), (2, 0))
-    )  # a twin that began before the purge, on base 2
+    # A twin that began before the purge, on base 2
+    world.night.stage(world.generation, three, staged_of(LOGS, (3, 0), (2, 0)))
     world.check(3, 1)
 
 

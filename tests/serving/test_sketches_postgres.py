@@ -98,9 +98,8 @@ def emptied(engine: Engine) -> None:
 def assert_served(engine: Engine, tables: list[pa.Table]) -> None:
     wanted, found = values(sketched, merge(sketched, tables)), served(engine, sketched)
     assert found == wanted
-    assert [[str(v) for v in row.values()] for row in found] == [
-        [str(v) for v in row.values()] for row in wanted
-    ]  # the digits too
+    # The digits too
+    assert [[str(v) for v in row.values()] for row in found] == [[str(v) for v in row.values()] for row in wanted]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -157,9 +156,8 @@ def test_any_registers_are_presented_in_sql_as_in_python(database: Engine) -> No
     shapes += [(int(random.integers(0, REGISTERS + 1)), 1, int(random.integers(1, MAX_RANK + 1))) for _ in range(60)]
     states_of = [random_registers(random, *shape) for shape in shapes]
     measure = DistinctCount("x").over(*column_types(str))
-    pairs = [
-        (g, state) for g in range(len(states_of)) for state in (states_of[g], states_of[g - g % 3])
-    ]  # some merged with others
+    # Some merged with others
+    pairs = [(g, state) for g in range(len(states_of)) for state in (states_of[g], states_of[g - g % 3])]
     group = np.array([g for g, _ in pairs])
     given_states = pa.array([state for _, state in pairs], pa.binary())
     merged = measure.merge((given_states,), group, len(states_of))

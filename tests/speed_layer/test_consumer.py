@@ -176,9 +176,8 @@ def test_group_offsets_are_left_without_joining_the_group(
     send(broker, topic, 0, numbers(5, 8))
     reader.poll_until(lambda: reader.ends[(topic, 0)] == 8)
     reader.live.commit_group_offsets(reader.live.positions)
-    reader.poll_until(
-        lambda: group_offsets(admin, group)[TopicPartition(topic, 0)] == 8
-    )  # nothing follows them: polls leave them
+    # Nothing follows them: polls leave them
+    reader.poll_until(lambda: group_offsets(admin, group)[TopicPartition(topic, 0)] == 8)
     send(broker, topic, 0, numbers(8, 10))
     reader.poll_until(lambda: reader.ends[(topic, 0)] == 10)
     reader.live.commit_group_offsets(reader.live.positions)

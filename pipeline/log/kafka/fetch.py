@@ -43,9 +43,8 @@ PARTS = (
     (KafkaTCPTransport, ("_read_from_sock", "resume_reading", "abort")),
     (KafkaProtocol, ("receive_bytes", "_process_response", "_validate_frame_size")),
 )
-GROUP_BYTES = (
-    8 * 1024 * 1024
-)  # of record batches as sent that are decoded at once: bounds what waits decoded, within one batch
+# Of record batches as sent that are decoded at once: bounds what waits decoded, within one batch
+GROUP_BYTES = 8 * 1024 * 1024
 GROUP_ROWS = 1 << 20
 
 

@@ -71,16 +71,13 @@ quick = settings(max_examples=200, deadline=None, database=None)
 
 @quick
 @given(log=LOGS, horizon=HORIZONS, cuts=st.lists(st.integers(0, 40), max_size=6), restores=st.sets(st.integers(0, 6)))
-@example(
-    log=[Record(0, 1), Record(100, 2), Record(50, 1)], horizon=10, cuts=[], restores=set()
-)  # T does not fall with the 50
+# T does not fall with the 50
+@example(log=[Record(0, 1), Record(100, 2), Record(50, 1)], horizon=10, cuts=[], restores=set())
 @example(log=[Record(-1, 1), Record(-1, 1)], horizon=0, cuts=[1], restores={0})
-@example(
-    log=[Record(0, 1), Record(10, 1), Record(20, 1), Record(31, 1)], horizon=10, cuts=[], restores=set()
-)  # a chain
-@example(
-    log=[Record(0, 1), Record(500, 9, False), Record(5, 1)], horizon=10, cuts=[2], restores={0}
-)  # an invalid one moves T
+# A chain
+@example(log=[Record(0, 1), Record(10, 1), Record(20, 1), Record(31, 1)], horizon=10, cuts=[], restores=set())
+# An invalid one moves T
+@example(log=[Record(0, 1), Record(500, 9, False), Record(5, 1)], horizon=10, cuts=[2], restores={0})
 def test_any_cut_into_blocks_and_any_restore_gives_the_rule(
     log: list[Record], horizon: int, cuts: list[int], restores: set[int]
 ) -> None:
@@ -108,9 +105,8 @@ def test_equal_memories_give_equal_snapshots_however_they_came_about(log: list[R
         same_snapshot(memory.snapshot(len(log)), want)
 
 
-SPREAD = st.lists(
-    st.builds(Record, TIMES, st.integers(0, 60), st.just(True)), max_size=80
-)  # the table grows, and drops what is old
+# The table grows, and drops what is old
+SPREAD = st.lists(st.builds(Record, TIMES, st.integers(0, 60), st.just(True)), max_size=80)
 
 
 @quick

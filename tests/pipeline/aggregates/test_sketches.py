@@ -80,11 +80,8 @@ def test_a_quantile_of_decimals_is_the_references(drawn: list[int | None], q: fl
 
 
 def test_the_references_hash_gives_the_published_vectors() -> None:
-    published = [
-        "a3817f04ba25a8e6",
-        "da87c1d86b99af44",
-        "8177228da4a45dc7",
-    ]  # the first 8 bytes, for messages of 0, 1, 2 bytes
+    # The first 8 bytes, for messages of 0, 1, 2 bytes
+    published = ["a3817f04ba25a8e6", "da87c1d86b99af44", "8177228da4a45dc7"]
     assert [sip_hash(bytes(range(n))).to_bytes(8, "little").hex() for n in range(3)] == published
 
 

@@ -67,9 +67,8 @@ def test_targets_are_where_they_were_and_made_from_what_they_were(kind: str, tmp
     assert (target.kind, target.path, target.inputs) == (kind, path, inputs)
     assert target.manifest(lake) is None
     made = Manifest(kind, inputs, (), {"base": 0})
-    lake.write_bytes(
-        path.replace("/_", "/"), made.to_json()
-    )  # as commits before manifests' names began with `_` left it
+    # As commits before manifests' names began with `_` left it
+    lake.write_bytes(path.replace("/_", "/"), made.to_json())
     assert target.require(lake) == made and lake.has_manifest(path)
     target.commit(lake, (), {"base": 1})
     assert target.require(lake).facts == {"base": 1}, "the newer name counts"

@@ -232,9 +232,8 @@ def test_rebuild_folds_anew_while_the_old_generation_answers(engine: Engine) -> 
     assert claim is not None
     grant_to_analyst(engine)
 
-    new = PostgresGenerationStore(engine).begin(
-        plan((2, 2), views=CHANGED)
-    )  # retention deleted the first records: the archive has them
+    # Retention deleted the first records: the archive has them
+    new = PostgresGenerationStore(engine).begin(plan((2, 2), views=CHANGED))
     assert (new.number, new.starts) == (2, (0, 0))
     assert PostgresGenerationStore(engine).begin(plan(views=CHANGED)) == new  # a rebuild that was killed goes on
     assert [(c.number, c.date, c.offsets, c.status, c.complete) for c in night.ledger(new)] == [

@@ -78,9 +78,8 @@ def marker(base: int, producer: int, commit: bool) -> bytes:
 
 def old_format(base: int, magic: int, codec: int, value: bytes) -> bytes:
     builder = LegacyRecordBatchBuilder(magic, codec, 1 << 20)
-    first = (
-        0 if codec and magic else base
-    )  # in a compressed set of format 1 offsets are relative, and the set has its last record's
+    # In a compressed set of format 1 offsets are relative, and the set has its last record's
+    first = 0 if codec and magic else base
     builder.append(first, 1234, b"old", value)
     builder.append(first + 1, 1235, None, None)
     data = bytearray(builder.build())
