@@ -105,6 +105,7 @@ def _values(st: Any, type: ColumnType) -> Any:
 
 
 def hypothesis_here() -> Any:
+    """The module hypothesis; DefinitionError, with what to install, where there is none."""
     try:
         import hypothesis
         import hypothesis.strategies

@@ -19,6 +19,7 @@ from pipeline.decode.json_records import DEPTH_LIMIT, LITERAL_LIMIT, decode_reco
 from pipeline.decode.values import TIME_MAX_US, TIME_MIN_US
 from pipeline.definition.paths import UNITS, tree
 from pipeline.definition.record import Column
+from pipeline.definition.record import columns as columns_of
 from pipeline.definition.source import Source
 from pipeline.kernels import json
 
@@ -134,8 +135,9 @@ def _joined(one: Mask | None, other: Mask | None, rows: Ints, told: Ints) -> Mas
 
 
 @lru_cache(maxsize=64)
-def _layout(columns: tuple[Column, ...]) -> Any:
-    """The seven arrays names, starts, first, targets, places, kinds and scales of columns, as kernels.json.parse_events takes them."""
+def _layout(record: type) -> Any:
+    """The seven arrays names, starts, first, targets, places, kinds and scales of a record, as kernels.json.parse_events takes them."""
+    columns = columns_of(record)
     nodes = [tree({c.name: c.path for c in columns})]
     first, targets, places, names = [0], list[int](), list[int](), list[bytes]()
     for node in nodes:  # grows while it is read: each object's entries come together, the event's own first
@@ -163,7 +165,7 @@ def _parse(source: Source, values: pa.Array) -> _Parsed:
         bounds = np.zeros(len(values) + 1, np.int32)
     else:
         bounds = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
-    names, starts, first, targets, places, kinds, scales = _layout(source.columns)
+    names, starts, first, targets, places, kinds, scales = _layout(source.record)
     state, *found = json.parse_events(
         bounds, held, valid(values), names, starts, first, targets, places, kinds, scales, TIME_MIN_US, TIME_MAX_US
     )

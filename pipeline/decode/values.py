@@ -58,6 +58,20 @@ def parser(column: Column) -> Callable[[Any], Any]:
 
 def unscaled(literal: str, scale: int, digits: int) -> int | Breach:
     """literal * 10^scale as an int, |it| < 10^digits; BREACH when it is not whole; Broken when it is too large or no number."""
+    negative, stripped, power = _significant(literal)
+    if not stripped:
+        return 0
+    power += scale
+    if len(stripped) + power > digits:
+        raise Broken(f"{_shown(literal)} is out of range: |value| must be below 1e{digits - scale}")
+    if power < 0:
+        return BREACH
+    value = int(stripped) * int(10**power)
+    return -value if negative else value
+
+
+def _significant(literal: str) -> tuple[bool, str, int]:
+    """(negative, digits, power): the number is digits * 10^power; they begin and end with no zero, and 0 has none."""
     if len(literal) > LITERAL_LIMIT:
         raise Broken(f"a number of {len(literal)} characters is out of range")
     match = NUMBER.fullmatch(literal)
@@ -65,17 +79,8 @@ def unscaled(literal: str, scale: int, digits: int) -> int | Breach:
         raise Broken(f"{_shown(literal)} is no decimal number")
     sign, whole, fraction, exponent = match.groups()
     text = (whole + (fraction or "")).lstrip("0")
-    power = int(exponent or "0") - len(fraction or "")
-    stripped = text.rstrip("0")
-    if not stripped:
-        return 0
-    power += len(text) - len(stripped) + scale
-    if len(stripped) + power > digits:
-        raise Broken(f"{_shown(literal)} is out of range: |value| must be below 1e{digits - scale}")
-    if power < 0:
-        return BREACH
-    value = int(stripped) * int(10**power)
-    return -value if sign else value
+    digits = text.rstrip("0")
+    return bool(sign), digits, int(exponent or "0") - len(fraction or "") + len(text) - len(digits)
 
 
 def _shown(value: Any) -> str:
@@ -164,21 +169,17 @@ def _epoch(value: Any, unit: str) -> int:
         return _timestamp(value)
     if not isinstance(value, str) and type(value) is not int:
         raise Broken(f"{kind_of(value)} where a datetime is declared")
-    literal = str(value)
-    match = NUMBER.fullmatch(literal)
-    if len(literal) > LITERAL_LIMIT or match is None:
-        raise Broken(f"a number of {len(literal)} characters is out of range")
-    sign, whole, fraction, exponent = match.groups()
-    digits = (whole + (fraction or "")).lstrip("0")
-    power = int(exponent or "0") - len(fraction or "") + UNITS[unit]
-    if digits and len(digits) + power > DECIMAL_DIGITS:
+    negative, digits, power = _significant(str(value))
+    power += UNITS[unit]
+    if not digits:
+        return 0
+    if len(digits) + power > DECIMAL_DIGITS:
         raise Broken(f"{_shown(value)} is out of range as Epoch({unit!r}); is it counted in another unit?")
-    if not digits or power >= 0:
-        found = int(digits or "0") * int(10 ** max(0, power if digits else 0))
-        return -found if sign else found
-    kept, left = digits[: max(0, len(digits) + power)], digits[max(0, len(digits) + power) :]
-    found = int(kept or "0")
-    return -found - bool(left.strip("0")) if sign else found
+    if power >= 0:
+        found = int(digits) * int(10**power)
+        return -found if negative else found
+    found = int(digits[: max(0, len(digits) + power)] or "0")  # the digits left out end with no zero: it was more
+    return -found - 1 if negative else found
 
 
 def _datetime(value: Any) -> int:

@@ -19,7 +19,6 @@ from pipeline.kernels.names import AROUND, HELD, NAMES, OBJECTS, SLOTS, TAIL, UN
 from pipeline.kernels.numbers import MANTISSA_DIGITS, decimal, double, epoch, exact, integer, number, number_end
 from pipeline.kernels.scalars import (
     BROKEN,
-    COLON,
     DECODED,
     MINUS,
     NINE,
@@ -31,7 +30,7 @@ from pipeline.kernels.scalars import (
     string,
     unescape,
 )
-from pipeline.kernels.skipping import BRACKET, BRACKET_CLOSE, CLOSE, COMMA, OPEN, skip
+from pipeline.kernels.skipping import BRACKET, BRACKET_CLOSE, CLOSE, COMMA, OPEN, name, scalar, skip
 from pipeline.kernels.times import DATE_SIZE, days, microseconds
 
 Array = np.ndarray[Any, Any]
@@ -98,6 +97,14 @@ def _from_number(data, at, end, kind, scale, least, most, read):  # type: ignore
     return value, real, breach, state
 
 
+@njit(forceinline=True)
+def _set(values, nulls, breaches, cell, value, breach):  # type: ignore[no-untyped-def]
+    """Write a cell: the value, or null where its Scale is breached."""
+    set_int(values, cell, value)
+    set_byte(nulls, cell, breach)
+    set_byte(breaches, cell, breach)
+
+
 @njit(nogil=True)
 def _escaped(data, start, stop, size, cell, kind, scale, least, most, values, ends, nulls, breaches, texts, held):  # type: ignore[no-untyped-def]
     """State of the text [start, stop), which has escapes, in a declared column."""
@@ -105,9 +112,7 @@ def _escaped(data, start, stop, size, cell, kind, scale, least, most, values, en
     end, is_text = unescape(data, start, stop, texts, tail)
     if kind != STR:
         value, breach, state = _from_text(texts, tail, end, kind, scale, least, most)
-        set_int(values, cell, value)
-        set_byte(nulls, cell, breach)
-        set_byte(breaches, cell, breach)
+        _set(values, nulls, breaches, cell, value, breach)
         return state
     set_int(values, cell, size + tail)
     set_int(ends, cell, size + end)
@@ -135,18 +140,14 @@ def _value(  # type: ignore[no-untyped-def]
             set_byte(nulls, cell, 0)
         elif state == DECODED:
             value, breach, state = _from_text(data, start, stop, kind, scale, least, most)
-            set_int(values, cell, value)
-            set_byte(nulls, cell, breach)
-            set_byte(breaches, cell, breach)
+            _set(values, nulls, breaches, cell, value, breach)
         return stop + 1, state
     if first == MINUS or ZERO <= first <= NINE:
         stop, state, mantissa, digits, fraction, exponent = number(data, at, end)
         if state == DECODED:
             read = (mantissa, digits, fraction, exponent)
             value, real, breach, state = _from_number(data, at, stop, kind, scale, least, most, read)
-            set_int(values, cell, value)
-            set_byte(nulls, cell, breach)
-            set_byte(breaches, cell, breach)
+            _set(values, nulls, breaches, cell, value, breach)
             if kind == FLOAT:
                 set_real(reals, cell, real)
         return stop, state
@@ -163,24 +164,15 @@ def _value(  # type: ignore[no-untyped-def]
 def _undeclared(data, at, end, depth, event, table, texts, held):  # type: ignore[no-untyped-def]
     """(behind it, state) of the value at `at`, which nobody asks for; it would be at level `depth`."""
     first = byte(data, at)
-    if first == QUOTE:
-        stop, state, _ = string(data, at + 1, end)
-        return stop + 1, state
-    if first == MINUS or ZERO <= first <= NINE:
-        return number_end(data, at, end)
     if first == OPEN or first == BRACKET:  # noqa: SIM109
         return skip(data, at, end, depth, event, table, texts, held)
-    length, _ = literal(data, at, end)
-    return at + length, DECODED if length else BROKEN
+    return scalar(data, at, end)
 
 
 @njit(forceinline=True)
 def _field(data, at, end, names, starts, low, high, likely, owner, event, table, texts, held):  # type: ignore[no-untyped-def]
     """(where its value begins, declared name or UNKNOWN, state) of the field at `at` of an object whose names are [low, high)."""
-    if byte(data, at) != QUOTE:
-        return at, np.int64(UNKNOWN), BROKEN
-    start = at + 1
-    stop, state, escaped = string(data, start, end)
+    start, stop, escaped, at, state = name(data, at, end)
     if state != DECODED:
         return at, np.int64(UNKNOWN), state
     if escaped:
@@ -190,11 +182,7 @@ def _field(data, at, end, names, starts, low, high, likely, owner, event, table,
         edge = edge_of(data, start, stop, names, starts, low, high, likely)
     if edge == UNKNOWN:
         state = note(data, start, stop, end, escaped, owner, event, table, texts, held)
-    at = space(data, stop + 1, end)
-    if at >= end or byte(data, at) != COLON:
-        return at, edge, BROKEN
-    at = space(data, at + 1, end)
-    return at, edge, state if at < end else BROKEN
+    return at, edge, state
 
 
 @njit(forceinline=True)

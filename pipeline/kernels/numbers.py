@@ -23,6 +23,25 @@ LITERAL_LIMIT = 4000  # characters of a number in a declared column
 
 
 @njit(forceinline=True)
+def _digits_end(data, at, end):  # type: ignore[no-untyped-def]
+    while at < end and ZERO <= byte(data, at) <= NINE:
+        at += 1
+    return at
+
+
+@njit(forceinline=True)
+def _exponent_end(data, at, end):  # type: ignore[no-untyped-def]
+    """(behind it, state) of the exponent at `at`; there need not be one."""
+    if at >= end or byte(data, at) | 32 != LETTER_E:
+        return at, DECODED
+    at += 1
+    if at < end and (byte(data, at) == MINUS or byte(data, at) == PLUS):
+        at += 1
+    stop = _digits_end(data, at, end)
+    return stop, DECODED if stop > at else BROKEN
+
+
+@njit(forceinline=True)
 def number(data, at, end):  # type: ignore[no-untyped-def]
     """(end, state, mantissa, its digits, digits behind the point, has an exponent) of a JSON number; the mantissa has the sign.
 
@@ -31,7 +50,7 @@ def number(data, at, end):  # type: ignore[no-untyped-def]
     negative = byte(data, at) == MINUS
     if negative:
         at += 1
-    mantissa, digits, fraction, exponent = np.int64(0), 0, 0, False
+    mantissa, digits, fraction = np.int64(0), 0, 0
     first = at
     while at < end and ZERO <= byte(data, at) <= NINE:
         if digits < MANTISSA_DIGITS:
@@ -39,7 +58,7 @@ def number(data, at, end):  # type: ignore[no-untyped-def]
         digits += 1
         at += 1
     if digits == 0 or (digits > 1 and byte(data, first) == ZERO):
-        return at, BROKEN, mantissa, digits, fraction, exponent
+        return at, BROKEN, mantissa, digits, fraction, False
     if at < end and byte(data, at) == POINT:
         at += 1
         while at < end and ZERO <= byte(data, at) <= NINE:
@@ -49,27 +68,11 @@ def number(data, at, end):  # type: ignore[no-untyped-def]
             fraction += 1
             at += 1
         if fraction == 0:
-            return at, BROKEN, mantissa, digits, fraction, exponent
-    if at < end and (byte(data, at) == LETTER_E or byte(data, at) == 69):
-        exponent = True
-        at += 1
-        if at < end and (byte(data, at) == MINUS or byte(data, at) == PLUS):
-            at += 1
-        begin = at
-        while at < end and ZERO <= byte(data, at) <= NINE:
-            at += 1
-        if at == begin:
-            return at, BROKEN, mantissa, digits, fraction, exponent
+            return at, BROKEN, mantissa, digits, fraction, False
+    behind, state = _exponent_end(data, at, end)
     if digits > MANTISSA_DIGITS:
         mantissa = np.int64(0)
-    return at, DECODED, -mantissa if negative else mantissa, digits, fraction, exponent
-
-
-@njit(forceinline=True)
-def _digits_end(data, at, end):  # type: ignore[no-untyped-def]
-    while at < end and ZERO <= byte(data, at) <= NINE:
-        at += 1
-    return at
+    return behind, state, -mantissa if negative else mantissa, digits, fraction, behind > at
 
 
 @njit(forceinline=True)
@@ -86,15 +89,7 @@ def number_end(data, at, end):  # type: ignore[no-untyped-def]
         if stop == at + 1:
             return stop, BROKEN
         at = stop
-    if at < end and byte(data, at) | 32 == LETTER_E:
-        at += 1
-        if at < end and (byte(data, at) == MINUS or byte(data, at) == PLUS):
-            at += 1
-        stop = _digits_end(data, at, end)
-        if stop == at:
-            return stop, BROKEN
-        at = stop
-    return at, DECODED
+    return _exponent_end(data, at, end)
 
 
 @njit(nogil=True)
@@ -205,12 +200,8 @@ def epoch(data: Any, at: Any, end: Any, scale: Any, least: Any, most: Any) -> An
     inexact = digits > 0 and power < 0
     for _ in range(power if digits else 0):
         first = first * np.uint64(10)
-    if inexact:
-        for _ in range(
-            min(-power, MOST_DIGITS + 1)
-            if digits <= MOST_DIGITS
-            else min(MOST_DIGITS - digits - power, MOST_DIGITS + 1)
-        ):
+    if inexact:  # `first` keeps digits + power of its digits; those behind are no zeros, for the last of all is none
+        for _ in range(min(min(digits, MOST_DIGITS) - digits - power, MOST_DIGITS + 1)):
             first = first // np.uint64(10)
     found = np.int64(first)
     if byte(data, at) == MINUS:

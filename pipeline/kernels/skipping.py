@@ -31,8 +31,8 @@ ONE = np.uint64(1)
 
 
 @njit(forceinline=True)
-def _scalar(data, at, end):  # type: ignore[no-untyped-def]
-    """(behind it, state) of a text, number or literal."""
+def scalar(data, at, end):  # type: ignore[no-untyped-def]
+    """(behind it, state) of a text, number or literal that nobody asks for."""
     first = byte(data, at)
     if first == QUOTE:
         stop, state, _ = string(data, at + 1, end)
@@ -44,17 +44,16 @@ def _scalar(data, at, end):  # type: ignore[no-untyped-def]
 
 
 @njit(forceinline=True)
-def _name(data, at, end, owner, event, table, texts, held):  # type: ignore[no-untyped-def]
-    """(where its value begins, state) of the name at `at`."""
+def name(data, at, end):  # type: ignore[no-untyped-def]
+    """(its first byte, its closing quote, has escapes, where its value begins, state) of the name at `at` and the colon behind it."""
     if byte(data, at) != QUOTE:
-        return at, BROKEN
+        return at, at, False, at, BROKEN
     stop, state, escaped = string(data, at + 1, end)
-    if state == DECODED:
-        state = note(data, at + 1, stop, end, escaped, owner, event, table, texts, held)
-    at = space(data, stop + 1, end)
-    if state != DECODED or at >= end or byte(data, at) != COLON:
-        return at, state if state != DECODED else BROKEN
-    return space(data, at + 1, end), DECODED
+    behind = space(data, stop + 1, end)
+    if state != DECODED or behind >= end or byte(data, behind) != COLON:
+        return at + 1, stop, escaped, behind, BROKEN
+    value = space(data, behind + 1, end)
+    return at + 1, stop, escaped, value, DECODED if value < end else BROKEN
 
 
 @njit(nogil=True)
@@ -82,14 +81,16 @@ def skip(data: Any, at: Any, end: Any, depth: Any, event: Any, table: Any, texts
                 state = DECODED
                 if is_object:
                     owner = int_at(held, STACK + level - 1)
-                    at, state = _name(data, at, end, owner, event, table, texts, held)
+                    start, stop, escaped, at, state = name(data, at, end)
+                    if state == DECODED:
+                        state = note(data, start, stop, end, escaped, owner, event, table, texts, held)
                 if state != DECODED or at >= end:
                     return at, state if state != DECODED else BROKEN
                 first = byte(data, at)
                 if first == OPEN or first == BRACKET:  # noqa: SIM109
                     entering = True
                     break
-                at, state = _scalar(data, at, end)
+                at, state = scalar(data, at, end)
                 if state != DECODED:
                     return at, state
                 at = space(data, at, end)
