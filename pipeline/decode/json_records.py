@@ -17,6 +17,7 @@ import pyarrow as pa
 from pipeline.columns.arrays import Mask, decimals
 from pipeline.decode.values import BREACH, LITERAL_LIMIT, Breach, Broken, Literal, kind_of, parser
 from pipeline.definition.paths import Path, shown
+from pipeline.definition.record import in_event
 from pipeline.definition.source import Source
 
 DEPTH_LIMIT = 64
@@ -105,8 +106,9 @@ def _depth(text: str) -> int:
 
 def decode_records(source: Source, values: pa.Array) -> DecodedRecords:
     """Decode a binary array of JSON events (null: tombstone, neither decoded nor rejected)."""
-    names = [c.name for c in source.columns]
-    parsers = [(c.name, c.path, parser(c)) for c in source.columns]
+    declared = in_event(source.columns)
+    names = [c.name for c in declared]
+    parsers = [(c.name, c.path, parser(c)) for c in declared]
     columns: list[list[Any]] = [[] for _ in names]
     rows: list[int] = []
     rejected: list[int] = []
@@ -128,7 +130,7 @@ def decode_records(source: Source, values: pa.Array) -> DecodedRecords:
         rows.append(row)
         for column, cell in zip(columns, parsed, strict=True):
             column.append(cell)
-    arrays = {c.name: _array(c.type, cells) for c, cells in zip(source.columns, columns, strict=True)}
+    arrays = {c.name: _array(c.type, cells) for c, cells in zip(declared, columns, strict=True)}
     return DecodedRecords(
         np.array(rows, np.int64),
         {name: array for name, (array, _) in arrays.items()},

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from pipeline.base.types import DECIMAL_DIGITS, INT_MAX, INT_MIN, TIME_MAX, TIME_MIN
-from pipeline.definition.paths import UNITS
+from pipeline.definition.marks import UNITS
 from pipeline.definition.record import Column
 
 LITERAL_LIMIT = 4000  # characters of a number: longer ones are out of range for every type

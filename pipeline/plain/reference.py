@@ -102,8 +102,8 @@ class Reference:
             state.rejected += 1
             self.rejected.append((partition, offset, str(reason)))
             return
-        identity = self.source.identity
-        if identity is not None and _is_duplicate(state, record[identity], self.source.horizon_ms):
+        identity = tuple(record[name] for name in self.source.identities)
+        if identity and _is_duplicate(state, identity, self.source.horizon_ms):
             state.duplicates += 1
             return
         state.accepted += 1
