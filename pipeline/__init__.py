@@ -24,10 +24,20 @@ if TYPE_CHECKING:
         Sum,
         Variance,
     )
-    from pipeline.definition.constraints import Between, Clip, Default, Length, Nullable, OneOf, Pattern, Scale
+    from pipeline.definition.constraints import (
+        Between,
+        Clip,
+        Default,
+        Length,
+        Nullable,
+        OneOf,
+        Pattern,
+        Precision,
+        Scale,
+    )
     from pipeline.definition.derived import Derived
     from pipeline.definition.formats import Json
-    from pipeline.definition.marks import At, Epoch, Header, RecordKey, RecordTime
+    from pipeline.definition.marks import At, Epoch, FromText, Header, RecordKey, RecordTime, Text
     from pipeline.definition.source import Source
     from pipeline.definition.view import View
     from pipeline.definition.window import tumbling
@@ -45,11 +55,12 @@ HOMES = {
         "Nullable",
         "OneOf",
         "Pattern",
+        "Precision",
         "Scale",
     ),
     "pipeline.definition.derived": ("Derived",),
     "pipeline.definition.formats": ("Json",),
-    "pipeline.definition.marks": ("At", "Epoch", "Header", "RecordKey", "RecordTime"),
+    "pipeline.definition.marks": ("At", "Epoch", "FromText", "Header", "RecordKey", "RecordTime", "Text"),
     "pipeline.definition.source": ("Source",),
     "pipeline.definition.view": ("View",),
     "pipeline.definition.window": ("tumbling",),
@@ -67,6 +78,7 @@ __all__ = [
     "DistinctCount",
     "Epoch",
     "First",
+    "FromText",
     "Header",
     "Json",
     "Last",
@@ -77,6 +89,7 @@ __all__ = [
     "Nullable",
     "OneOf",
     "Pattern",
+    "Precision",
     "Quantile",
     "RecordKey",
     "RecordTime",
@@ -84,6 +97,7 @@ __all__ = [
     "Source",
     "StdDev",
     "Sum",
+    "Text",
     "Variance",
     "View",
     "tumbling",

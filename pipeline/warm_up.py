@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from itertools import count
 
 from pipeline.aggregates.sketches import DistinctCount, Quantile
+from pipeline.decode.tokens import is_token
+from pipeline.definition.marks import Text
 from pipeline.definition.view import View
 from pipeline.kernels import cache
 from pipeline.kernels.compiling import Kernel, compile_all, needed
@@ -19,10 +21,16 @@ SHOWN_AFTER_S = 2.0
 
 def kernels_of(views: Iterable[View]) -> list[Kernel]:
     """All that reading, folding and merging these views may call."""
+    chosen = list(views)
     sketched = any(
-        isinstance(aggregate, DistinctCount | Quantile) for view in views for aggregate in view.aggregates.values()
+        isinstance(aggregate, DistinctCount | Quantile) for view in chosen for aggregate in view.aggregates.values()
     )
-    return needed(*ALWAYS, *(["sketches"] if sketched else []))
+    columns = {column for view in chosen for column in view.source.columns}
+    read = any(is_token(column) for column in columns)
+    wide = any(column.type.kind == "wide" for column in columns)
+    texts = any(column.mark(Text) for column in columns)
+    more = {"sketches": sketched, "tokens": read, "texts": texts, "wide": wide}
+    return needed(*ALWAYS, *(module for module, wanted in more.items() if wanted))
 
 
 def cold(views: Iterable[View]) -> list[Kernel]:

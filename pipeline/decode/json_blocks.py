@@ -6,6 +6,7 @@ Strict RFC 8259: one object, UTF-8, no duplicate keys at any depth, no NaN, at m
 a missing field is null.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,7 @@ from pipeline.columns.arrays import Ints, Mask, decimals, valid
 from pipeline.decode.decoded import Decoded
 from pipeline.decode.json_records import DEPTH_LIMIT, LITERAL_LIMIT, decode_records
 from pipeline.decode.schemas import Schemas
+from pipeline.decode.tokens import Read, Tokens, is_token, read
 from pipeline.decode.values import TIME_MAX_US, TIME_MIN_US
 from pipeline.definition.marks import UNITS
 from pipeline.definition.paths import tree
@@ -69,6 +71,13 @@ class _Parsed:
             return pa.array(values.astype(np.int32), mask=mask).view(column.type.arrow), None
         return pa.array(values, mask=mask).view(column.type.arrow), None
 
+    def tokens(self, number: int, rows: Ints) -> Tokens:
+        """The places of a TOKEN column's values in these rows."""
+        parts = (self.values, self.ends, self.breaches, self.nulls)
+        if len(rows) == len(self.state):
+            return Tokens(self.data, self.texts, *(part[number] for part in parts))
+        return Tokens(self.data, self.texts, *(part[number][rows] for part in parts))
+
     def _texts(self, number: int, rows: Ints, mask: Mask | None) -> pa.Array:
         offsets: Any
         data: Any
@@ -80,12 +89,14 @@ class _Parsed:
 def decode(source: Source, values: pa.Array, schemas: Schemas | None = None) -> Decoded:
     """Decode a binary array of JSON events (null: tombstone); the columns that an event has."""
     parsed = _parse(source, values)
-    unsure = np.flatnonzero(parsed.state == json.UNSURE)
     rows = np.flatnonzero(parsed.state == json.DECODED)
     if values.null_count:
         rows = rows[valid(values)[rows]]
+    rows, second = _second_pass(in_event(source.columns), parsed, rows)
+    unsure = np.flatnonzero(parsed.state == json.UNSURE)
     rejected = np.flatnonzero(parsed.state == json.BROKEN)
-    found = {c.name: parsed.column(n, c, rows) for n, c in enumerate(in_event(source.columns))}
+    declared = list(enumerate(in_event(source.columns)))
+    found = {c.name: second[n] if n in second else parsed.column(n, c, rows) for n, c in declared}
     columns = {name: array for name, (array, _) in found.items()}
     breaches = {name: breach for name, (_, breach) in found.items() if breach is not None}
     if len(unsure):
@@ -106,6 +117,25 @@ def decode(source: Source, values: pa.Array, schemas: Schemas | None = None) -> 
         return again.reasons
 
     return Decoded(rows, columns, breaches, rejected, values.null_count, len(unsure), reasons)
+
+
+def _second_pass(
+    columns: Sequence[Column], parsed: _Parsed, rows: Ints
+) -> tuple[Ints, dict[int, tuple[pa.Array, Mask | None]]]:
+    """The rows that are still DECODED (the state of the others is told to `parsed`), and the columns of TOKENs in them, by number."""
+    found = {n: read(c, parsed.tokens(n, rows)) for n, c in enumerate(columns) if is_token(c)}
+    state = np.zeros(len(rows), np.int8)
+    for one in found.values():  # broken is broken, whoever else is not sure
+        state = np.where(state == json.BROKEN, state, np.where(one.state == json.DECODED, state, one.state))
+    if not state.any():
+        return rows, {n: (one.values, one.breach) for n, one in found.items()}
+    parsed.state[rows[state != json.DECODED]] = state[state != json.DECODED]
+    kept = np.flatnonzero(state == json.DECODED)
+    return rows[kept], {n: _kept(one, kept) for n, one in found.items()}
+
+
+def _kept(one: Read, kept: Ints) -> tuple[pa.Array, Mask | None]:
+    return one.values.take(pa.array(kept, pa.int64())), None if one.breach is None else one.breach[kept]
 
 
 def _joined(one: Mask | None, other: Mask | None, rows: Ints, told: Ints) -> Mask:
@@ -129,7 +159,7 @@ def _layout(record: type) -> Any:
                 targets.append(-len(nodes))
                 nodes.append(child)
         first.append(len(targets))
-    kinds = [json.EPOCH if c.epoch else KINDS[c.type.kind] for c in columns]
+    kinds = [json.TOKEN if is_token(c) else json.EPOCH if c.epoch else KINDS[c.type.kind] for c in columns]
     scales = [UNITS[c.epoch] if c.epoch else c.type.scale for c in columns]
     starts = np.cumsum([0, *map(len, names)])
     packed = np.frombuffer(b"".join(names), np.uint8)

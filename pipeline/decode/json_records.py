@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.columns.arrays import Mask, decimals
-from pipeline.decode.values import BREACH, LITERAL_LIMIT, Breach, Broken, Literal, kind_of, parser
+from pipeline.columns.arrays import Mask, decimals, from_integers
+from pipeline.decode.parsers import parser
+from pipeline.decode.values import BREACH, LITERAL_LIMIT, Breach, Broken, Literal, kind_of
 from pipeline.definition.paths import Path, shown
 from pipeline.definition.record import in_event
 from pipeline.definition.source import Source
@@ -141,10 +142,13 @@ def decode_records(source: Source, values: pa.Array) -> DecodedRecords:
 
 
 def _array(type: Any, cells: list[Any]) -> tuple[pa.Array, Mask | None]:
-    if type.kind != "decimal":
+    if not type.is_decimal:
         return pa.array(cells, type.arrow), None
     breach = np.fromiter((c is BREACH for c in cells), np.bool_, len(cells))
     null = np.fromiter((c is None for c in cells), np.bool_, len(cells)) | breach
+    if type.kind == "wide":
+        whole = [None if c is BREACH else c for c in cells]
+        return from_integers(whole, type.arrow), breach if breach.any() else None
     plain = np.fromiter((0 if c is None or c is BREACH else c for c in cells), np.int64, len(cells))
     return decimals(plain, type.scale, null), breach if breach.any() else None
 

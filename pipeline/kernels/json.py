@@ -32,10 +32,11 @@ from pipeline.kernels.scalars import (
 )
 from pipeline.kernels.skipping import BRACKET, BRACKET_CLOSE, CLOSE, COMMA, OPEN, name, scalar, skip
 from pipeline.kernels.times import DATE_SIZE, days, microseconds
+from pipeline.kernels.tokens import NUMBER, TEXT, TRUTH, token
 
 Array = np.ndarray[Any, Any]
 
-INT, DECIMAL, FLOAT, STR, BOOL, DATETIME, DATE, EPOCH = 0, 1, 2, 3, 4, 5, 6, 7
+INT, DECIMAL, FLOAT, STR, BOOL, DATETIME, DATE, EPOCH, TOKEN = 0, 1, 2, 3, 4, 5, 6, 7, 8
 FLOAT_DIGITS = 15  # below 2**53: exact as a double, as is 10**15
 MAX_MS = 400_000_000_000_000  # beyond every year that is allowed
 FLOAT_POWERS = np.array([10.0**n for n in range(23)], np.float64)
@@ -110,7 +111,7 @@ def _escaped(data, start, stop, size, cell, kind, scale, least, most, values, en
     """State of the text [start, stop), which has escapes, in a declared column."""
     tail = int_at(held, TAIL)
     end, is_text = unescape(data, start, stop, texts, tail)
-    if kind != STR:
+    if kind != STR and kind != TOKEN:
         value, breach, state = _from_text(texts, tail, end, kind, scale, least, most)
         _set(values, nulls, breaches, cell, value, breach)
         return state
@@ -118,6 +119,9 @@ def _escaped(data, start, stop, size, cell, kind, scale, least, most, values, en
     set_int(ends, cell, size + end)
     set_int(held, TAIL, end)
     set_byte(nulls, cell, 0)
+    if kind == TOKEN:
+        set_byte(breaches, cell, TEXT)
+        return DECODED
     return DECODED if is_text else BROKEN
 
 
@@ -138,13 +142,17 @@ def _value(  # type: ignore[no-untyped-def]
             set_int(values, cell, start)
             set_int(ends, cell, stop)
             set_byte(nulls, cell, 0)
+        elif state == DECODED and kind == TOKEN:
+            token(values, ends, nulls, breaches, cell, start, stop, TEXT)
         elif state == DECODED:
             value, breach, state = _from_text(data, start, stop, kind, scale, least, most)
             _set(values, nulls, breaches, cell, value, breach)
         return stop + 1, state
     if first == MINUS or ZERO <= first <= NINE:
         stop, state, mantissa, digits, fraction, exponent = number(data, at, end)
-        if state == DECODED:
+        if state == DECODED and kind == TOKEN:
+            token(values, ends, nulls, breaches, cell, at, stop, NUMBER)
+        elif state == DECODED:
             read = (mantissa, digits, fraction, exponent)
             value, real, breach, state = _from_number(data, at, stop, kind, scale, least, most, read)
             _set(values, nulls, breaches, cell, value, breach)
@@ -152,9 +160,11 @@ def _value(  # type: ignore[no-untyped-def]
                 set_real(reals, cell, real)
         return stop, state
     length, truth = literal(data, at, end)
-    if length == 0 or (truth >= 0 and kind != BOOL):
+    if length == 0 or (truth >= 0 and kind != BOOL and kind != TOKEN):
         return at, BROKEN
-    if truth >= 0:
+    if truth >= 0 and kind == TOKEN:
+        token(values, ends, nulls, breaches, cell, at, at + length, TRUTH)
+    elif truth >= 0:
         set_int(values, cell, truth)
         set_byte(nulls, cell, 0)
     return at + length, DECODED
@@ -320,8 +330,9 @@ def parse_events(
     names[starts[e]:starts[e + 1]], or is element places[e] of an array (-1: it is a name); it is the column targets[e], or the node
     -targets[e]. Columns: kinds[c] and scales[c] (of EPOCH: its unit is 10^scale microseconds). All int64; datetimes from `least` to `most`
     microseconds. state int8 (n,), DECODED where not present. values int64 (columns, n): the value, or a text's first byte in `data`
-    followed by `texts`, and ends int64 where it ends; reals float64 for floats, (columns, 0) without any; nulls, breaches uint8. Rows of
-    an event that is not DECODED mean nothing. All arrays are contiguous.
+    followed by `texts`, and ends int64 where it ends; reals float64 for floats, (columns, 0) without any; nulls, breaches uint8. Of a
+    TOKEN column any scalar stands as a text does, and breaches holds its sort (kernels.tokens). Rows of an event that is not DECODED
+    mean nothing. All arrays are contiguous.
     """
     n, columns = len(offsets) - 1, len(kinds)
     state = np.zeros(n, np.int8)
@@ -373,6 +384,7 @@ __all__ = [
     "FLOAT",
     "INT",
     "STR",
+    "TOKEN",
     "UNSURE",
     "gather_texts",
     "parse_events",

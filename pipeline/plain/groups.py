@@ -38,7 +38,9 @@ MORE_DIGITS = 6
 
 
 class Group(ABC):
-    """One aggregate of one group. `scale` is that of its column, 0 for other than decimals."""
+    """One aggregate of one group. `scale` is that of its column, 0 for other than decimals; its numbers have `width` bytes."""
+
+    width = 8
 
     def __init__(self, aggregate: Aggregate, scale: int) -> None:
         self.aggregate = aggregate
@@ -175,7 +177,7 @@ class Distinct(Group):
 
     def add(self, place: Place, value: Any) -> None:
         if value is not None:
-            register, rank = register_and_rank(value, self.scale)
+            register, rank = register_and_rank(value, self.scale, self.width)
             self.registers[register] = max(rank, self.registers.get(register, 0))
 
     def value(self) -> int:
@@ -256,7 +258,9 @@ def value_of(aggregate: Aggregate, row: dict[str, Any]) -> Any:
 
 def new_group(kind: type[Group], aggregate: Aggregate, type: ColumnType | None) -> Group:
     """An empty group."""
-    return kind(aggregate, type.scale if type else 0)
+    group = kind(aggregate, type.scale if type else 0)
+    group.width = 16 if type and type.kind == "wide" else 8
+    return group
 
 
 def rounded(value: Fraction, scale: int) -> Decimal:

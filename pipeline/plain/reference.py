@@ -173,7 +173,12 @@ class _View:
         for name in self.view.key:
             if row[name] is None:
                 raise Failed(f"key column {name} is null")
-        if sum(len(row[name].encode()) for name in self.view.key if isinstance(row[name], str)) > KEY_BYTES:
+        sizes = (
+            len(row[name].encode() if isinstance(row[name], str) else row[name])
+            for name in self.view.key
+            if self.view.types[name].kind in ("str", "bytes")
+        )
+        if sum(sizes) > KEY_BYTES:
             raise Failed(f"the key columns are longer than {KEY_BYTES} bytes together")
         return row
 
@@ -188,7 +193,7 @@ class _View:
 
 def _kind(type: ColumnType) -> str:
     """The kind as which a column enters expressions."""
-    return "float" if type.kind == "decimal" else type.kind
+    return "float" if type.is_decimal else type.kind
 
 
 def window_start(time: datetime, window: Window) -> datetime:

@@ -7,11 +7,24 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.definition.constraints import Between, Clip, Constraint, Default, Length, Nullable, OneOf, Pattern, Scale
+from pipeline.definition.constraints import (
+    Between,
+    Clip,
+    Constraint,
+    Default,
+    Length,
+    Nullable,
+    OneOf,
+    Pattern,
+    Precision,
+    Scale,
+)
+from pipeline.definition.marks import FromText, Text
 from pipeline.definition.paths import Path
 from pipeline.definition.record import Column
 from pipeline.plain.json_text import Invalid, decode
-from pipeline.plain.values import TOO_FINE, read, read_epoch, same_type
+from pipeline.plain.values import TOO_FINE, read, read_epoch, read_text, same_type
+from pipeline.plain.written import as_written, cleaned
 
 
 def record_of(value: bytes, columns: Sequence[Column]) -> dict[str, Any]:
@@ -43,22 +56,35 @@ def _at(found: Any, path: Path) -> Any:
 
 
 def _column(json_value: Any, column: Column) -> Any:
+    if column.mark(FromText):
+        json_value = as_written(json_value, column.type)
     if json_value is None:
         if isinstance(column.remedy, Default):
             return same_type(column.remedy.value, column.type)
         if not column.nullable:
             raise Invalid("null or missing")
         return None
-    value = read_epoch(json_value, column.epoch) if column.epoch else read(json_value, column.type)
+    value = _read(json_value, column)
     broken = [c for c in column.constraints if not _keeps(value, c, column)]
     return _mended(value, broken, column) if broken else value
 
 
+def _read(json_value: Any, column: Column) -> Any:
+    if column.epoch:
+        return read_epoch(json_value, column.epoch)
+    mark = column.mark(Text)
+    if mark is None:
+        return read(json_value, column.type)
+    return cleaned(read_text(json_value) if "\x00" in mark.strip else read(json_value, column.type), mark)
+
+
 def _keeps(value: Any, constraint: Constraint, column: Column) -> bool:
     if value is TOO_FINE:
-        return not isinstance(constraint, Scale)  # what else it breaks does not matter: a Scale breach is never clipped
+        return not isinstance(
+            constraint, Scale | Precision
+        )  # what else it breaks does not matter: a Scale breach is never clipped
     match constraint:
-        case Scale():
+        case Scale() | Precision():
             return True
         case Between(low, high):
             above = low is None or value >= same_type(low, column.type)

@@ -2,16 +2,19 @@
 
     int: int     decimal(s): Decimal with exponent -s, always     float: float, never NaN, infinite or -0.0     str: str
     bool: bool   datetime: datetime in UTC, to the microsecond    date: date
+    wide: as decimal     bytes: bytes     uuid: its 16 bytes      time: time of day, to the microsecond
 
 TooFine stands for a decimal that has more decimals than its Scale: the one breach of a constraint that is seen here.
 """
 
+import base64
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from math import floor
 from typing import Any, Final
+from uuid import UUID
 
 from pipeline.base.types import DECIMAL_DIGITS, INT_MAX, INT_MIN, TIME_MAX, TIME_MIN, ColumnType
 from pipeline.plain.json_text import Invalid, Number
@@ -23,6 +26,7 @@ TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?"
     r"(?:[Zz]|([+-])([0-9]{2})(?::?([0-9]{2}))?)"
 )
+DAY_TIME = re.compile(r"([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = 1_000_000  # in microseconds
 
@@ -62,7 +66,7 @@ def _decimal(value: Any, type: ColumnType) -> Decimal | TooFine:
     if coefficient == 0:
         return decimal_of(0, type.scale)
     adjusted = len(str(abs(coefficient))) + exponent - 1  # 10^adjusted <= |value| < 10^(adjusted + 1)
-    if adjusted >= DECIMAL_DIGITS - type.scale:
+    if adjusted >= type.digits - type.scale:
         raise Invalid(f"out of the range of {type}")
     if -exponent > type.scale:
         return TOO_FINE
@@ -74,6 +78,13 @@ def _str(value: Any, type: ColumnType) -> str:
         raise Invalid("not a string")
     if "\x00" in value:
         raise Invalid("text with U+0000")
+    return read_text(value)
+
+
+def read_text(value: Any) -> str:
+    """The JSON value (not null) as text that may have U+0000. Raises Invalid."""
+    if not isinstance(value, str):
+        raise Invalid("not a string")
     if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
         raise Invalid("text with half of a surrogate pair")
     return value
@@ -124,11 +135,46 @@ def _date(value: Any, type: ColumnType) -> date:
     return _calendar(*match.groups())
 
 
+def _bytes(value: Any, type: ColumnType) -> bytes:
+    if not isinstance(value, str) or not value.isascii():
+        raise Invalid("not a string in base64")
+    try:
+        found = base64.b64decode(value, validate=True)
+    except ValueError:
+        raise Invalid("this string is no base64") from None
+    if base64.b64encode(found).decode() != value:
+        raise Invalid("base64 that no bytes are written as")
+    return found
+
+
+def _uuid(value: Any, type: ColumnType) -> bytes:
+    if not isinstance(value, str) or [len(part) for part in value.split("-")] != [8, 4, 4, 4, 12]:
+        raise Invalid("not a UUID of the form 8-4-4-4-12")
+    if not all(c in "0123456789abcdefABCDEF-" for c in value):
+        raise Invalid("not a UUID: a digit that is not hexadecimal")
+    return UUID(value).bytes
+
+
+def _time(value: Any, type: ColumnType) -> time:
+    match = DAY_TIME.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise Invalid("not a time as 23:59:59.999")
+    hour, minute, second, fraction = match.groups(default="0")
+    try:
+        return time(int(hour), int(minute), int(second), int(fraction[:6].ljust(6, "0")))
+    except ValueError as error:
+        raise Invalid(f"not a time: {error}") from None
+
+
 READERS = {
     "int": _int,
     "float": _float,
     "decimal": _decimal,
+    "wide": _decimal,
     "str": _str,
+    "bytes": _bytes,
+    "uuid": _uuid,
+    "time": _time,
     "bool": _bool,
     "datetime": _datetime,
     "date": _date,
@@ -211,8 +257,10 @@ def epoch_us(time: datetime) -> int:
 
 def same_type(value: Any, type: ColumnType) -> Any:
     """A bound, option or default of a definition (`type.accepts` it) in the form that the column's values have."""
-    if type.kind == "decimal":
+    if type.is_decimal:
         return decimal_of(unscaled(value, type.scale), type.scale)
     if type.kind == "float":
         return float(value) + 0.0
+    if type.kind == "uuid":
+        return value.bytes
     return value.astimezone(UTC) if type.kind == "datetime" else value

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, get_args, get_origin
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,7 +28,8 @@ from pipeline.aggregates import (
     Sum,
     Variance,
 )
-from pipeline.base.types import ColumnType
+from pipeline.base.errors import DefinitionError
+from pipeline.base.types import KINDS, ColumnType
 from pipeline.definition.constraints import (
     Between,
     Clip,
@@ -37,12 +39,13 @@ from pipeline.definition.constraints import (
     Nullable,
     OneOf,
     Pattern,
+    Precision,
     Remedy,
     Scale,
     keeps,
 )
 from pipeline.definition.derived import Derived
-from pipeline.definition.marks import At, Epoch
+from pipeline.definition.marks import At, Epoch, FromText, Mark, Text
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.definition.window import tumbling
@@ -51,6 +54,14 @@ from tests.support.strategies_values import VALUES, pool
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Kinds = dict[str, str]
 PYTHON = {"int": int, "float": float, "str": str, "bool": bool, "datetime": datetime, "date": date, "decimal": Decimal}
+PYTHON |= {"wide": Decimal, "bytes": bytes, "uuid": UUID, "time": time}
+PRECISIONS = [(38, 18), (38, 0), (20, 2), (38, 38), (5, 5), (19, 12), (1, 0)]
+TEXTS = [
+    Text(strip="\x00"),
+    Text(trim=True),
+    Text(strip="\x00aE", case="lower", form="NFC"),
+    Text(case="upper", form="NFKD", trim=True),
+]
 PATTERNS = ["[A-Z]{3}", r"\w*", r"(a|B|x).*", r"\d+", "(?s).*", "a$", r"[^\n]*"]
 
 # ---------------------------------------------------------------- columns
@@ -59,12 +70,13 @@ PATTERNS = ["[A-Z]{3}", r"\w*", r"(a|B|x).*", r"\d+", "(?s).*", "a$", r"[^\n]*"]
 @st.composite
 def hints(draw: Draw, kind: str | None = None, nullable: bool | None = None) -> Any:
     """A field's annotation: type, constraints, a remedy."""
-    kind = kind or draw(st.sampled_from(["decimal", "int", "str", "float", "bool", "datetime", "date"]))
+    kind = kind or draw(st.sampled_from(["decimal", "str", *KINDS]))
     nullable = draw(st.booleans()) if nullable is None else nullable
     scale = draw(st.sampled_from([2, 0, 1, 5, 12])) if kind == "decimal" else 0
-    type = ColumnType(kind, scale)
+    type = ColumnType("wide", *draw(st.sampled_from(PRECISIONS))[::-1]) if kind == "wide" else ColumnType(kind, scale)
     constraints = draw(_constraints(type))
-    marks = [*([Scale(scale)] if kind == "decimal" else []), *constraints]
+    of_decimal = {"decimal": [Scale(scale)], "wide": [Precision(type.digits, type.scale)]}
+    marks = [*of_decimal.get(kind, []), *constraints, *draw(_written(kind))]
     remedy = draw(st.sampled_from(_remedies(type, constraints, nullable)))
     base = PYTHON[kind] | None if nullable else PYTHON[kind]
     for mark in marks + ([remedy] if remedy else []):
@@ -73,15 +85,26 @@ def hints(draw: Draw, kind: str | None = None, nullable: bool | None = None) -> 
 
 
 @st.composite
+def _written(draw: Draw, kind: str) -> list[Mark]:
+    """FromText or Text, or mostly neither."""
+    if draw(st.integers(0, 3)):
+        return []
+    if kind == "str":
+        return [draw(st.sampled_from(TEXTS))]
+    return [FromText()] if kind in ("int", "float", "decimal", "wide", "bool") else []
+
+
+@st.composite
 def _constraints(draw: Draw, type: ColumnType) -> list[Constraint]:
     possible: list[Callable[[], Constraint]] = []
     values = st.sampled_from(pool(type))
-    if type.kind != "bool":
+    if type.kind not in ("bool", "bytes", "uuid"):
         possible.append(lambda: _between(draw(values), draw(values), draw(st.integers(0, 5))))
-    if type.kind in ("str", "int", "decimal", "date", "datetime"):
+    if type.kind not in ("bool", "float"):
         possible.append(lambda: OneOf(*draw(st.lists(values, min_size=1, max_size=6, unique=True))))
-    if type.kind == "str":
+    if type.kind in ("str", "bytes"):
         possible.append(lambda: Length(draw(st.integers(0, 2)), draw(st.sampled_from([None, 2, 3, 70]))))
+    if type.kind == "str":
         possible.append(lambda: Pattern(draw(st.sampled_from(PATTERNS))))
     how_many = draw(st.sampled_from([0, 1, 2, 2]))
     chosen = draw(st.permutations(possible))[:how_many] if possible else []
@@ -98,7 +121,7 @@ def _between(one: Any, other: Any, open_end: int) -> Between:
 
 def _remedies(type: ColumnType, constraints: Sequence[Constraint], nullable: bool) -> list[Remedy | None]:
     found: list[Remedy | None] = [None]
-    if constraints or type.kind == "decimal":
+    if constraints or type.is_decimal:
         found += [Nullable()] if nullable else []
         clips = type.kind != "str" and any(isinstance(c, Between) for c in constraints)
         found += [Clip()] * 3 if clips else []
@@ -113,7 +136,7 @@ def _remedies(type: ColumnType, constraints: Sequence[Constraint], nullable: boo
 def sources(draw: Draw) -> Source:
     """A source whose record has a key, a time, an identity and one to five columns more."""
     fields: list[tuple[str, Any]] = [
-        ("id", draw(st.sampled_from([str, int, Annotated[str, Length(1, 64)]]))),
+        ("id", draw(st.sampled_from([str, int, Annotated[str, Length(1, 64)], UUID, bytes]))),
         ("station", draw(st.one_of(st.just(Annotated[str, OneOf("EWR", "JFK", "é")]), hints(nullable=False)))),
         ("at", draw(st.one_of(st.just(datetime), hints("datetime", nullable=False)))),
     ]
@@ -277,11 +300,11 @@ MAKERS: dict[str, list[Any]] = {
 # ---------------------------------------------------------------- views
 
 FROM = {"decimal": ["float", "int"], "float": ["float", "int"], "int": ["int", "float"]}
-NUMBERS = ("int", "decimal")
+NUMBERS = ("int", "decimal", "wide")
 
 
 def _kind(type: ColumnType) -> str:
-    return "float" if type.kind == "decimal" else type.kind
+    return "float" if type.is_decimal else type.kind
 
 
 @st.composite
@@ -308,6 +331,10 @@ def aggregates(draw: Draw, types: dict[str, ColumnType]) -> Aggregate:
     classes += [DistinctCount] if types[name].kind != "float" else []
     classes += [_quantile(draw), Sum, Mean, Variance, StdDev] * 2 if types[name].kind in NUMBERS else []
     found: Aggregate = draw(st.sampled_from(classes))(name)
+    try:
+        found.check((types[name],), "drawn")
+    except DefinitionError:  # a variance of more digits than there are
+        return StdDev(name)
     return found
 
 
