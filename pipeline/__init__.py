@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from pipeline.definition.derived import Derived
     from pipeline.definition.formats import Json
-    from pipeline.definition.marks import At, Epoch, FromText, Header, RecordKey, RecordTime, Text
+    from pipeline.definition.marks import At, Epoch, FromText, Header, Lenient, RecordKey, RecordTime, Text, Zone
     from pipeline.definition.source import Source
     from pipeline.definition.view import View
     from pipeline.definition.window import tumbling
@@ -60,7 +60,17 @@ HOMES = {
     ),
     "pipeline.definition.derived": ("Derived",),
     "pipeline.definition.formats": ("Json",),
-    "pipeline.definition.marks": ("At", "Epoch", "FromText", "Header", "RecordKey", "RecordTime", "Text"),
+    "pipeline.definition.marks": (
+        "At",
+        "Epoch",
+        "FromText",
+        "Header",
+        "Lenient",
+        "RecordKey",
+        "RecordTime",
+        "Text",
+        "Zone",
+    ),
     "pipeline.definition.source": ("Source",),
     "pipeline.definition.view": ("View",),
     "pipeline.definition.window": ("tumbling",),
@@ -83,6 +93,7 @@ __all__ = [
     "Json",
     "Last",
     "Length",
+    "Lenient",
     "Max",
     "Mean",
     "Min",
@@ -100,6 +111,7 @@ __all__ = [
     "Text",
     "Variance",
     "View",
+    "Zone",
     "tumbling",
 ]
 

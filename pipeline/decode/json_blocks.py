@@ -2,8 +2,8 @@
 
     decode(values) = decode_records(values)        in = decoded + rejected + tombstones, for every block
 
-Strict RFC 8259: one object, UTF-8, no duplicate keys at any depth, no NaN, at most DEPTH_LIMIT levels. Unknown fields are ignored;
-a missing field is null.
+Strict RFC 8259: one object, UTF-8, no NaN, at most DEPTH_LIMIT levels. Unknown fields are ignored; a missing field is null; a name that a
+declared path goes through is given once.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from pipeline.decode.json_records import DEPTH_LIMIT, LITERAL_LIMIT, decode_reco
 from pipeline.decode.schemas import Schemas
 from pipeline.decode.tokens import Read, Tokens, is_token, read
 from pipeline.decode.values import TIME_MAX_US, TIME_MIN_US
-from pipeline.definition.marks import UNITS
+from pipeline.definition.marks import UNITS, Epoch, Lenient, Zone
 from pipeline.definition.paths import tree
 from pipeline.definition.record import Column, in_event
 from pipeline.definition.record import columns as columns_of
 from pipeline.definition.source import Source
-from pipeline.kernels import json
+from pipeline.kernels import json, times
 
 KINDS = {
     "int": json.INT,
@@ -77,6 +77,16 @@ class _Parsed:
         if len(rows) == len(self.state):
             return Tokens(self.data, self.texts, *(part[number] for part in parts))
         return Tokens(self.data, self.texts, *(part[number][rows] for part in parts))
+
+    def set_clock(self, number: int, zone: Zone) -> None:
+        """Make moments of what a clock on the wall shows, which the kernel has left as a breach."""
+        rows = np.flatnonzero((self.breaches[number] != 0) & (self.state == json.DECODED))
+        if not len(rows):
+            return
+        moments, known = zone.clock.utc(self.values[number, rows])
+        self.values[number, rows] = moments
+        self.nulls[number, rows] = self.breaches[number, rows] = 0
+        self.state[rows[~known | (moments < TIME_MIN_US) | (moments > TIME_MAX_US)]] = json.BROKEN
 
     def _texts(self, number: int, rows: Ints, mask: Mask | None) -> pa.Array:
         offsets: Any
@@ -159,11 +169,19 @@ def _layout(record: type) -> Any:
                 targets.append(-len(nodes))
                 nodes.append(child)
         first.append(len(targets))
-    kinds = [json.TOKEN if is_token(c) else json.EPOCH if c.epoch else KINDS[c.type.kind] for c in columns]
-    scales = [UNITS[c.epoch] if c.epoch else c.type.scale for c in columns]
+    kinds = [json.TOKEN if is_token(c) else json.EPOCH if c.mark(Epoch) else KINDS[c.type.kind] for c in columns]
+    scales = [_written(c) if c.type.kind == "datetime" else c.type.scale for c in columns]
     starts = np.cumsum([0, *map(len, names)])
     packed = np.frombuffer(b"".join(names), np.uint8)
     return packed, *(np.array(found, np.int64) for found in (starts, first, targets, places, kinds, scales))
+
+
+def _written(column: Column) -> int:
+    """How the times of a column may be written, as kernels.times has it."""
+    epoch = column.mark(Epoch)
+    return times.written(
+        UNITS[epoch.unit] if epoch else 0, lenient=column.mark(Lenient) is not None, zoned=column.mark(Zone) is not None
+    )
 
 
 def _parse(source: Source, values: pa.Array) -> _Parsed:
@@ -178,7 +196,12 @@ def _parse(source: Source, values: pa.Array) -> _Parsed:
     state, *found = json.parse_events(
         bounds, held, valid(values), names, starts, first, targets, places, kinds, scales, TIME_MIN_US, TIME_MAX_US
     )
-    return _Parsed(held, state, *found)
+    parsed = _Parsed(held, state, *found)
+    for number, column in enumerate(in_event(source.columns)):
+        zone = column.mark(Zone)
+        if zone is not None:
+            parsed.set_clock(number, zone)
+    return parsed
 
 
 __all__ = ["DEPTH_LIMIT", "LITERAL_LIMIT", "decode"]

@@ -12,6 +12,7 @@ from pipeline.base.declared import Declared
 from pipeline.base.errors import DefinitionError
 from pipeline.base.types import ColumnType
 from pipeline.definition.paths import parse
+from pipeline.definition.zones import Clock, clock, zone_info
 
 # Unicode's White_Space, which does not change from version to version
 BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -23,13 +24,13 @@ FORMS = (None, "NFC", "NFD", "NFKC", "NFKD")
 
 
 class Mark(metaclass=Declared):
-    """A place or a way in which a column is read; no predicate on its values. Its canonical() stands in the fingerprint."""
+    """A place or a way in which a column is read; no predicate on its values."""
 
     def check(self, column: str, type: ColumnType) -> None:
         """Raise DefinitionError when this mark cannot stand beside a column of that type."""
 
     def canonical(self) -> str:
-        """The mark in the fingerprint: equal if and only if it reads alike."""
+        """Canonical form in a fingerprint: equal where two marks read alike."""
         return repr(self)
 
 
@@ -111,6 +112,39 @@ class Text(Mark):
     def canonical(self) -> str:
         """With the version of Unicode where form or case depend on it."""
         return f"{self!r}{f' of Unicode {unicodedata.unidata_version}' if self.form or self.case else ''}"
+
+
+class Zone(Mark):
+    """A datetime that is sent as text without an offset is what a clock in this zone shows: Zone("Europe/Berlin").
+
+    A time that a change of the clocks skips or repeats rejects its record. One that has its offset is taken as it is.
+    """
+
+    key: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.key, str):
+            raise DefinitionError(f'Zone({self.key!r}): allowed is the name of a zone, as Zone("Europe/Berlin")')
+        zone_info(self.key)
+
+    @property
+    def clock(self) -> Clock:
+        """The zone's clock."""
+        return clock(self.key)
+
+    def check(self, column: str, type: ColumnType) -> None:
+        is_for(self, column, type, "datetime")
+
+    def canonical(self) -> str:
+        return f"{self!r} {self.clock.version}"
+
+
+@dataclass(frozen=True)
+class Lenient(Mark):
+    """A datetime that is sent as text may have a second 60, a leap second: it is the next minute's 0."""
+
+    def check(self, column: str, type: ColumnType) -> None:
+        is_for(self, column, type, "datetime")
 
 
 class FromRecord(Mark):

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 VERSION = 1
-MODULES = ("hashing", "json", "records", "reduce", "sketches", "tables", "texts", "tokens", "wide")
+MODULES = ("hashing", "json", "log_time", "records", "reduce", "sketches", "tables", "texts", "times", "tokens", "wide")
 
 
 class _Later:

@@ -19,12 +19,12 @@ from pipeline.definition.constraints import (
     Precision,
     Scale,
 )
-from pipeline.definition.marks import FromText, Text
+from pipeline.definition.marks import Epoch, FromText, Lenient, Text, Zone
 from pipeline.definition.paths import Path
 from pipeline.definition.record import Column
-from pipeline.plain.json_text import Invalid, decode
-from pipeline.plain.values import TOO_FINE, read, read_epoch, read_text, same_type
-from pipeline.plain.written import as_written, cleaned
+from pipeline.plain.json_text import TWICE, Invalid, decode
+from pipeline.plain.values import TOO_FINE, read, read_time, same_type
+from pipeline.plain.written import as_written, cleaned, read_text
 
 
 def record_of(value: bytes, columns: Sequence[Column]) -> dict[str, Any]:
@@ -52,6 +52,8 @@ def _at(found: Any, path: Path) -> Any:
             if not isinstance(found, list):
                 raise Invalid(f"no array, but its element {part} is declared")
             found = found[part] if len(found) > part else None
+        if found is TWICE:
+            raise Invalid(f"{part!r} is given twice")
     return found
 
 
@@ -69,13 +71,15 @@ def _column(json_value: Any, column: Column) -> Any:
     return _mended(value, broken, column) if broken else value
 
 
-def _read(json_value: Any, column: Column) -> Any:
-    if column.epoch:
-        return read_epoch(json_value, column.epoch)
-    mark = column.mark(Text)
-    if mark is None:
-        return read(json_value, column.type)
-    return cleaned(read_text(json_value) if "\x00" in mark.strip else read(json_value, column.type), mark)
+def _read(value: Any, column: Column) -> Any:
+    if column.type.kind != "datetime":
+        text = column.mark(Text)
+        found = read_text(value) if text and "\x00" in text.strip else read(value, column.type)
+        return cleaned(found, text) if text else found
+    epoch, zone = column.mark(Epoch), column.mark(Zone)
+    return read_time(
+        value, epoch.unit if epoch else "", zone.key if zone else "", lenient=column.mark(Lenient) is not None
+    )
 
 
 def _keeps(value: Any, constraint: Constraint, column: Column) -> bool:

@@ -1,20 +1,67 @@
-"""Values that marks let be written in other ways: numbers and bools as text, and text in one form.
+"""Values that are written as text: bytes, UUIDs, times of day, and what marks let be text; and text itself in one form.
 
 as_written(json value, type) = the JSON value that it stands for         cleaned(text, mark) = the text that counts
 """
 
+import base64
 import re
 import unicodedata
+from datetime import time
 from typing import Any
+from uuid import UUID
 
 from pipeline.base.types import ColumnType
 from pipeline.definition.marks import Text
 from pipeline.plain.json_text import Invalid, Number
 
+DAY_TIME = re.compile(r"([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?")
 JSON_BLANKS = {" ", "\t", "\n", "\r"}
 A_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 YES, NO = {"true", "t", "yes", "y", "on", "1"}, {"false", "f", "no", "n", "off", "0"}
 WHITE_SPACE = {*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
+
+
+def read_text(value: Any) -> str:
+    """The JSON value (not null) as text that may have U+0000. Raises Invalid."""
+    if not isinstance(value, str):
+        raise Invalid("not a string")
+    if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+        raise Invalid("text with half of a surrogate pair")
+    return value
+
+
+def read_bytes(value: Any, type: ColumnType) -> bytes:
+    """The JSON value (not null), base64, as bytes. Raises Invalid."""
+    if not isinstance(value, str) or not value.isascii():
+        raise Invalid("not a string in base64")
+    try:
+        found = base64.b64decode(value, validate=True)
+    except ValueError:
+        raise Invalid("this string is no base64") from None
+    if base64.b64encode(found).decode() != value:
+        raise Invalid("base64 that no bytes are written as")
+    return found
+
+
+def read_uuid(value: Any, type: ColumnType) -> bytes:
+    """The JSON value (not null) as the bytes of a UUID. Raises Invalid."""
+    if not isinstance(value, str) or [len(part) for part in value.split("-")] != [8, 4, 4, 4, 12]:
+        raise Invalid("not a UUID of the form 8-4-4-4-12")
+    if not all(c in "0123456789abcdefABCDEF-" for c in value):
+        raise Invalid("not a UUID: a digit that is not hexadecimal")
+    return UUID(value).bytes
+
+
+def read_day_time(value: Any, type: ColumnType) -> time:
+    """The JSON value (not null) as a time of day, floored to the microsecond. Raises Invalid."""
+    match = DAY_TIME.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise Invalid("not a time as 23:59:59.999")
+    hour, minute, second, fraction = match.groups(default="0")
+    try:
+        return time(int(hour), int(minute), int(second), int(fraction[:6].ljust(6, "0")))
+    except ValueError as error:
+        raise Invalid(f"not a time: {error}") from None
 
 
 def as_written(value: Any, type: ColumnType) -> Any:
