@@ -61,7 +61,7 @@ def cleaned(texts: pa.Array, mark: Text) -> pa.Array:
     found: Any = pa.Array.from_buffers(pa.string(), len(texts), [None, pa.py_buffer(ends), pa.py_buffer(out)])
     if not ascii.all():
         others = np.flatnonzero(ascii == 0)
-        encoded: Any = texts.take(pa.array(others)).dictionary_encode()
+        encoded: Any = texts.take(pa.array(others, pa.int64())).dictionary_encode()
         distinct: list[Any] = encoded.dictionary.to_pylist()
         mended = pa.array([*map(_known(mark).__getitem__, distinct)], pa.string()).take(encoded.indices)
         found = pc.replace_with_mask(found, pa.array(ascii == 0), mended)

@@ -39,7 +39,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Read:
-    """Their values, where a decimal had more decimals than its type, and what became of each: json.DECODED, BROKEN or UNSURE."""
+    """Values that were read, where a decimal had more decimals than its type, and what became of each: json.DECODED, BROKEN or UNSURE."""
 
     values: pa.Array
     breach: Mask | None
@@ -68,8 +68,8 @@ def read(column: Column, given: Tokens) -> Read:
         case "uuid":
             found: Any
             found, state = tokens.read_uuids(*given.places)
-            data = pa.py_buffer(found)
-            return Read(pa.Array.from_buffers(pa.binary(16), len(found), [_validity(given.null), data]), None, state)
+            whole = pa.py_buffer(found)
+            return Read(pa.Array.from_buffers(pa.binary(16), len(found), [_validity(given.null), whole]), None, state)
         case "time":
             times, state = tokens.read_times(*given.places)
             return Read(pa.array(times, mask=given.null.view(np.bool_)).view(column.type.arrow), None, state)
@@ -82,8 +82,8 @@ def read(column: Column, given: Tokens) -> Read:
             begin, end = (np.where(given.null.view(np.bool_), 0, place) for place in (given.begin, given.end))
             offsets, data = json.gather_texts(given.data, given.more, begin, end, every)
             return Read(_binary(pa.string(), offsets, data, given.null), None, state)
-    what, scale = NUMBERS[column.type.kind], column.type.scale
-    values, reals, null, breach, state = tokens.read_numbers(*given.places, what=what, scale=scale)
+    kind: Any = (NUMBERS[column.type.kind], column.type.scale)
+    values, reals, null, breach, state = tokens.read_numbers(*(*given.places, *kind))
     mask = null.view(np.bool_)
     if column.type.kind == "decimal":
         return Read(decimals(values, column.type.scale, mask), _some(breach), state)
@@ -91,8 +91,8 @@ def read(column: Column, given: Tokens) -> Read:
 
 
 def _wide(column: Column, given: Tokens) -> Read:
-    kind = {"scale": column.type.scale, "digits": column.type.digits, "written": int(column.mark(FromText) is not None)}
-    words, null, breach, state = tokens.read_wide(*given.places, **kind)
+    kind: Any = (column.type.scale, column.type.digits, int(column.mark(FromText) is not None))
+    words, null, breach, state = tokens.read_wide(*(*given.places, *kind))
     return Read(from_limbs(words, column.type.arrow, null.view(np.bool_)), _some(breach), state)
 
 

@@ -51,8 +51,23 @@ CELSIUS = pc.field("celsius")
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = [
     *("At", "Between", "Clip", "Count", "CountNonNull", "Default", "Derived", "DistinctCount", "Epoch"),
-    *("First", "Last", "Length", "Max", "Mean", "Min", "Nullable", "OneOf", "Pattern", "Quantile", "Scale"),
-    *("Source", "StdDev", "Sum", "Variance", "View", "tumbling"),
+    *(
+        "First",
+        "FromText",
+        "Header",
+        "Json",
+        "Last",
+        "Length",
+        "Lenient",
+        "Max",
+        "Mean",
+        "Min",
+        "Nullable",
+        "OneOf",
+        "Pattern",
+    ),
+    *("Precision", "Quantile", "RecordKey", "RecordTime", "Scale"),
+    *("Source", "StdDev", "Sum", "Text", "Variance", "View", "Zone", "tumbling"),
 ]
 
 
