@@ -10,7 +10,7 @@ from itertools import count
 
 from pipeline.aggregates.sketches import DistinctCount, Quantile
 from pipeline.decode.tokens import is_token
-from pipeline.definition.marks import Text
+from pipeline.definition.marks import FromRecord, Text
 from pipeline.definition.view import View
 from pipeline.kernels import cache
 from pipeline.kernels.compiling import Kernel, compile_all, needed
@@ -28,8 +28,10 @@ def kernels_of(views: Iterable[View]) -> list[Kernel]:
     columns = {column for view in chosen for column in view.source.columns}
     read = any(is_token(column) for column in columns)
     wide = any(column.type.kind == "wide" for column in columns)
-    texts = any(column.mark(Text) for column in columns)
-    more = {"sketches": sketched, "tokens": read, "texts": texts, "wide": wide}
+    marked = {type(mark) for column in columns for mark in column.marks}
+    around, exploded = any(issubclass(m, FromRecord) for m in marked), any(view.source.exploded for view in chosen)
+    more = {"sketches": sketched, "tokens": read, "ascii": Text in marked, "wide": wide}
+    more |= {"texts": around, "elements": exploded}
     return needed(*ALWAYS, *(module for module, wanted in more.items() if wanted))
 
 

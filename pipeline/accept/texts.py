@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from pipeline.columns.arrays import text_buffers
 from pipeline.definition.marks import BLANKS, Text
-from pipeline.kernels import texts as kernels
+from pipeline.kernels import ascii as kernels
 
 KNOWN, KNOWN_CHARACTERS = 100_000, 100  # texts that are remembered, and how long they are at most
 

@@ -45,6 +45,13 @@ class Read:
     breach: Mask | None
     state: Bytes
 
+    def of(self, rows: Ints | None) -> tuple[pa.Array, Mask | None]:
+        """(values, breach) in these rows, None for all."""
+        if rows is None:
+            return self.values, self.breach
+        breach = None if self.breach is None else self.breach[rows]
+        return self.values.take(pa.array(rows, pa.int64())), breach
+
 
 def is_token(column: Column) -> bool:
     """True for a column that is read in a second pass."""

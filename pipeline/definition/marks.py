@@ -114,6 +114,7 @@ class Text(Mark):
         return f"{self!r}{f' of Unicode {unicodedata.unidata_version}' if self.form or self.case else ''}"
 
 
+@dataclass(frozen=True)
 class Zone(Mark):
     """A datetime that is sent as text without an offset is what a clock in this zone shows: Zone("Europe/Berlin").
 

@@ -9,7 +9,10 @@ from importlib import import_module
 from typing import Any
 
 VERSION = 1
-MODULES = ("hashing", "json", "log_time", "records", "reduce", "sketches", "tables", "texts", "times", "tokens", "wide")
+MODULES = (
+    *("ascii", "elements", "hashing", "json", "log_time", "records", "reduce", "sketches", "tables", "texts", "times"),
+    *("tokens", "wide"),
+)
 
 
 class _Later:

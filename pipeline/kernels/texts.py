@@ -1,65 +1,51 @@
-"""Texts of ASCII characters alone, cleaned: characters taken out, one case, no blanks around. ASCII is its own Unicode form.
+"""Texts that are no JSON, but raw bytes of a record's key or headers: which are texts, and which are whole numbers.
 
-ascii[i] = 1  =>  text i is what it becomes        0: it has other characters, and is left to Python, empty here
+are_texts(bytes) <=> they are UTF-8, mostly without U+0000        integer(bytes) = the number of a JSON text, where it is whole and fits
 """
 
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from pipeline.kernels.bytes import HIGH_BITS, byte, set_byte, word
-from pipeline.kernels.compiling import INT64, READ_BYTES, READ_INTS32, kernel
+from pipeline.kernels.bytes import byte
+from pipeline.kernels.compiling import INT64, READ_BYTES, READ_INTS32, READ_MASK, kernel
+from pipeline.kernels.numbers import integer, number
+from pipeline.kernels.scalars import DECODED, MINUS, NINE, ZERO, utf8
 
 Array = np.ndarray[Any, Any]
 
-KEEP, LOWER, UPPER = 0, 1, 2  # cases
+
+@kernel((READ_INTS32, READ_BYTES, READ_MASK, INT64))
+def are_texts(offsets: Array, data: Array, present: Array, least: int) -> Array:
+    """bool (n,): data[offsets[i]:offsets[i + 1]] is UTF-8 of no byte below `least` (1: without U+0000); True where not present."""
+    found = np.ones(len(present), np.bool_)
+    address = data.ctypes.data
+    for i in range(len(present)):
+        at, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
+        while present[i] and at < end:
+            first = byte(address, at)
+            size = utf8(address, at, end) if first >= 0x80 else 1 if first >= least else 0
+            if size == 0:
+                found[i] = False
+                break
+            at += size
+    return found
 
 
-@njit(forceinline=True)
-def _is_ascii(data, at, end):  # type: ignore[no-untyped-def]
-    while at + 8 <= end:
-        if word(data, at) & HIGH_BITS:
-            return False
-        at += 8
-    while at < end:
-        if byte(data, at) >= 128:
-            return False
-        at += 1
-    return True
-
-
-@njit(forceinline=True)
-def _is_blank(found):  # type: ignore[no-untyped-def]
-    return found == 32 or 9 <= found <= 13
-
-
-@kernel((READ_INTS32, READ_BYTES, READ_BYTES, INT64, INT64))
-def clean_ascii(offsets: Array, data: Array, dropped: Array, case: int, trim: int) -> tuple[Array, Array, Array]:
-    """(offsets int32 (n + 1,), bytes uint8, ascii uint8 (n,)) of texts data[offsets[i]:offsets[i + 1]].
-
-    dropped[c] (uint8, 128) says that character c is taken out, first; then the case; `trim` (0, 1) last. All arrays are contiguous.
-    """
-    n = len(offsets) - 1
-    ends, ascii = np.zeros(n + 1, np.int32), np.zeros(n, np.uint8)
-    out = np.empty(offsets[n] - offsets[0], np.uint8)
-    source, target, filled = data.ctypes.data, out.ctypes.data, np.int64(0)
-    for i in range(n):
-        at, stop, first = np.int64(offsets[i]), np.int64(offsets[i + 1]), filled
-        if _is_ascii(source, at, stop):
-            ascii[i] = 1
-            for k in range(at, stop):
-                found = byte(source, k)
-                if dropped[found] or (trim and filled == first and _is_blank(found)):
-                    continue
-                if (case == LOWER and 65 <= found <= 90) or (case == UPPER and 97 <= found <= 122):
-                    found = found ^ 32
-                set_byte(target, filled, found)
-                filled += 1
-            while trim and filled > first and _is_blank(byte(target, filled - 1)):
-                filled -= 1
-        ends[i + 1] = filled
-    return ends, out[:filled], ascii
-
-
-__all__ = ["KEEP", "LOWER", "UPPER", "clean_ascii"]
+@kernel((READ_INTS32, READ_BYTES, READ_MASK))
+def integers(offsets: Array, data: Array, present: Array) -> tuple[Array, Array]:
+    """(int64 (n,), bool (n,)): the whole number that data[offsets[i]:offsets[i + 1]] is, and True where it is one or not present."""
+    values, known = np.zeros(len(present), np.int64), np.ones(len(present), np.bool_)
+    address = data.ctypes.data
+    for i in range(len(present)):
+        if not present[i]:
+            continue
+        at, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
+        known[i] = at < end and (byte(address, at) == MINUS or ZERO <= byte(address, at) <= NINE)
+        if known[i]:
+            stop, state, _, _, _, _ = number(address, at, end)
+            known[i] = state == DECODED and stop == end
+        if known[i]:
+            values[i], state = integer(address, at, end)
+            known[i] = state == DECODED
+    return values, known
