@@ -78,17 +78,14 @@ def _as_identity(profile: Profile, column: DraftColumn) -> tuple[float, str]:
         return 0.0, ""
     score, reasons = 0.0, [f"all {events:,} different events of the sample differ in it"]
     if column.words & words.IDS:
-        score += 4
+        score += 4 + 3 * (column.name in words.IDENTITIES) + 2 * bool(column.words & words.IDENTITIES)
+        score += bool(_every_word(column) & words.EVENTS) - len(field.path) / 2
         reasons.append("its name says so")
-        score += (
-            2 * bool(_every_word(column) & words.EVENTS) - len(field.path) / 2 + 3 * (column.name in words.IDENTITIES)
-        )
     if field.traits["uuid"] == field.present:
         score += 3
         reasons.append("UUIDs")
-    if column.annotation == "int" and not field.falls and field.rises > 1:
-        score += 1
-        reasons.append("it never falls within a partition")
+    if score and column.annotation == "int" and not field.falls and field.rises > 1:
+        reasons.append("it never falls within a partition")  # alone no reason: a counter begins again, and its events would be lost
     return score, "; ".join(reasons)
 
 

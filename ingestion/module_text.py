@@ -131,10 +131,11 @@ def _column(column: DraftColumn) -> list[str]:
     if not marks:
         return [f"{INDENT}{column.name}: {type}"]
     line = f"{INDENT}{column.name}: Annotated[{', '.join([type, *marks])}]"
-    if len(line) <= WIDTH:
+    if line.isascii() and len(line) <= WIDTH:
         return [line]
     inside = [f"{INDENT * 2}{part}," for part in (type, *marks)]
-    inside = [part + ("  # noqa: E501" if len(part) > WIDTH else "") for part in inside]
+    if any(len(part) + sum(not c.isascii() for c in part) > WIDTH for part in inside):
+        return [f"{line}  # fmt: skip"]  # a formatter would break it at one width and not at another
     return [f"{INDENT}{column.name}: Annotated[", *inside, f"{INDENT}]"]
 
 

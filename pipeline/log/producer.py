@@ -13,12 +13,12 @@ from pipeline.base.errors import LogError
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A record to be appended; the broker or the clock gives it its timestamp."""
+    """A record to be appended; the broker or the clock gives it its timestamp. A header has a value: clients refuse one that is null."""
 
     partition: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...] = ()
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Fenced(LogError):

@@ -77,7 +77,9 @@ def plan(state: State, wanted: Wanted, value: bytes | None = None, anyway: bool 
     send = []
     for r in there:
         original, again = mended[r.place], judged.get(r.place)
-        if again is not None and original.origin is not None and value is None:
+        if any(header is None for _, header in original.headers):
+            held.append((r, "it has a header without a value, which kafka-python cannot send"))
+        elif again is not None and original.origin is not None and value is None:
             held.append((r, f"it is a replay itself, of {original.origin}, and would be rejected again: {again}"))
         elif again is not None and not anyway:
             held.append((r, f"it would be rejected again: {again}"))
@@ -253,7 +255,8 @@ def _batches(resends: Sequence[Resend]) -> list[list[Resend]]:
 def _outgoing(topic: str, original: Original) -> Outgoing:
     """The record as it was, with its place in one more header; the timestamp is new, for an old one might be past its retention."""
     origin = f"{topic}/{original.partition}/{original.offset}".encode()
-    return Outgoing(original.partition, original.key, original.value, (*original.headers, (ORIGIN_HEADER, origin)))
+    headers = tuple((name, value) for name, value in original.headers if value is not None)
+    return Outgoing(original.partition, original.key, original.value, (*headers, (ORIGIN_HEADER, origin)))
 
 
 __all__ = ["Plan", "Replaying", "Resend", "Sent", "plan"]

@@ -11,8 +11,8 @@ from pipeline.log.producer import Fenced, Outgoing
 from sandbox.processes import free_ports
 
 RECORDS = [
-    Outgoing(0, b"k", b"v", (("a", b"1"), ("b", None))),
-    Outgoing(1, None, None),
+    Outgoing(0, b"k", b"v", (("a", b"1"), ("b", b""))),
+    Outgoing(1, None, b"x"),
     Outgoing(0, b"k", b""),
     Outgoing(0, b"l", b"\x00" * 2_000_000),
 ]
@@ -30,7 +30,7 @@ class Dies:
 
 def rows(
     log: KafkaLog, topic: str, partition: int
-) -> list[tuple[int, bytes | None, int | None, list[tuple[str, bytes | None]]]]:
+) -> list[tuple[int, bytes | None, int | None, list[tuple[str, bytes]]]]:
     blocks = log.read(topic, partition, 0, log.end_offsets(topic)[partition])
     found = [row for block in blocks for row in block.batch.to_pylist()]
     sizes = [None if r["value"] is None else len(r["value"]) for r in found]
@@ -62,20 +62,23 @@ def test_a_later_writer_of_the_name_aborts_what_is_open_and_fences_the_one_befor
 ) -> None:
     log = KafkaLog(real_kafka)
     log.create_topic(topic_name, 1)
-    first, second = (KafkaLogProducer(KafkaConnection(real_kafka), topic_name, f"w-{topic_name}") for _ in range(2))
-    first._crash = Dies()
-    first.begin()
+    connection, name = KafkaConnection(real_kafka), f"w-{topic_name}"
+    died = KafkaLogProducer(connection, topic_name, name, crash=Dies())
+    died.begin()
     with pytest.raises(Died):
-        first.append([Outgoing(0, None, b"open")])
-    assert log.end_offsets(topic_name) == [0] and first.ends() == [1], "it is in the log, and nobody may read it"
-    second.begin()
-    assert log.end_offsets(topic_name) == second.ends(), "all that is in the log is decided"
-    (at,) = second.append([Outgoing(0, None, b"second")])
+        died.append([Outgoing(0, None, b"open")])
+    assert log.end_offsets(topic_name) == [0] and died.ends() == [1], "it is in the log, and nobody may read it"
+    before, after = (KafkaLogProducer(connection, topic_name, name) for _ in range(2))
+    before.begin()
+    assert log.end_offsets(topic_name) == before.ends(), "all that is in the log is decided"
+    (first,) = before.append([Outgoing(0, None, b"first")])
+    after.begin()
+    (second,) = after.append([Outgoing(0, None, b"second")])
     with pytest.raises(Fenced, match="has begun since"):
-        first.append([Outgoing(0, None, b"zombie")])
-    assert rows(log, topic_name, 0) == [(at, None, 6, [])]
-    second.close()
-    first.close()
+        before.append([Outgoing(0, None, b"zombie")])
+    assert rows(log, topic_name, 0) == [(first, None, 5, []), (second, None, 6, [])]
+    for one in (after, before, died):
+        one.close()
     log.close()
 
 
