@@ -85,7 +85,9 @@ def _as_identity(profile: Profile, column: DraftColumn) -> tuple[float, str]:
         score += 3
         reasons.append("UUIDs")
     if score and column.annotation == "int" and not field.falls and field.rises > 1:
-        reasons.append("it never falls within a partition")  # alone no reason: a counter begins again, and its events would be lost
+        reasons.append(
+            "it never falls within a partition"
+        )  # alone no reason: a counter begins again, and its events would be lost
     return score, "; ".join(reasons)
 
 

@@ -20,7 +20,7 @@ from ingestion.trial import Rejected, Times, Trial, trial
 from pipeline.settings import Settings, by_source
 
 RECORDS = 10_000
-NAME_WIDTH, CELL_WIDTH, SHOWN = 20, 19, 12
+CELL_WIDTH, SHOWN = 19, 12
 UNITS_S = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -110,8 +110,8 @@ def _reasons(title: str, sample: Sample, reasons: list[Rejected]) -> Table:
 
 def _columns(of: Trial) -> Table:
     title = f"columns of the accepted records of {of.topic}"
-    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
-    table.add_column("column", max_width=NAME_WIDTH, overflow="fold")
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("column", overflow="fold")
     for name in ("nulls", "distinct"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("least", "greatest"):

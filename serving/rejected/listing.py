@@ -154,7 +154,7 @@ def _view_files(state: State, view: View) -> Iterator[str]:
 
 
 def _above_the_cut(state: State, partition: int) -> Iterator[pa.Table]:
-    """What is rejected of the log from the visible cut to the position, for every view and for one."""
+    """Tables of the rejections, for every view and for one, of the log from the visible cut to the position."""
     cut, position = state.visible.offsets[partition], state.positions[partition]
     if cut >= position:
         return

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from console.commands import LISTED
 from console.commands.shortened import encoded, shorten
 from tests.support.system import ROOT, System
+from watershed import main
 
 EVENTS = [
     {
@@ -84,31 +86,41 @@ WRONG = {
     ("new", "hooks", "--file", "hooks.jsonl", "--out", "nowhere"): "no folder nowhere",
     ("new", "hooks", "--file", "timeless.jsonl"): "A view needs an event time",
     ("new", "hooks", "--topic", "a"): "no kafka is set",
-    ("try", "--file", "hooks.jsonl"): "views module 'views' cannot be found",
+    ("try", "--file", "hooks.jsonl"): "views module 'no_views' cannot be found",
 }
 
 
-def test_what_can_be_mended_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
+def call(*arguments: str) -> int:
+    """The command in this process: its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments])
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(("arguments", "said"), WRONG.items(), ids=lambda value: str(value)[:30])
+def test_what_can_be_mended_is_one_line_and_nothing_is_written(
+    arguments: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("WATERSHED_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WATERSHED_VIEWS", "no_views")
     lines(tmp_path / "hooks.jsonl", EVENTS[:3])
     lines(tmp_path / "timeless.jsonl", [{"id": 1}])
-    for arguments, said in WRONG.items():
-        environment = {"PYTHONPATH": str(ROOT)}
-        if arguments[0] == "try":
-            environment["WATERSHED_VIEWS"] = "no_views"
-            said = said.replace("'views'", "'no_views'")
-        done = run(tmp_path, *arguments, **environment)
-        assert done.returncode == 1 and said in done.stderr, (arguments, done.stdout, done.stderr)
-        assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 2
+    assert call(*arguments) == 1
+    told = capsys.readouterr().err
+    assert said in told and len(told.splitlines()) <= 2
     assert not list(tmp_path.glob("*.py"))
 
 
 @pytest.mark.parametrize("command", ["new", "try", "rejected", "replay"])
-def test_help_says_what_the_list_of_commands_says(command: str, tmp_path: Path) -> None:
-    done = run(tmp_path, command, "--help")
-    assert done.returncode == 0
-    said = " ".join(done.stdout.replace("│", " ").split())
-    from console.commands import LISTED
-
+def test_help_says_what_the_list_of_commands_says(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(command, "--help") == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert LISTED[command].split(":")[0][:40] in said
 
 

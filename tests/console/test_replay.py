@@ -72,7 +72,8 @@ def places(found: dict[str, Any]) -> list[tuple[int, int, str | None]]:
     return sorted((r["partition"], r["offset"], r["view"]) for r in found["records"])
 
 
-def test_what_was_rejected_is_listed_mended_and_replayed_once_and_stays_exact(system: System, tmp_path: Path) -> None:
+def prepare(system: System) -> None:
+    """Rejections of every sort, below a cut and above it."""
     system.define(MODULE.format(topic=system.topic, most=100))
     system.run("init", "--partitions", "2")
     producer = KafkaProducer(bootstrap_servers=system.kafka)
@@ -86,6 +87,9 @@ def test_what_was_rejected_is_listed_mended_and_replayed_once_and_stays_exact(sy
     )
     system.catch_up()
 
+
+def check_listing(system: System) -> None:
+    """All of them are listed, with what the filters leave of them."""
     every = rejected(system)
     assert places(every) == [(0, 0, None), (0, 2, None), (0, 3, None), (1, 0, "shares"), (1, 1, None), (1, 3, "shares")]
     by_place = {(r["partition"], r["offset"]): r for r in every["records"]}
@@ -101,7 +105,9 @@ def test_what_was_rejected_is_listed_mended_and_replayed_once_and_stays_exact(sy
     assert max(map(len, shown.splitlines())) <= 80 and "x" * 60 not in shown
     assert "6 rejected of" in " ".join(shown.split())
 
-    # The rule is mended: the rebuild takes the record in where it stands, and nothing of it is to be replayed.
+
+def mend_the_rule(system: System) -> None:
+    """The rebuild takes the record in where it stands, and nothing of it is to be replayed."""
     system.define(MODULE.format(topic=system.topic, most=1000))
     refused = system.run("rejected", check=False)
     assert (
@@ -115,10 +121,10 @@ def test_what_was_rejected_is_listed_mended_and_replayed_once_and_stays_exact(sy
         "0 rejected records to send, 5 are not sent" in said and "would be rejected again: amount: text where" in said
     )
     assert "view shares alone rejected it" in said and "init --rebuild" in said
-    before = len(log_of(system)), len(log_of(system, 1))
 
-    # The data is mended: sent once, as a new record of the same partition, with its key, its headers and its origin.
-    mended = tmp_path / "mended.json"
+
+def mend_the_data(system: System, mended: Path) -> None:
+    """Sent once, as a new record of the same partition, with its key, its headers and its origin."""
     mended.write_bytes(event("c", 7) + b"\n")
     said = system.run("replay", "--partition", "0", "--offset", "0", "--value", str(mended), "--yes").stdout
     assert "1 records sent again" in said
@@ -131,7 +137,9 @@ def test_what_was_rejected_is_listed_mended_and_replayed_once_and_stays_exact(sy
     system.catch_up()
     system.assert_exact()
 
-    # Sent without a mend it is rejected again, and says of what it is a replay; it is never sent a third time.
+
+def send_without_a_mend(system: System) -> None:
+    """The copy is rejected again, and says of what it is a replay; it is never sent a third time."""
     assert (
         "1 records sent again" in system.run("replay", "--anyway", "--partition", "0", "--offset", "3", "--yes").stdout
     )
@@ -144,6 +152,15 @@ def test_what_was_rejected_is_listed_mended_and_replayed_once_and_stays_exact(sy
     assert again_rejected["replay_of"] == f"{system.topic}/0/3"
     said = system.run("replay", "--anyway", "--partition", "0", "--offset", str(copy["offset"]), "--yes").stdout
     assert "0 rejected records to send" in said and f"a replay itself, of {system.topic}/0/3" in said
+
+
+def test_what_was_rejected_is_listed_mended_and_replayed_once_and_stays_exact(system: System, tmp_path: Path) -> None:
+    prepare(system)
+    check_listing(system)
+    mend_the_rule(system)
+    before = len(log_of(system)), len(log_of(system, 1))
+    mend_the_data(system, tmp_path / "mended.json")
+    send_without_a_mend(system)
     assert (len(log_of(system)), len(log_of(system, 1))) == (before[0] + 2, before[1])
     accounting = system.query(
         "SELECT sum(accepted) a, sum(duplicates) d, sum(rejected) r, sum(tombstones) t FROM serving.accounting"
