@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     )
     from pipeline.definition.constraints import Between, Clip, Default, Length, Nullable, OneOf, Pattern, Scale
     from pipeline.definition.derived import Derived
-    from pipeline.definition.paths import At, Epoch
+    from pipeline.definition.formats import Json
+    from pipeline.definition.marks import At, Epoch, Header, Lenient, RecordKey, RecordTime, Zone
     from pipeline.definition.source import Source
     from pipeline.definition.view import View
     from pipeline.definition.window import tumbling
@@ -47,7 +48,8 @@ HOMES = {
         "Scale",
     ),
     "pipeline.definition.derived": ("Derived",),
-    "pipeline.definition.paths": ("At", "Epoch"),
+    "pipeline.definition.formats": ("Json",),
+    "pipeline.definition.marks": ("At", "Epoch", "Header", "Lenient", "RecordKey", "RecordTime", "Zone"),
     "pipeline.definition.source": ("Source",),
     "pipeline.definition.view": ("View",),
     "pipeline.definition.window": ("tumbling",),
@@ -65,8 +67,11 @@ __all__ = [
     "DistinctCount",
     "Epoch",
     "First",
+    "Header",
+    "Json",
     "Last",
     "Length",
+    "Lenient",
     "Max",
     "Mean",
     "Min",
@@ -74,12 +79,15 @@ __all__ = [
     "OneOf",
     "Pattern",
     "Quantile",
+    "RecordKey",
+    "RecordTime",
     "Scale",
     "Source",
     "StdDev",
     "Sum",
     "Variance",
     "View",
+    "Zone",
     "tumbling",
 ]
 

@@ -10,11 +10,12 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import product
 from typing import Any
 
 from pipeline.base.errors import DefinitionError
 from pipeline.definition.constraints import Between, Length, OneOf, Pattern, keeps
-from pipeline.definition.paths import UNITS
+from pipeline.definition.marks import UNITS
 from pipeline.definition.record import Column
 from pipeline.definition.source import Source
 from simulation.memory_log import Partition, Record
@@ -22,6 +23,7 @@ from simulation.texts import matching, members
 
 NOON = datetime(2013, 1, 2, 12, tzinfo=UTC)
 FIRST_MS = 1_357_128_000_000
+FUTURE_MS = 4_000_000_000_000  # of a producer whose clock is wrong
 TIMES = [
     timedelta(),
     timedelta(minutes=7),
@@ -119,31 +121,48 @@ class Maker:
 
     def __init__(self, source: Source, rng: random.Random, partitions: int) -> None:
         self.source, self.rng, self.partitions = source, rng, partitions
-        self.identity = source.identity or source.key  # without identities some events are sent twice all the same
+        self.identity = source.identities or (source.key,)  # without them some events are sent twice all the same
         self.values = {c.name: values_of(c) for c in source.columns}
         for name, found in self.values.items():
-            if name not in (source.key, self.identity) and len(found) > 6:
+            if name not in (source.key, *self.identity) and len(found) > 6:
                 self.values[name] = rng.sample(found, 6)
         self.identities = self._identities()
 
-    def _identities(self) -> list[Any]:
-        column = next(c for c in self.source.columns if c.name == self.identity)
-        many = [f"i{n}" for n in range(24)] if column.type.kind == "str" else list(range(24))
+    def _identities(self) -> list[tuple[Any, ...]]:
+        """Two dozen or so: of one column its own values, of several their combinations."""
+        few = 24 if len(self.identity) == 1 else 5
+        parts = [self._identity_values(c, few) for c in self.source.columns if c.name in self.identity]
+        found = list(product(*parts))
+        return found if len(parts) == 1 else self.rng.sample(found, min(24, len(found)))
+
+    def _identity_values(self, column: Column, few: int) -> list[Any]:
+        many = [f"i{n}" for n in range(few)] if column.type.kind == "str" else list(range(few))
+        if column.name == self.source.key and len(self.identity) > 1:
+            return self.values[column.name]
         plain = [v for v in many if column.type.accepts(v) and keeps(v, column.constraints)]
         return plain if len(plain) >= 4 else self.values[column.name]
 
+    def _keys(self, number: int) -> dict[tuple[Any, ...], Any]:
+        """The identities of a partition, and the key under which each always travels."""
+        rng, source, n = self.rng, self.source, self.partitions
+        names = [c.name for c in source.columns if c.name in self.identity]
+        if names == [source.key]:
+            return {identity: identity[0] for identity in self.identities[number::n][: rng.randint(3, 8)]}
+        keys = self.values[source.key][number::n][:4]
+        if source.key in names:
+            place = names.index(source.key)
+            own = [identity for identity in self.identities if identity[place] in keys]
+            return {identity: identity[place] for identity in own[: rng.randint(3, 8)]}
+        identities = self.identities[number::n][: rng.randint(3, 8)]
+        return {identity: rng.choice(keys) for identity in identities} if keys else {}
+
     def partition(self, number: int, records: int) -> list[Record]:
         """So many records, in offset order, with gaps."""
-        rng, source, n = self.rng, self.source, self.partitions
-        keys = self.values[source.key][number::n]
-        if source.key == self.identity:
-            keys = self.identities[number::n]
-        identities = self.identities[number::n][: rng.randint(3, 8)]
-        if not keys or not identities:
+        rng, source = self.rng, self.source
+        key_of = self._keys(number)
+        identities = list(key_of)
+        if not identities:
             return []
-        key_of = {
-            identity: identity if source.key == self.identity else rng.choice(keys[:4]) for identity in identities
-        }
         offset, now, horizon = rng.choice([0, 0, 5]), FIRST_MS, source.horizon_ms
         steps = [0, 1, 100, horizon // 5, horizon // 3, horizon // 2, -horizon // 2, -2000]
         found: list[Record] = []
@@ -152,11 +171,12 @@ class Maker:
             identity = rng.choice(identities)
             value = self._value(identity, key_of[identity], [r[3] for r in found[-12:] if r[3]])
             key = None if rng.random() < 0.2 else spelled(key_of[identity]).encode()
-            found.append((offset, -1 if rng.random() < 0.05 else max(0, now), key, value))
+            timestamp = rng.choices((now, -1, FUTURE_MS), (93, 5, 2))[0]
+            found.append((offset, max(-1, timestamp), key, value))
             offset += 1 + (rng.randint(1, 2) if rng.random() < 0.15 else 0)
         return found
 
-    def _value(self, identity: Any, key: Any, earlier: Sequence[bytes]) -> bytes | None:
+    def _value(self, identity: tuple[Any, ...], key: Any, earlier: Sequence[bytes]) -> bytes | None:
         sort = self.rng.random()
         if sort < DUPLICATES and earlier:
             return self.rng.choice(earlier)
@@ -164,10 +184,13 @@ class Maker:
         if 0 <= sort < TOMBSTONES:
             return None
         texts = {c.name: self._text(c) for c in self.source.columns}
-        texts[self.source.key], texts[self.identity] = spelled(key), spelled(identity)
+        texts[self.source.key] = spelled(key)
+        texts |= dict(
+            zip((c.name for c in self.source.columns if c.name in self.identity), map(spelled, identity), strict=True)
+        )
         sort -= TOMBSTONES
         if 0 <= sort < BROKEN_COLUMN:
-            names = [c.name for c in self.source.columns if c.name not in (self.source.key, self.identity)]
+            names = [c.name for c in self.source.columns if c.name not in (self.source.key, *self.identity)]
             texts[self.rng.choice(names)] = self.rng.choice(WRONG)
         paths = {c.name: c.path for c in self.source.columns}
         text = "{" + ", ".join(members([(paths[name], t) for name, t in texts.items() if t])) + "}"

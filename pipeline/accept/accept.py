@@ -15,7 +15,7 @@ from pipeline.accept.dedupe import Identities, IdentitySnapshot
 from pipeline.accept.validate import check
 from pipeline.base.stages import stage
 from pipeline.columns.hashing import hash_rows
-from pipeline.decode.json_blocks import decode
+from pipeline.decode.decode import decode
 from pipeline.definition.source import Source
 from pipeline.handover import Counts, Witness
 from pipeline.log.log import Block, last_hash
@@ -76,7 +76,7 @@ class Ingest:
         self._kept = [n for n, c in enumerate(source.columns) if columns is None or c.name in columns]
         whole = clean_schema(source)
         self._schema = pa.schema([whole.field(n) for n in self._kept] + POSITION_FIELDS)
-        self._identity = next((n for n, c in enumerate(source.columns) if c.name == source.identity), None)
+        self._identity = [n for n, c in enumerate(source.columns) if c.name in source.identities]
 
     def feed(self, block: Block) -> Ingested:
         """Take the next block; the usual mistake is to feed one twice after a failed commit: then start again from a snapshot."""
@@ -84,7 +84,7 @@ class Ingest:
         timestamps = np.asarray(raw.column("timestamp_ms").to_numpy(), np.int64)
         times = self.identities.advance(timestamps)
         with stage("parse", raw.num_rows):
-            decoded = decode(self.source, raw.column("value"))
+            decoded = decode(self.source, raw)
         with stage("validate", raw.num_rows):
             columns, reason, reasons = self._validate(decoded.columns, decoded.breaches, len(decoded.rows))
         good = reason < 0
@@ -106,9 +106,9 @@ class Ingest:
 
     def _duplicates(self, columns: list[pa.Array], good: Any, valid: Any, times: Any) -> Any:
         """Mask of the valid records, at log times `times`, that are duplicates; they are registered."""
-        if self._identity is None:
+        if not self._identity:
             return np.zeros(len(valid), np.bool_)
-        hashes = hash_rows([(columns[self._identity], self.source.columns[self._identity].type)])
+        hashes = hash_rows([(columns[n], self.source.columns[n].type) for n in self._identity])
         return self.identities.mark(hashes if good.all() else hashes[valid], times)
 
     def _validate(

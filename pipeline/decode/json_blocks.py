@@ -2,12 +2,12 @@
 
     decode(values) = decode_records(values)        in = decoded + rejected + tombstones, for every block
 
-Strict RFC 8259: one object, UTF-8, no duplicate keys at any depth, no NaN, at most DEPTH_LIMIT levels. Unknown fields are ignored;
-a missing field is null.
+Strict RFC 8259: one object, UTF-8, no NaN, at most DEPTH_LIMIT levels. Unknown fields are ignored; a missing field is null; a name that a
+declared path goes through is given once.
 """
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,16 @@ import pyarrow as pa
 
 from pipeline.base.stages import stage
 from pipeline.columns.arrays import Ints, Mask, decimals, valid
+from pipeline.decode.decoded import Decoded
 from pipeline.decode.json_records import DEPTH_LIMIT, LITERAL_LIMIT, decode_records
+from pipeline.decode.schemas import Schemas
 from pipeline.decode.values import TIME_MAX_US, TIME_MIN_US
-from pipeline.definition.paths import UNITS, tree
-from pipeline.definition.record import Column
+from pipeline.definition.marks import UNITS, Epoch, Lenient, Zone
+from pipeline.definition.paths import tree
+from pipeline.definition.record import Column, in_event
 from pipeline.definition.record import columns as columns_of
 from pipeline.definition.source import Source
-from pipeline.kernels import json
+from pipeline.kernels import json, times
 
 KINDS = {
     "int": json.INT,
@@ -32,36 +35,6 @@ KINDS = {
     "datetime": json.DATETIME,
     "date": json.DATE,
 }
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """The records of a block that decode: `columns` by name, typed, before constraints.
-
-    `rows` int64: their positions in the block. `breaches`: per column, True where a decimal had more decimals than its Scale (its
-    value is null there). `rejected`: positions in the block. `tombstones`: how many values were null; `asked`: how many records the
-    compiled parser left to the other one.
-    """
-
-    rows: Ints
-    columns: dict[str, pa.Array]
-    breaches: dict[str, Mask]
-    rejected: Ints
-    tombstones: int
-    asked: int
-    _source: Source
-    _values: pa.Array
-
-    @cached_property
-    def reasons(self) -> list[str]:
-        """Reasons of `rejected`, in its order; the records are looked at again for it."""
-        if not len(self.rejected):
-            return []
-        again = decode_records(self._source, self._values.take(pa.array(self.rejected, pa.int64())))
-        assert len(again.reasons) == len(self.rejected), (
-            "the compiled parser rejected a record that the other one takes"
-        )
-        return again.reasons
 
 
 @dataclass(frozen=True)
@@ -96,6 +69,16 @@ class _Parsed:
             return pa.array(values.astype(np.int32), mask=mask).view(column.type.arrow), None
         return pa.array(values, mask=mask).view(column.type.arrow), None
 
+    def set_clock(self, number: int, zone: Zone) -> None:
+        """Make moments of what a clock on the wall shows, which the kernel has left as a breach."""
+        rows = np.flatnonzero((self.breaches[number] != 0) & (self.state == json.DECODED))
+        if not len(rows):
+            return
+        moments, known = zone.clock.utc(self.values[number, rows])
+        self.values[number, rows] = moments
+        self.nulls[number, rows] = self.breaches[number, rows] = 0
+        self.state[rows[~known | (moments < TIME_MIN_US) | (moments > TIME_MAX_US)]] = json.BROKEN
+
     def _texts(self, number: int, rows: Ints, mask: Mask | None) -> pa.Array:
         offsets: Any
         data: Any
@@ -104,15 +87,15 @@ class _Parsed:
         return pa.Array.from_buffers(pa.string(), len(rows), [validity, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
-def decode(source: Source, values: pa.Array) -> Decoded:
-    """Decode a binary array of JSON events (null: tombstone)."""
+def decode(source: Source, values: pa.Array, schemas: Schemas | None = None) -> Decoded:
+    """Decode a binary array of JSON events (null: tombstone); the columns that an event has."""
     parsed = _parse(source, values)
     unsure = np.flatnonzero(parsed.state == json.UNSURE)
     rows = np.flatnonzero(parsed.state == json.DECODED)
     if values.null_count:
         rows = rows[valid(values)[rows]]
     rejected = np.flatnonzero(parsed.state == json.BROKEN)
-    found = {c.name: parsed.column(n, c, rows) for n, c in enumerate(source.columns)}
+    found = {c.name: parsed.column(n, c, rows) for n, c in enumerate(in_event(source.columns))}
     columns = {name: array for name, (array, _) in found.items()}
     breaches = {name: breach for name, (_, breach) in found.items() if breach is not None}
     if len(unsure):
@@ -126,7 +109,13 @@ def decode(source: Source, values: pa.Array) -> Decoded:
         breaches = {name: _joined(breaches.get(name), told.breaches.get(name), rows, told.rows)[order] for name in columns
                     if name in breaches or name in told.breaches}  # fmt: skip
         rows = both[order]
-    return Decoded(rows, columns, breaches, rejected, values.null_count, len(unsure), source, values)
+
+    def reasons() -> list[str]:
+        again = decode_records(source, values.take(pa.array(rejected, pa.int64())))
+        assert len(again.reasons) == len(rejected), "the compiled parser rejected a record that the other one takes"
+        return again.reasons
+
+    return Decoded(rows, columns, breaches, rejected, values.null_count, len(unsure), reasons)
 
 
 def _joined(one: Mask | None, other: Mask | None, rows: Ints, told: Ints) -> Mask:
@@ -137,7 +126,7 @@ def _joined(one: Mask | None, other: Mask | None, rows: Ints, told: Ints) -> Mas
 @lru_cache(maxsize=64)
 def _layout(record: type) -> Any:
     """The seven arrays names, starts, first, targets, places, kinds and scales of a record, as kernels.json.parse_events takes them."""
-    columns = columns_of(record)
+    columns = in_event(columns_of(record))
     nodes = [tree({c.name: c.path for c in columns})]
     first, targets, places, names = [0], list[int](), list[int](), list[bytes]()
     for node in nodes:  # grows while it is read: each object's entries come together, the event's own first
@@ -150,11 +139,19 @@ def _layout(record: type) -> Any:
                 targets.append(-len(nodes))
                 nodes.append(child)
         first.append(len(targets))
-    kinds = [json.EPOCH if c.epoch else KINDS[c.type.kind] for c in columns]
-    scales = [UNITS[c.epoch] if c.epoch else c.type.scale for c in columns]
+    kinds = [json.EPOCH if c.mark(Epoch) else KINDS[c.type.kind] for c in columns]
+    scales = [_written(c) if c.type.kind == "datetime" else c.type.scale for c in columns]
     starts = np.cumsum([0, *map(len, names)])
     packed = np.frombuffer(b"".join(names), np.uint8)
     return packed, *(np.array(found, np.int64) for found in (starts, first, targets, places, kinds, scales))
+
+
+def _written(column: Column) -> int:
+    """How the times of a column may be written, as kernels.times has it."""
+    epoch = column.mark(Epoch)
+    return times.written(
+        UNITS[epoch.unit] if epoch else 0, lenient=column.mark(Lenient) is not None, zoned=column.mark(Zone) is not None
+    )
 
 
 def _parse(source: Source, values: pa.Array) -> _Parsed:
@@ -169,7 +166,12 @@ def _parse(source: Source, values: pa.Array) -> _Parsed:
     state, *found = json.parse_events(
         bounds, held, valid(values), names, starts, first, targets, places, kinds, scales, TIME_MIN_US, TIME_MAX_US
     )
-    return _Parsed(held, state, *found)
+    parsed = _Parsed(held, state, *found)
+    for number, column in enumerate(in_event(source.columns)):
+        zone = column.mark(Zone)
+        if zone is not None:
+            parsed.set_clock(number, zone)
+    return parsed
 
 
-__all__ = ["DEPTH_LIMIT", "Decoded", "LITERAL_LIMIT", "decode"]
+__all__ = ["DEPTH_LIMIT", "LITERAL_LIMIT", "decode"]

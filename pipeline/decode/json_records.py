@@ -2,8 +2,8 @@
 
     in = decoded + rejected + tombstones, for every block
 
-Strict RFC 8259: one object, UTF-8, no duplicate keys at any depth, no NaN, at most DEPTH_LIMIT levels. Unknown fields are ignored;
-a missing field is null.
+Strict RFC 8259: one object, UTF-8, no NaN, at most DEPTH_LIMIT levels. Unknown fields are ignored; a missing field is null; a name that a
+declared path goes through is given once.
 """
 
 import json
@@ -17,6 +17,7 @@ import pyarrow as pa
 from pipeline.columns.arrays import Mask, decimals
 from pipeline.decode.values import BREACH, LITERAL_LIMIT, Breach, Broken, Literal, kind_of, parser
 from pipeline.definition.paths import Path, shown
+from pipeline.definition.record import in_event
 from pipeline.definition.source import Source
 
 DEPTH_LIMIT = 64
@@ -38,12 +39,18 @@ class DecodedRecords:
     reasons: list[str]
 
 
+class _Object(dict[str, Any]):
+    """Fields of a JSON object of which some were given twice."""
+
+    twice: frozenset[str]
+
+
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
+        found = _Object(pairs)
         seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise Broken(f"duplicate key {twice!r}")
+        found.twice = frozenset(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
     return found
 
 
@@ -74,7 +81,7 @@ def parse_object(value: bytes) -> dict[str, Any]:
         found = _load(text)
     except json.JSONDecodeError as error:
         raise Broken(f"broken JSON: {error.msg} at character {error.pos}") from None
-    if type(found) is not dict:
+    if not isinstance(found, dict):
         raise Broken("the event is no JSON object")
     return found
 
@@ -85,7 +92,9 @@ def at_path(event: Any, path: Path) -> Any:
     for depth, part in enumerate(path):
         if found is None:
             return None
-        if isinstance(part, str) and type(found) is dict:
+        if isinstance(part, str) and isinstance(found, dict):
+            if isinstance(found, _Object) and part in found.twice:
+                raise Broken(f"{shown(path[: depth + 1])} stands there twice")
             found = found.get(part)
         elif isinstance(part, int) and type(found) is list:
             found = found[part] if part < len(found) else None
@@ -105,8 +114,9 @@ def _depth(text: str) -> int:
 
 def decode_records(source: Source, values: pa.Array) -> DecodedRecords:
     """Decode a binary array of JSON events (null: tombstone, neither decoded nor rejected)."""
-    names = [c.name for c in source.columns]
-    parsers = [(c.name, c.path, parser(c)) for c in source.columns]
+    declared = in_event(source.columns)
+    names = [c.name for c in declared]
+    parsers = [(c.name, c.path, parser(c)) for c in declared]
     columns: list[list[Any]] = [[] for _ in names]
     rows: list[int] = []
     rejected: list[int] = []
@@ -128,7 +138,7 @@ def decode_records(source: Source, values: pa.Array) -> DecodedRecords:
         rows.append(row)
         for column, cell in zip(columns, parsed, strict=True):
             column.append(cell)
-    arrays = {c.name: _array(c.type, cells) for c, cells in zip(source.columns, columns, strict=True)}
+    arrays = {c.name: _array(c.type, cells) for c, cells in zip(declared, columns, strict=True)}
     return DecodedRecords(
         np.array(rows, np.int64),
         {name: array for name, (array, _) in arrays.items()},

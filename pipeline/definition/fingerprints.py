@@ -16,12 +16,13 @@ from pipeline import kernels
 from pipeline.base.types import ColumnType
 from pipeline.columns.arrays import codes
 from pipeline.definition.constraints import Between, Constraint, Default, OneOf, Remedy
+from pipeline.definition.formats import Json
 from pipeline.definition.paths import shown
 from pipeline.definition.record import Column
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 
-FORMAT = 1  # bump when decoding, validation or deduplication changes its meaning
+FORMAT = 2  # bump when decoding, validation or deduplication changes its meaning
 
 
 def _hash(parts: list[str]) -> str:
@@ -30,7 +31,7 @@ def _hash(parts: list[str]) -> str:
 
 def _column(column: Column) -> str:
     marks = [_mark(mark, column.type) for mark in (*column.constraints, column.remedy)]
-    read = (f" at {shown(column.at)}" if column.at else "") + (f" epoch {column.epoch}" if column.epoch else "")
+    read = (f" at {shown(column.at)}" if column.at else "") + "".join(f" {mark.canonical()}" for mark in column.marks)
     return f"{column.name}: {column.type}{' | None' if column.nullable else ''} {'; '.join(marks)}{read}"
 
 
@@ -54,13 +55,19 @@ def _exactly(value: Any, type: ColumnType) -> str:
     return str(codes(pa.array([value], type.arrow), type)[0])
 
 
+def _identity(source: Source) -> str:
+    return " + ".join(source.identities) or "None"
+
+
 def describe_source(source: Source) -> list[str]:
     """The canonical form of a source, line by line."""
     return [
         f"watershed source {FORMAT}, kernels {kernels.VERSION}, pyarrow {pa.__version__}",
         f"topic {source.topic}",
         *(_column(column) for column in source.columns),
-        f"key {source.key}; event_time {source.event_time}; identity {source.identity}; horizon_ms {source.horizon_ms}",
+        f"key {source.key}; event_time {source.event_time}; identity {_identity(source)}; horizon_ms {source.horizon_ms}",
+        *([f"format {source.format}"] if source.format != Json() else []),
+        *([f"explode {shown(source.exploded)}"] if source.exploded else []),
     ]
 
 

@@ -1,7 +1,7 @@
-"""Marks that say where a column's value lies in an event, and in which unit a time is counted.
+"""Paths to values in an event, as the mark At takes them, and the tree that they make together.
 
 At("context.user.id")  the field id of the object user of the object context        At("tags[0]")  the first element of the array tags
-At('"a.b".c')          a name with dots stands in quotes                            a column without At is at its own name
+At('"a.b".c')          a name with dots stands in quotes                            At("items[].sku")  a field of each element of items
 
 null or absent on the way  =>  the column is null        anything else than the object or array that is due  =>  the record is rejected
 """
@@ -11,72 +11,38 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pipeline.base.declared import Declared
 from pipeline.base.errors import DefinitionError
 
 Path = tuple[str | int, ...]  # names of objects' fields, and places in arrays
+ELEMENT = -1  # the place that stands for each element of an array that is exploded
 MOST_PARTS, MOST_INDEX = 63, 2**31 - 1
-PART = re.compile(r'(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<name>[^."\[\]]+)|\[(?P<index>[0-9]+)\]')
-UNITS = {"s": 6, "ms": 3, "us": 0, "ns": -3}  # unit -> how many decimal places a microsecond is away
+PART = re.compile(r'(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<name>[^."\[\]]+)|\[(?P<index>[0-9]*)\]')
 
 
-class Mark(metaclass=Declared):
-    """A place or a way in which a column is read from an event; no predicate on its values."""
-
-
-@dataclass(frozen=True)
-class At(Mark):
-    """A path to the value: names with dots between them, [n] for the n-th element of an array, from 0.
-
-    The usual mistake: a name that has a dot itself, without quotes.
-    """
-
-    path: str
-
-    def __post_init__(self) -> None:
-        parse(self.path)
-
-
-@dataclass(frozen=True)
-class Epoch(Mark):
-    """A datetime that is sent as a number counts from 1970 in this unit: "s", "ms", "us" or "ns"; decimals and digits as text too.
-
-    Finer than a microsecond is floored. Without the mark a number is whole milliseconds, and seconds would land in January 1970.
-    """
-
-    unit: str
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.unit, str) or self.unit not in UNITS:
-            raise DefinitionError(f"Epoch({self.unit!r}): allowed are {', '.join(map(repr, UNITS))}")
-
-
-def parse(text: object) -> Path:
-    """The parts of a path; DefinitionError where it is none."""
+def parse(text: object, what: str = "At") -> Path:
+    """The parts of a path; `[]`, each element of an array, is ELEMENT. DefinitionError, which begins with `what`, where it is none."""
     if not isinstance(text, str) or not text:
-        raise DefinitionError(f"At({text!r}): allowed is a path as 'context.user.id', 'tags[0]' or '\"a.b\".c'")
+        raise DefinitionError(f"{what}({text!r}): allowed is a path as 'context.user.id', 'tags[0]' or '\"a.b\".c'")
     parts: list[str | int] = []
     at = 0
     while at < len(text):
-        if parts and text[at] == ".":
-            at += 1
-            dotted = True
-        else:
-            dotted = False
+        dotted = bool(parts) and text[at] == "."
+        at += dotted
         found = PART.match(text, at)
-        if (
-            found is None
-            or (found["index"] is not None) == (dotted or not parts)
-            or (parts and not dotted and not found["index"])
-        ):
+        place = found["index"] if found else None
+        if found is None or (place is None) == (bool(parts) and not dotted) or (place is not None and not parts):
             raise DefinitionError(
-                f"At({text!r}): no name or [place] at character {at}; a name with dots or brackets stands in quotes, as '\"a.b\".c'"
+                f"{what}({text!r}): no name or [place] at character {at}; a name with dots or brackets stands in quotes, as '\"a.b\".c'"
             )
-        parts.append(int(found["index"]) if found["index"] else _name(found[0]))
+        parts.append(_name(found[0]) if place is None else int(place) if place else ELEMENT)
         at = found.end()
     if text.endswith(".") or len(parts) > MOST_PARTS or any(isinstance(p, int) and p > MOST_INDEX for p in parts):
         raise DefinitionError(
-            f"At({text!r}): allowed are at most {MOST_PARTS} parts, none of them empty, places up to {MOST_INDEX}"
+            f"{what}({text!r}): allowed are at most {MOST_PARTS} parts, none of them empty, places up to {MOST_INDEX}"
+        )
+    if parts.count(ELEMENT) > 1 or (ELEMENT in parts and not isinstance((*parts, 0)[parts.index(ELEMENT) + 1], str)):
+        raise DefinitionError(
+            f"{what}({text!r}): [] stands for each element of the one array that is exploded, and a field of it follows, as 'items[].sku'"
         )
     return tuple(parts)
 
@@ -97,7 +63,7 @@ def shown(path: Path) -> str:
     found = ""
     for part in path:
         if isinstance(part, int):
-            found += f"[{part}]"
+            found += "[]" if part == ELEMENT else f"[{part}]"
             continue
         plain = PART.fullmatch(part)
         name = part if plain is not None and plain["name"] else json.dumps(part, ensure_ascii=False)

@@ -5,24 +5,28 @@ record to every layer, whatever their names.
 """
 
 import ast
+import builtins
 import dataclasses
 import inspect
 import textwrap
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pipeline.base.declared import is_ours, place
 from pipeline.base.errors import DefinitionError, did_you_mean
 from pipeline.base.types import ColumnType
 from pipeline.definition.constraints import Between, Clip, Constraint, Default, Nullable, Remedy, Scale, keeps
+from pipeline.definition.marks import At, Epoch, FromRecord, Mark
 from pipeline.definition.names import check_name
-from pipeline.definition.paths import At, Epoch, Mark, Path, parse, tree
+from pipeline.definition.paths import ELEMENT, Path, parse, tree
 
+M = TypeVar("M", bound=Mark)
 MISSING = type(dataclasses.MISSING)  # cloudpickle copies the instance, when it carries a record class by value
 PYTHON_TYPES = {int: "int", float: "float", str: "str", bool: "bool", datetime: "datetime", date: "date"}
 
@@ -31,7 +35,7 @@ PYTHON_TYPES = {int: "int", float: "float", str: "str", bool: "bool", datetime: 
 class Column:
     """One column of a record. `remedy` None rejects the record when a constraint breaks; `nullable` allows null.
 
-    `at` is where events have it, () at its own name; `epoch` the unit of a time that is a number, "" for whole milliseconds alone.
+    `at` is where events have it, () at its own name; `marks` the other marks, in the order of their names, one of a kind.
     """
 
     name: str
@@ -40,12 +44,27 @@ class Column:
     constraints: tuple[Constraint, ...] = ()
     remedy: Remedy | None = None
     at: Path = ()
-    epoch: str = ""
+    marks: tuple[Mark, ...] = ()
 
     @property
     def path(self) -> Path:
-        """The place where events have it."""
-        return self.at or (self.name,)
+        """The place where events have it; () when it is not in the event, but elsewhere in the record."""
+        return () if self.mark(FromRecord) else self.at or (self.name,)
+
+    @property
+    def of_element(self) -> bool:
+        """True for a column of the elements of the array that is exploded, not of the record."""
+        return ELEMENT in self.at
+
+    @property
+    def epoch(self) -> str:
+        """The unit of a time that is a number, "" for whole milliseconds alone."""
+        found = self.mark(Epoch)
+        return found.unit if found else ""
+
+    def mark(self, kind: "builtins.type[M]") -> M | None:
+        """The mark of that kind, None without one."""
+        return next((mark for mark in self.marks if isinstance(mark, kind)), None)
 
 
 def columns(record: type) -> tuple[Column, ...]:
@@ -53,6 +72,11 @@ def columns(record: type) -> tuple[Column, ...]:
     if not (isinstance(record, type) and dataclasses.is_dataclass(record)):
         raise DefinitionError(f"record={record!r} is no dataclass; declare it with @dataclass(frozen=True)")
     return _columns(record)
+
+
+def in_event(columns: Iterable[Column]) -> tuple[Column, ...]:
+    """The columns whose values an event has: all but those of the record around it."""
+    return tuple(column for column in columns if column.path)
 
 
 @cache
@@ -69,7 +93,7 @@ def _columns(record: type) -> tuple[Column, ...]:
         raise DefinitionError(
             f"{record.__name__} has no columns; declare at least an identity, a key and an event time"
         )
-    tree({column.name: column.path for column in found})
+    tree({column.name: column.path for column in found if column.path})
     return tuple(found)
 
 
@@ -150,7 +174,7 @@ def _column(record: str, field: "dataclasses.Field[Any]", hint: Any) -> Column:
     unknown = [m for m in marks if not isinstance(m, Constraint | Remedy | Mark)]
     if unknown:
         raise DefinitionError(f"{where}: {unknown[0]!r} is no constraint of pipeline; see `from pipeline import ...`")
-    at, epoch = _place(where, marks)
+    at, own_marks = _marks(where, marks)
     constraints = tuple(m for m in marks if isinstance(m, Constraint))
     remedies = [m for m in marks if isinstance(m, Remedy)]
     for kind in {type(c) for c in constraints}:
@@ -163,20 +187,27 @@ def _column(record: str, field: "dataclasses.Field[Any]", hint: Any) -> Column:
         raise DefinitionError(f"{where} has {len(remedies)} remedies, {remedies}; a broken value can have only one")
     remedy = remedies[0] if remedies else None
     _check_remedy(where, column_type, nullable, constraints, remedy)
-    if epoch and column_type.kind != "datetime":
-        raise DefinitionError(
-            f"{where}: Epoch({epoch!r}) stands beside a column of type {column_type}; it is for datetime"
-        )
-    return Column(field.name, column_type, nullable, constraints, remedy, () if at == (field.name,) else at, epoch)
+    for mark in own_marks:
+        mark.check(where, column_type)
+    return Column(field.name, column_type, nullable, constraints, remedy, () if at == (field.name,) else at, own_marks)
 
 
-def _place(where: str, marks: list[Any]) -> tuple[Path, str]:
-    """The path of At and the unit of Epoch; () and "" without them."""
-    ats, epochs = [m for m in marks if isinstance(m, At)], [m for m in marks if isinstance(m, Epoch)]
-    for twice in (ats, epochs):
-        if len(twice) > 1:
-            raise DefinitionError(f"{where} has {len(twice)} marks {type(twice[0]).__name__}; give one")
-    return parse(ats[0].path) if ats else (), epochs[0].unit if epochs else ""
+def _marks(where: str, given: list[Any]) -> tuple[Path, tuple[Mark, ...]]:
+    """The path of At, () without one, and the other marks in the order of their names."""
+    marks = [m for m in given if isinstance(m, Mark)]
+    kinds: list[type[Mark]] = [FromRecord, *{type(m) for m in marks}]
+    for kind in kinds:
+        same = [m for m in marks if isinstance(m, kind)]
+        if len(same) > 1:
+            raise DefinitionError(
+                f"{where} has {len(same)} marks {', '.join(sorted({type(m).__name__ for m in same}))}; give one"
+            )
+    at = next((m for m in marks if isinstance(m, At)), None)
+    elsewhere = next((m for m in marks if isinstance(m, FromRecord)), None)
+    if at and elsewhere:
+        raise DefinitionError(f"{where} has {at} and {elsewhere}; a value is in the event or elsewhere in the record")
+    others = sorted((m for m in marks if m is not at), key=lambda m: type(m).__name__)
+    return parse(at.path) if at else (), tuple(others)
 
 
 def _unwrap(hint: Any, marks: list[Any]) -> tuple[Any, list[Any]]:

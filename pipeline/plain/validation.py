@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.definition.constraints import Between, Clip, Constraint, Default, Length, Nullable, OneOf, Pattern, Scale
+from pipeline.definition.marks import Epoch, Lenient, Zone
 from pipeline.definition.paths import Path
 from pipeline.definition.record import Column
-from pipeline.plain.json_text import Invalid, decode
-from pipeline.plain.values import TOO_FINE, read, read_epoch, same_type
+from pipeline.plain.json_text import TWICE, Invalid, decode
+from pipeline.plain.values import TOO_FINE, read, read_time, same_type
 
 
 def record_of(value: bytes, columns: Sequence[Column]) -> dict[str, Any]:
@@ -39,6 +40,8 @@ def _at(found: Any, path: Path) -> Any:
             if not isinstance(found, list):
                 raise Invalid(f"no array, but its element {part} is declared")
             found = found[part] if len(found) > part else None
+        if found is TWICE:
+            raise Invalid(f"{part!r} is given twice")
     return found
 
 
@@ -49,9 +52,18 @@ def _column(json_value: Any, column: Column) -> Any:
         if not column.nullable:
             raise Invalid("null or missing")
         return None
-    value = read_epoch(json_value, column.epoch) if column.epoch else read(json_value, column.type)
+    value = _read(json_value, column)
     broken = [c for c in column.constraints if not _keeps(value, c, column)]
     return _mended(value, broken, column) if broken else value
+
+
+def _read(value: Any, column: Column) -> Any:
+    if column.type.kind != "datetime":
+        return read(value, column.type)
+    epoch, zone = column.mark(Epoch), column.mark(Zone)
+    return read_time(
+        value, epoch.unit if epoch else "", zone.key if zone else "", lenient=column.mark(Lenient) is not None
+    )
 
 
 def _keeps(value: Any, constraint: Constraint, column: Column) -> bool:

@@ -137,7 +137,7 @@ class _CleanFiles:
     def __init__(self, lake: Lake, source: Source, target: CleanRange, writing: BackgroundCalls) -> None:
         self.lake, self.source, self.target, self.writing = lake, source, target, writing
         self.schema = clean_schema(source)
-        self.known = Known([name for name in (source.identity,) if name], [source.event_time, OFFSET, TIMESTAMP])
+        self.known = Known(list(source.identities), [source.event_time, OFFSET, TIMESTAMP])
         self.held: list[pa.RecordBatch] = []
         self.rejects: list[pa.RecordBatch] = []
         self.files: list[File] = []  # whole when `writing` is closed; `rejected_files` too

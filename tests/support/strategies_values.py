@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.base.types import TIME_MAX, TIME_MIN, ColumnType
 from pipeline.definition.constraints import Default, keeps
-from pipeline.definition.paths import UNITS
+from pipeline.definition.marks import UNITS
 from pipeline.definition.record import Column
 
 NOON = datetime(2013, 1, 2, 12, tzinfo=UTC)

@@ -42,7 +42,7 @@ from pipeline.definition.constraints import (
     keeps,
 )
 from pipeline.definition.derived import Derived
-from pipeline.definition.paths import At, Epoch
+from pipeline.definition.marks import At, Epoch
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.definition.window import tumbling

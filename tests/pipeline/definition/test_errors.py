@@ -70,7 +70,7 @@ WRONG_ARGUMENTS: list[tuple[Callable[[], object], str]] = [
     ),  # type: ignore[call-arg]
     (
         lambda: source(timestamp="at"),
-        "Source has no 'timestamp'; it has topic, record, key, event_time, identity, identity_horizon. Did you mean 'event_time'?",
+        "Source has no 'timestamp'; it has topic, record, key, event_time, identity, identity_horizon, format, explode. Did you mean 'event_time'?",
     ),
     (
         lambda: Source(topic="x"),
