@@ -141,7 +141,13 @@ def types_of(field: Field, latest: datetime) -> tuple[tuple[str, tuple[str, ...]
             if field.traits[trait] == texts:
                 return ((annotation, (), ""), ("str", (), "as text: not every one is a time that can be read"))
         if field.traits["local time"] == texts:
-            return (("str", (), "a time without a zone: as text"),)
+            return (
+                (
+                    "str",
+                    (),
+                    'a time without a zone, as text; beside a datetime Zone("Europe/Berlin") says which clock it is',
+                ),
+            )
         if field.traits["decimal text"] == texts:
             return (*_decimal(field, "decimals as text"), *text)
         return text

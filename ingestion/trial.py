@@ -233,7 +233,7 @@ def _hint(source: Source, outside_us: Any, now: datetime) -> str:
 
 def _across(source: Source, accepted: pa.Table) -> Iterator[Across]:
     """Identities and keys that stand in several partitions; first the identities."""
-    identity = (source.identity,) if isinstance(source.identity, str) else tuple(source.identity or ())
+    identity = source.identities
     for names in dict.fromkeys([identity, (source.key,)]):
         if not names:
             continue

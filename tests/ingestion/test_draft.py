@@ -145,7 +145,7 @@ def assert_clean(text: str) -> None:
         assert ruff(text, *arguments) == "", text
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(samples())
 def test_the_unedited_module_decodes_every_event_of_its_sample_or_says_why_not(events: list[bytes]) -> None:
     sample = sample_of([*events])
@@ -159,7 +159,7 @@ def test_the_unedited_module_decodes_every_event_of_its_sample_or_says_why_not(e
     assert not [line for line in found.text.splitlines() if not line.isprintable()]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(samples())
 def test_the_module_is_in_the_format_and_without_lint_at_both_widths(events: list[bytes]) -> None:
     assert_clean(draft("drafted", "made.up", sample_of([*events])).text)
