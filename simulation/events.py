@@ -15,10 +15,10 @@ from typing import Any
 
 from pipeline.base.errors import DefinitionError
 from pipeline.definition.constraints import Between, Length, OneOf, Pattern, keeps
-from pipeline.definition.marks import UNITS
+from pipeline.definition.marks import UNITS, FromRecord, Header, RecordKey
 from pipeline.definition.record import Column
 from pipeline.definition.source import Source
-from simulation.memory_log import Partition, Record
+from simulation.memory_log import Headers, Partition, Record
 from simulation.texts import matching, members
 
 NOON = datetime(2013, 1, 2, 12, tzinfo=UTC)
@@ -121,6 +121,7 @@ class Maker:
 
     def __init__(self, source: Source, rng: random.Random, partitions: int) -> None:
         self.source, self.rng, self.partitions = source, rng, partitions
+        self.columns = source.columns
         self.identity = source.identities or (source.key,)  # without them some events are sent twice all the same
         self.values = {c.name: values_of(c) for c in source.columns}
         for name, found in self.values.items():
@@ -168,44 +169,79 @@ class Maker:
         found: list[Record] = []
         for _ in range(records):
             now += rng.choice(steps) if rng.random() < 0.9 else rng.choice([horizon, horizon + 1])
-            identity = rng.choice(identities)
-            value = self._value(identity, key_of[identity], [r[3] for r in found[-12:] if r[3]])
-            key = None if rng.random() < 0.2 else spelled(key_of[identity]).encode()
             timestamp = rng.choices((now, -1, FUTURE_MS), (93, 5, 2))[0]
-            found.append((offset, max(-1, timestamp), key, value))
+            identity = rng.choice(identities)
+            record = (offset, max(-1, timestamp), *self._record(identity, key_of[identity], found[-12:]))
+            found.append(record)
             offset += 1 + (rng.randint(1, 2) if rng.random() < 0.15 else 0)
         return found
 
-    def _value(self, identity: tuple[Any, ...], key: Any, earlier: Sequence[bytes]) -> bytes | None:
+    def _record(
+        self, identity: tuple[Any, ...], key: Any, earlier: Sequence[Record]
+    ) -> tuple[bytes | None, bytes | None, Headers]:
+        """(key, value, headers) of one record: new, sent once more, broken, or a tombstone."""
         sort = self.rng.random()
-        if sort < DUPLICATES and earlier:
-            return self.rng.choice(earlier)
+        sent = [record for record in earlier if record[3]]
+        if sort < DUPLICATES and sent:
+            again = self.rng.choice(sent)
+            return again[2], again[3], again[4] if len(again) > 4 else ()
         sort -= DUPLICATES
-        if 0 <= sort < TOMBSTONES:
-            return None
-        texts = {c.name: self._text(c) for c in self.source.columns}
+        texts = {c.name: self._text(c) for c in self.columns if not c.of_element}
         texts[self.source.key] = spelled(key)
-        texts |= dict(
-            zip((c.name for c in self.source.columns if c.name in self.identity), map(spelled, identity), strict=True)
-        )
+        texts |= zip((c.name for c in self.columns if c.name in self.identity), map(spelled, identity), strict=True)
+        around = self._around(texts, key)
+        if 0 <= sort < TOMBSTONES:
+            return around[0], None, around[1]
         sort -= TOMBSTONES
         if 0 <= sort < BROKEN_COLUMN:
-            names = [c.name for c in self.source.columns if c.name not in (self.source.key, *self.identity)]
+            names = [name for name in texts if name not in (self.source.key, *self.identity)]
             texts[self.rng.choice(names)] = self.rng.choice(WRONG)
-        paths = {c.name: c.path for c in self.source.columns}
-        text = "{" + ", ".join(members([(paths[name], t) for name, t in texts.items() if t])) + "}"
+        parts = [(c.path, texts[c.name]) for c in self.columns if c.path and texts.get(c.name)]
+        if self.source.exploded:
+            parts.append((self.source.exploded, self._elements()))
+        text = "{" + ", ".join(members(parts)) + "}"
         sort -= BROKEN_COLUMN
-        return (
-            self.rng.choice([b"", text[:-1].encode(), b"null", text.encode() * 2])
-            if 0 <= sort < BROKEN_RECORD
-            else text.encode()
-        )
+        if 0 <= sort < BROKEN_RECORD:
+            return around[0], self.rng.choice([b"", text[:-1].encode(), b"null", text.encode() * 2]), around[1]
+        return around[0], text.encode(), around[1]
+
+    def _around(self, texts: dict[str, str], key: Any) -> tuple[bytes | None, Headers]:
+        """The record's key and headers: what columns have there, and else the source's key, or none."""
+        at: bytes | None = None if self.rng.random() < 0.2 else spelled(key).encode()
+        headers: list[tuple[str, bytes | None]] = []
+        for column in self.columns:
+            text = texts.get(column.name)
+            value = None if text in (None, "", "null") else _bare(str(text))
+            match column.mark(FromRecord):
+                case RecordKey():
+                    at = value
+                case Header(name):
+                    headers += [(name, b"before")] * self.rng.randint(0, 1) + (
+                        [(name, value)] if value is not None else []
+                    )
+        return at, headers
+
+    def _elements(self) -> str:
+        """The JSON text of an array of 0 to 3 elements, of which few are broken."""
+        depth = len(self.source.exploded) + 1
+        found = []
+        for _ in range(self.rng.randint(0, 3)):
+            parts = [(c.path[depth:], self._text(c)) for c in self.columns if c.of_element]
+            inside = ", ".join(members([part for part in parts if part[1]]))
+            found.append(self.rng.choice(WRONG) if self.rng.random() < BROKEN_COLUMN / 3 else "{" + inside + "}")
+        return self.rng.choice(["null", "{}"]) if self.rng.random() < 0.03 else "[" + ", ".join(found) + "]"
 
     def _text(self, column: Column) -> str:
         if column.nullable and self.rng.random() < 0.15:
             return self.rng.choice(["", "null"])
         value = self.rng.choice(self.values[column.name])
         return counted(value, column.epoch) if column.epoch else spelled(value)
+
+
+def _bare(text: str) -> bytes:
+    """The bytes of a key or header that mean what a JSON text does: without its quotes."""
+    found = json.loads(text) if text.startswith('"') else text
+    return str(found).encode("utf-8", "surrogatepass")
 
 
 def events(source: Source, rng: random.Random, partitions: int, records: int) -> list[Partition]:

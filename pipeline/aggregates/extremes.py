@@ -44,7 +44,7 @@ class MinMeasure(Measure):
         (values,) = states
         same = np.zeros(len(values), np.int64)
         best = reduce.best_by_group(
-            self._order(_rank(values, self.type)), same, same, same, valid(values), group, groups
+            self._order(_rank(values, self.type)), same, same, same, valid(values), group, groups, False
         )
         return (_take(values, best),)
 
@@ -105,7 +105,9 @@ class FirstMeasure(Measure):
 
     def merge(self, states: State, group: Ints, groups: int) -> State:
         at, partition, offset = self._order(codes(states[0], TIME), codes(states[1], INT), codes(states[2], INT))
-        best = reduce.best_by_group(np.zeros(len(at), np.int64), at, partition, offset, valid(states[3]), group, groups)
+        none = np.zeros(len(at), np.int64)
+        last = self.direction == "DESC"  # of the rows of one record
+        best = reduce.best_by_group(none, at, partition, offset, valid(states[3]), group, groups, last)
         return tuple(_take(column, best) for column in states)
 
     def _order(self, at: Ints, partition: Ints, offset: Ints) -> tuple[Ints, Ints, Ints]:
@@ -128,7 +130,7 @@ class LastMeasure(FirstMeasure):
 
 @dataclass(frozen=True)
 class First(Aggregate):
-    """The value of the earliest record that has one, by (event time, partition, offset); null when none has."""
+    """The value of the earliest row that has one, by (event time, partition, offset, element); null when none has."""
 
     measure = FirstMeasure
     canonical_name: ClassVar[str] = "pipeline.aggregates.extremes.First"
@@ -136,7 +138,7 @@ class First(Aggregate):
 
 @dataclass(frozen=True)
 class Last(First):
-    """The value of the latest record that has one, by (event time, partition, offset); null when none has."""
+    """The value of the latest row that has one, by (event time, partition, offset, element); null when none has."""
 
     measure = LastMeasure
     canonical_name: ClassVar[str] = "pipeline.aggregates.extremes.Last"

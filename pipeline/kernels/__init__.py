@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 VERSION = 1
-MODULES = ("hashing", "json", "log_time", "records", "reduce", "sketches", "tables", "times")
+MODULES = ("elements", "hashing", "json", "log_time", "records", "reduce", "sketches", "tables", "texts", "times")
 
 
 class _Later:

@@ -2,7 +2,7 @@
 
     value() after add(r1), add(r2), ...   = the aggregate's definition applied to {r1, r2, ...}
 
-A row is (event time, partition, offset, value); memory is per group, except for an aggregate of the user's own.
+A row is (event time, partition, offset, number in its record, value); memory is per group, except for an aggregate of the user's own.
 """
 
 from abc import ABC, abstractmethod
@@ -33,7 +33,7 @@ from pipeline.base.types import ColumnType
 from pipeline.plain.sketches import bucket, bucket_at, estimate, middle, register_and_rank
 from pipeline.plain.values import decimal_of, unscaled
 
-Place = tuple[datetime, int, int]  # event time, partition, offset
+Place = tuple[datetime, int, int, int]  # event time, partition, offset, number of the row in its record
 MORE_DIGITS = 6
 
 
@@ -210,7 +210,7 @@ class Own(Group):
         self.values: list[tuple[datetime, int, int, Any]] = []
 
     def add(self, place: Place, value: Any) -> None:
-        self.values.append((*place, value))
+        self.values.append((*place[:3], value))
 
     def value(self) -> Any:
         return self.aggregate.reference(list(self.values))  # type: ignore[attr-defined]

@@ -5,26 +5,87 @@ kept(value) = value, or what the remedy makes of it, or Invalid         columns 
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.definition.constraints import Between, Clip, Constraint, Default, Length, Nullable, OneOf, Pattern, Scale
-from pipeline.definition.marks import Epoch, Lenient, Zone
+from pipeline.definition.marks import Epoch, FromRecord, Header, Lenient, RecordKey, RecordTime, Zone
 from pipeline.definition.paths import Path
 from pipeline.definition.record import Column
-from pipeline.plain.json_text import TWICE, Invalid, decode
-from pipeline.plain.values import TOO_FINE, read, read_time, same_type
+from pipeline.definition.source import Source
+from pipeline.plain.json_text import TWICE, Invalid, Number, decode
+from pipeline.plain.values import JSON_NUMBER, TOO_FINE, read, read_time, same_type
 
 
-def record_of(value: bytes, columns: Sequence[Column]) -> dict[str, Any]:
-    """Column name -> value (None for null). Raises Invalid with the reason, which names the column."""
-    found = decode(value)
-    record = {}
+@dataclass(frozen=True)
+class Around:
+    """The record around an event: its key, its timestamp (-1: none) and its headers, in order."""
+
+    key: bytes | None = None
+    timestamp_ms: int = -1
+    headers: Sequence[tuple[str, bytes | None]] = ()
+
+
+NOTHING_AROUND = Around()
+
+
+def record_of(value: bytes, columns: Sequence[Column], around: Around = NOTHING_AROUND) -> dict[str, Any]:
+    """Column name -> value (None for null), of an event that is one row. Raises Invalid with the reason, which names the column."""
+    return _columns(decode(value), columns, around, 0)
+
+
+def rows_of(value: bytes, source: Source, around: Around) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(what the record has once, its rows): one row, or one for each element of the array that is exploded. Raises Invalid."""
+    event = decode(value)
+    once = _columns(event, [c for c in source.columns if not c.of_element], around, 0)
+    if not source.exploded:
+        return once, [once]
+    elements = _at(event, source.exploded)
+    if elements is None:
+        return once, []
+    if not isinstance(elements, list):
+        raise Invalid(f"no array, but {source.explode} is exploded")
+    inner = [c for c in source.columns if c.of_element]
+    rows = []
+    for element in elements:
+        if element is not None and not isinstance(element, dict):
+            raise Invalid(f"an element of {source.explode} is no object")
+        rows.append(once | _columns(element, inner, around, len(source.exploded) + 1))
+    return once, rows
+
+
+def _columns(event: Any, columns: Sequence[Column], around: Around, depth: int) -> dict[str, Any]:
+    """The columns of an event, or of an element, whose paths begin behind `depth` parts."""
+    found = {}
     for column in columns:
         try:
-            record[column.name] = _column(_at(found, column.path), column)
+            outside = column.mark(FromRecord)
+            given = _at(event, column.path[depth:]) if outside is None else _outside(outside, column, around)
+            found[column.name] = _column(given, column)
         except Invalid as reason:
             raise Invalid(f"{column.name}: {reason}") from None
-    return record
+    return found
+
+
+def _outside(mark: FromRecord, column: Column, around: Around) -> Any:
+    """What the record has there, as a JSON value would say it; None for null."""
+    if isinstance(mark, RecordTime):
+        return None if around.timestamp_ms < 0 else Number(str(around.timestamp_ms))
+    found = around.key if isinstance(mark, RecordKey) else None
+    if isinstance(mark, Header):
+        named = [value for name, value in around.headers if name == mark.name]
+        found = named[-1] if named else None
+    if found is None:
+        return None
+    try:
+        text = found.decode()
+    except UnicodeDecodeError:
+        raise Invalid("no UTF-8") from None
+    if column.type.kind == "str":
+        return text
+    if not JSON_NUMBER.fullmatch(text):
+        raise Invalid("no number")
+    return Number(text)
 
 
 def _at(found: Any, path: Path) -> Any:

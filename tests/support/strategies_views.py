@@ -42,7 +42,7 @@ from pipeline.definition.constraints import (
     keeps,
 )
 from pipeline.definition.derived import Derived
-from pipeline.definition.marks import At, Epoch
+from pipeline.definition.marks import At, Epoch, Header, Lenient, RecordKey, RecordTime, Zone
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.definition.window import tumbling
@@ -118,15 +118,31 @@ def sources(draw: Draw) -> Source:
         ("at", draw(st.one_of(st.just(datetime), hints("datetime", nullable=False)))),
     ]
     fields += [(f"c{n}", hint) for n, hint in enumerate(draw(st.lists(hints(), min_size=1, max_size=5)))]
-    fields = [(name, _marked(draw, name, n, hint)) for n, (name, hint) in enumerate(fields)]
+    explode = draw(st.sampled_from([None] * 3 + ["items", "context.items"]))
+    fields = [(name, _marked(draw, name, n, hint, explode)) for n, (name, hint) in enumerate(fields)]
+    if explode:
+        fields.append(("piece", Annotated[draw(hints()), At(f"{explode}[].piece")]))
+    fields += draw(st.lists(st.sampled_from(AROUND), max_size=2, unique_by=lambda field: field[0]))
+    identity: Any = draw(st.sampled_from(["id"] * 5 + [None, ("id", "part"), ("part", "id")]))
+    fields += [("part", draw(st.sampled_from([str, int])))] if isinstance(identity, tuple) else []
     record = dataclasses.make_dataclass("Event", draw(st.permutations(fields)), frozen=True)
     horizon = draw(st.sampled_from([timedelta(days=7), timedelta(0), timedelta(milliseconds=1), timedelta(seconds=10)]))
-    identity = draw(st.sampled_from(["id"] * 5 + [None]))
-    return Source("events", record, key="station", event_time="at", identity=identity, identity_horizon=horizon)
+    event_time = "sent" if "sent" in dict(fields) and draw(st.booleans()) else "at"
+    return Source("events", record, "station", event_time, identity, identity_horizon=horizon, explode=explode)
 
 
-def _marked(draw: Draw, name: str, number: int, hint: Any) -> Any:
-    """The hint with a path or not, and a time with a unit or not."""
+AROUND: list[tuple[str, Any]] = [
+    ("sent", Annotated[datetime, RecordTime()]),
+    ("sent_maybe", Annotated[datetime | None, RecordTime()]),
+    ("record_key", Annotated[str | None, RecordKey()]),
+    ("record_number", Annotated[int | None, RecordKey(), Between(-20, 1000), Nullable()]),
+    ("trace", Annotated[str | None, Header("trace"), Length(0, 1), Nullable()]),
+    ("trace_number", Annotated[int, Header("trace"), Default(5)]),
+]
+
+
+def _marked(draw: Draw, name: str, number: int, hint: Any, explode: str | None) -> Any:
+    """The hint with a path or not, in each element or not, and a time with marks or not."""
     paths = [
         f"context.{name}",
         f"context.deep.{name}",
@@ -134,10 +150,14 @@ def _marked(draw: Draw, name: str, number: int, hint: Any) -> Any:
         f"list[{number}]",
         f"rows[{number % 2}].{name}",
     ]
+    if explode and name not in ("id", "station"):
+        paths += [f"{explode}[].{name}", f"{explode}[].deep.{name}", f"{explode}[].list[{number}]"]
     path = draw(st.sampled_from([None] * 4 + paths))
     marks = [At(path)] if path else []
     if _is_time(hint) and draw(st.integers(0, 2)) == 0:
         marks.append(Epoch(draw(st.sampled_from(["s", "ms", "us", "ns"]))))
+    if _is_time(hint) and draw(st.integers(0, 2)) == 0:
+        marks += [Zone("Europe/Berlin"), Lenient()][draw(st.integers(0, 1)) :]
     for mark in marks:
         hint = Annotated[hint, mark]
     return hint
