@@ -54,6 +54,11 @@ def _best(scored: Iterable[tuple[DraftColumn, float, str]]) -> tuple[Candidate, 
 
 def _as_event_time(profile: Profile, column: DraftColumn) -> tuple[float, str]:
     """A time that is never null; its name and its place decide among several."""
+    if not column.field.path:
+        return (
+            1.0,
+            "the record's timestamp, for no time of the event is never null: it says when the event was sent or stored",
+        )
     score, reasons = 10.0, ["ISO 8601 with a zone" if not column.marks else column.note]
     if column.words & words.HAPPENED:
         score += 3
@@ -74,6 +79,8 @@ def _as_event_time(profile: Profile, column: DraftColumn) -> tuple[float, str]:
 def _as_identity(profile: Profile, column: DraftColumn) -> tuple[float, str]:
     """A text or int that no two events of the sample share, with something beside that: chance makes a name unique too."""
     field, events = column.field, profile.first_sent
+    if not field.path:
+        return 0.0, ""
     if field.distinct is None or len(field.distinct) < events or -1 in field.distinct.values() or events < 2:
         return 0.0, ""
     score, reasons = 0.0, [f"all {events:,} different events of the sample differ in it"]
@@ -98,6 +105,8 @@ def _every_word(column: DraftColumn) -> frozenset[str]:
 def _as_key(profile: Profile, column: DraftColumn, is_identity: bool) -> tuple[float, str]:
     """The record's Kafka key where a column equals it, else what looks like a group: some values, each in many events."""
     field = column.field
+    if not field.path and not column.is_time:
+        return 4.0, "the record's Kafka key, which no field of the event equals"
     if profile.keyed and field.key_matches >= 0.99 * profile.keyed:
         return (
             100.0,
@@ -129,16 +138,26 @@ def _as_measure(column: DraftColumn) -> tuple[float, str]:
     return score, "its name is a measure's" if column.words & words.MEASURES else "a number with decimals"
 
 
-# --- what is no column of the event ------------------------------------------------------------------------------------------
+# --- what is no field of the event -------------------------------------------------------------------------------------------
 
 
-def of_the_record(profile: Profile) -> tuple[DraftColumn, ...]:
-    """Columns that a record has beside its event: its key, its timestamp, its headers.
-
-    The one place for the marks RecordKey(), RecordTime() and Header(): a column returned here is declared and is a candidate like any
-    other. There are none as long as the pipeline has no such marks.
+def of_the_record(profile: Profile, columns: Sequence[DraftColumn]) -> tuple[DraftColumn, ...]:
+    """Columns that a record has beside its event, where the events lack one: its timestamp, where no time of theirs is never null, and
+    its key, where every record has one that is text and no field equals it.
     """
-    return ()
+    found, taken = [], {c.name for c in columns}
+    if profile.stamps.present == profile.valid and not any(c.is_time and not c.nullable for c in columns):
+        found.append(_beside("recorded_at", taken, profile.stamps, "datetime", "RecordTime()"))
+    equal = any(c.field.key_matches >= 0.99 * profile.keyed for c in columns)
+    if profile.keys.present == profile.valid and not profile.keys.traits["unstorable"] and not equal:
+        found.append(_beside("record_key", taken, profile.keys, "str", "RecordKey()"))
+    return tuple(found)
+
+
+def _beside(name: str, taken: set[str], field: Field, annotation: str, mark: str) -> DraftColumn:
+    while name in taken:
+        name = f"kafka_{name}"
+    return DraftColumn(name, field, annotation, (mark,), False, "of the record, not of the event")
 
 
 __all__ = ["Candidate", "Candidates", "candidates", "of_the_record"]

@@ -52,8 +52,8 @@ class DraftColumn:
 
     @property
     def words(self) -> frozenset[str]:
-        """The words of its own name in the event, in lower case."""
-        return frozenset(words_of(str(self.field.path[-1])))
+        """The words of its own name in the event, in lower case; none when it is not in the event."""
+        return frozenset(words_of(str(self.field.path[-1])) if self.field.path else ())
 
     def demoted(self) -> "DraftColumn | None":
         """The column with its next type; None when there is none left, and the path is no column."""

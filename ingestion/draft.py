@@ -44,7 +44,8 @@ def draft(name: str, topic: str, sample: Sample) -> Draft:
     if not found.valid:
         raise Refused(_nothing_to_read(sample, found))
     drafted = draft_columns(found)
-    columns, left_out = [*of_the_record(found), *drafted.columns], list(drafted.left_out)
+    columns = [*of_the_record(found, drafted.columns), *drafted.columns]
+    left_out = list(drafted.left_out)
     while True:
         chosen = _choose(name, topic, sample, found, columns)
         text = module_text(name, topic, sample, found, chosen, tuple(columns), tuple(left_out), ())
@@ -79,8 +80,8 @@ def _choose(name: str, topic: str, sample: Sample, found: Profile, columns: list
         hint = f"; {', '.join(nullable)} is a time, and null or missing in some events" if nullable else ""
         raise Refused(
             f"{sample.origin}: no field is a time in all of {found.valid:,} events{hint}. A view needs an event time: ISO 8601 text with"
-            " a zone (2013-01-31T13:05:00Z), or a number of seconds, milli-, micro- or nanoseconds since 1970 in a field that is named"
-            " as a time. Declare the record by hand otherwise (docs/EVENTS.md)"
+            " a zone (2013-01-31T13:05:00Z), a number of seconds, milli-, micro- or nanoseconds since 1970 in a field that is named as a"
+            " time, or the record's timestamp, which a topic's records have (--topic). Declare it by hand otherwise (docs/EVENTS.md)"
         )
     return Chosen(of, _per_day(of), timed=of.event_time[0].column)
 
@@ -90,7 +91,7 @@ def _per_day(of: Candidates) -> bool:
     column = of.event_time[0].column
     least, greatest = column.field.least, column.field.greatest
     if column.marks and least is not None and greatest is not None:
-        unit = column.marks[0].split('"')[1]
+        unit = column.marks[0].split('"')[1] if column.field.path else "ms"
         return (greatest - least) / Decimal(UNITS[unit]) > Decimal(LONG_SPAN.total_seconds())
     days = [date.fromisoformat(str(text)[:10]) for text in (column.field.first, column.field.last)]
     return days[1] - days[0] > LONG_SPAN

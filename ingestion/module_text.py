@@ -103,7 +103,7 @@ def _imports(columns: Sequence[DraftColumn], aggregates: Sequence[str]) -> str:
 
 def _marks(column: DraftColumn) -> list[str]:
     path = column.field.path
-    if not path or path == (column.name,):
+    if not path or path == (column.name,):  # () is beside the event, in its record
         return list(column.marks)
     return [f"At({_quoted(shown(path))})", *column.marks]
 

@@ -69,13 +69,18 @@ class Field:
 
 @dataclass
 class Profile:
-    """All that a draft is made from. `repeats` are events whose bytes another event had before; `keyed` are records with a key."""
+    """All that a draft is made from. `repeats` are events whose bytes another event had before; `keyed` are records with a key.
+
+    `keys` and `stamps` are those of the valid events' records, as if they were fields.
+    """
 
     events: int = 0
     broken: Counter[str] = field(default_factory=Counter)
     tombstones: int = 0
     repeats: int = 0
     keyed: int = 0
+    keys: Field = field(default_factory=lambda: Field(()))
+    stamps: Field = field(default_factory=lambda: Field(()))
     fields: dict[Path, Field] = field(default_factory=dict)
 
     @property
@@ -92,7 +97,7 @@ class Profile:
 def profile(sample: Sample) -> Profile:
     """The profile of a sample of JSON events, each looked at once in Python: for thousands of events, not for millions."""
     found, seen = Profile(), set[int]()
-    for partition, key, value, _ in sample.values():
+    for partition, key, value, timestamp_ms in sample.values():
         if value is None:
             found.tombstones += 1
             continue
@@ -106,8 +111,16 @@ def profile(sample: Sample) -> Profile:
         again = (digest := hash(value)) in seen
         seen.add(digest)
         found.repeats += again
-        _Walk(found, partition, key, again).object((), event)
+        walk = _Walk(found, partition, key, again)
+        walk.value(found.keys, _text(key))
+        walk.value(found.stamps, Number(timestamp_ms) if timestamp_ms >= 0 else None)
+        walk.object((), event)
     return found
+
+
+def _text(key: bytes | None) -> str | None:
+    """A key as text; bytes that are no UTF-8 show as what no column can store."""
+    return None if key is None else key.decode(errors="surrogateescape")
 
 
 def read_json(value: bytes) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ingestion.sample import PartitionSample, Sample
 from pipeline.accept.accept import OFFSET, PARTITION, TIMESTAMP, Ingest
 from pipeline.accept.reasons import shape
 from pipeline.base.counts import Counts, ViewCounts
+from pipeline.definition.marks import FromRecord
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.fold.fold import combine, fold
@@ -226,7 +227,7 @@ def _hint(source: Source, outside_us: Any, now: datetime) -> str:
     least, greatest = (Decimal(int(edge)) / power for edge in (outside_us.min(), outside_us.max()))
     unit = unit_of(least, greatest, now + timedelta(days=1))
     words = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-    if not unit or unit == (column.epoch or "ms"):
+    if not unit or unit == (column.epoch or "ms") or column.mark(FromRecord):
         return ""
     return f'are these {words[unit]}? Epoch("{unit}")'
 

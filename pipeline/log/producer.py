@@ -13,12 +13,13 @@ from pipeline.base.errors import LogError
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A record to be appended; the broker or the clock gives it its timestamp. A header has a value: clients refuse one that is null."""
+    """A record to be appended; with `timestamp_ms` None it is stamped when it is sent. A header without a value cannot be sent."""
 
     partition: int
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+    timestamp_ms: int | None = None
 
 
 class Fenced(LogError):

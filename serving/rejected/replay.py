@@ -20,6 +20,8 @@ from sqlalchemy.engine import Connection, Engine
 from pipeline.accept.accept import Ingest
 from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import Refused
+from pipeline.definition.marks import RecordTime
+from pipeline.definition.source import Source
 from pipeline.handover.patience import wait_out
 from pipeline.log.log import RAW_SCHEMA, Block
 from pipeline.log.producer import Outgoing, Producer
@@ -227,7 +229,7 @@ class Replaying:
         }
         left = [r for r in resends if (r.original.partition, r.original.offset) in mine]
         for batch in _batches(left):
-            offsets = self.producer.append([_outgoing(state.generation.topic, r.original) for r in batch])
+            offsets = self.producer.append([_outgoing(state.source, r.original) for r in batch])
             self.crash.reach("replay.committed")
             for r, offset in zip(batch, offsets, strict=True):
                 mark_sent(connection, state.generation, r.original.partition, r.original.offset, offset)
@@ -252,11 +254,16 @@ def _batches(resends: Sequence[Resend]) -> list[list[Resend]]:
     return found
 
 
-def _outgoing(topic: str, original: Original) -> Outgoing:
-    """The record as it was, with its place in one more header; the timestamp is new, for an old one might be past its retention."""
-    origin = f"{topic}/{original.partition}/{original.offset}".encode()
+def _outgoing(source: Source, original: Original) -> Outgoing:
+    """The record as it was, with its place in one more header.
+
+    It is stamped anew, since a quiet topic's retention might take it with its old timestamp; not where a column is RecordTime().
+    """
+    origin = f"{source.topic}/{original.partition}/{original.offset}".encode()
     headers = tuple((name, value) for name, value in original.headers if value is not None)
-    return Outgoing(original.partition, original.key, original.value, (*headers, (ORIGIN_HEADER, origin)))
+    is_time = any(column.mark(RecordTime) for column in source.columns)
+    stamp = original.timestamp_ms if is_time and original.timestamp_ms >= 0 else None
+    return Outgoing(original.partition, original.key, original.value, (*headers, (ORIGIN_HEADER, origin)), stamp)
 
 
 __all__ = ["Plan", "Replaying", "Resend", "Sent", "plan"]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ingestion.draft import Draft, draft, load
 from ingestion.sample import PartitionSample, Sample
-from pipeline import Epoch
+from pipeline import Epoch, RecordKey, RecordTime
 from pipeline.accept.accept import Ingest
 from pipeline.accept.reasons import shape
 from pipeline.base.errors import Refused
@@ -92,8 +92,10 @@ def samples(draw: st.DrawFn) -> list[bytes]:
     return events
 
 
-def sample_of(values: list[bytes | None], keys: list[bytes | None] | None = None, partitions: int = 1) -> Sample:
-    """A sample of a topic's records, spread over its partitions one by one."""
+def sample_of(
+    values: list[bytes | None], keys: list[bytes | None] | None = None, partitions: int = 1, stamped: bool = True
+) -> Sample:
+    """A sample of a topic's records, spread over its partitions one by one; without keys and timestamps like a file's."""
     keys = keys or [None] * len(values)
     parts = []
     for p in range(partitions):
@@ -101,7 +103,7 @@ def sample_of(values: list[bytes | None], keys: list[bytes | None] | None = None
         n = len(mine)
         arrays = [
             pa.array(np.arange(n)),
-            pa.array(1_709_287_200_000 + 1000 * np.arange(n)),
+            pa.array(1_709_287_200_000 + 1000 * np.arange(n) if stamped else np.full(n, -1)),
             pa.array(of, pa.binary()),
             pa.array(mine, pa.binary()),
             pa.array([[]] * n, RAW_SCHEMA.field("headers").type),
@@ -111,7 +113,7 @@ def sample_of(values: list[bytes | None], keys: list[bytes | None] | None = None
 
 
 def jsonl(*events: Any) -> Sample:
-    return sample_of([json.dumps(event).encode() for event in events])
+    return sample_of([json.dumps(event).encode() for event in events], stamped=False)
 
 
 def rejected(found: Draft, sample: Sample) -> list[str]:
@@ -146,9 +148,11 @@ def assert_clean(text: str) -> None:
 
 
 @settings(max_examples=80, deadline=None)
-@given(samples())
-def test_the_unedited_module_decodes_every_event_of_its_sample_or_says_why_not(events: list[bytes]) -> None:
-    sample = sample_of([*events])
+@given(samples(), st.lists(st.none() | st.binary(max_size=3) | st.just(b"k"), min_size=8, max_size=8), st.booleans())
+def test_the_unedited_module_decodes_every_event_of_its_sample_or_says_why_not(
+    events: list[bytes], keys: list[bytes | None], stamped: bool
+) -> None:
+    sample = sample_of([*events], keys[: len(events)], stamped=stamped)
     found = draft("drafted", "made.up", sample)
     reasons = rejected(found, sample)
     assert found.rejected == len(reasons)
@@ -237,7 +241,7 @@ def test_no_value_of_an_event_stands_in_the_module() -> None:
     )
     assert "marked" not in found.text and "1: broken JSON" in found.text
     with pytest.raises(Refused, match="no field is a time") as refused:
-        draft("shop", "orders", sample_of([broken]))
+        draft("shop", "orders", sample_of([broken], stamped=False))
     assert "marked" not in str(refused.value)
 
 
@@ -256,6 +260,26 @@ def test_without_a_time_it_is_refused_with_what_would_be_allowed() -> None:
         draft("shop", "orders", jsonl({"at": "2024-03-01T10:00:00Z"}, {"at": None}))
     with pytest.raises(Refused, match="none of 1 records is a JSON object: it is no JSON object"):
         draft("shop", "orders", sample_of([b"[1]"]))
+
+
+def test_where_the_events_lack_them_time_and_key_are_the_records() -> None:
+    events = [json.dumps({"size": n, "record_key": None if n else "x"}).encode() for n in range(4)]
+    found = draft("shop", "orders", sample_of([*events], [b"k1", b"k2", b"k1", "k\xfc".encode()]))
+    source = found.view.source
+    assert (source.event_time, source.key, found.view.key) == ("recorded_at", "kafka_record_key", ("kafka_record_key",))
+    assert {c.name: c.marks for c in source.columns if not c.path} == {
+        "recorded_at": (RecordTime(),),
+        "kafka_record_key": (RecordKey(),),
+    }
+    assert rejected(found, sample_of([*events], [b"k1"] * 4)) == []
+    assert "which no field of the event equals" in told(found) and "the record's timestamp" in told(found)
+    assert_clean(found.text)
+    binary = draft("shop", "orders", sample_of([*events], [b"\xff"] * 4))
+    assert not [c for c in binary.view.source.columns if c.mark(RecordKey)], "a key that is no text is no column"
+    timed = draft(
+        "shop", "orders", sample_of([json.dumps({"at": "2024-03-01T10:00:00Z", "shop": "k"}).encode()] * 3, [b"k"] * 3)
+    )
+    assert not [c for c in timed.view.source.columns if not c.path], "the events have their own"
 
 
 def test_nothing_is_an_identity_that_repeats_or_stands_in_two_partitions() -> None:

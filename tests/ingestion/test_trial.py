@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ingestion.sample import PartitionSample, Sample
 from ingestion.trial import Trial, trial
-from pipeline import Between, Count, Derived, Epoch, Scale, Source, Sum, View, tumbling
+from pipeline import At, Between, Count, Derived, Epoch, Scale, Source, Sum, View, tumbling
 from pipeline.log.log import RAW_SCHEMA, Block
 
 NOW = datetime(2024, 3, 2, tzinfo=UTC)
@@ -197,3 +197,33 @@ def test_times_that_cannot_be_are_asked_for_their_unit(unit: str, sent: int, hin
 def test_a_sample_that_is_rejected_whole_has_no_times() -> None:
     found = tried([(0, START_MS, b"{}")])
     assert found.times is None and found.across == [] and found.columns[0].distinct == 0
+
+
+def test_of_an_exploded_record_the_record_is_counted_and_views_count_its_rows() -> None:
+    record = make_dataclass(
+        "Line", [("id", str), ("at", datetime), ("n", Annotated[int, At("items[].n")])], frozen=True
+    )
+    source = Source(topic="clicks", record=record, key="id", event_time="at", identity="id", explode="items")
+    view = View(
+        name="lines",
+        source=source,
+        key=("id",),
+        window=tumbling(days=1),
+        derive={"share": Derived(pc.scalar(1.0) / pc.field("n"), Scale(2))},
+        aggregates={"share": Sum("share")},
+    )
+    event = {"id": "a", "at": START_MS, "items": [{"n": 0}, {"n": 1}, {"n": 0}]}
+    found = trial(
+        source,
+        (view,),
+        sample_of([(0, START_MS, event), (0, START_MS, {**event, "id": "b", "items": [{"n": "x"}]})]),
+        NOW,
+    )
+    assert (found.counts.accepted, found.counts.rejected) == (1, 1)
+    (lines,) = found.views
+    assert (lines.counts.folded, lines.counts.rejected, lines.rejected[0].count, lines.rejected[0].offset) == (
+        1,
+        2,
+        2,
+        0,
+    )

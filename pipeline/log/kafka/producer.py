@@ -103,9 +103,13 @@ class KafkaLogProducer:
         return offsets
 
     def _send(self, record: Outgoing) -> Any:
-        headers = list(record.headers)
         return self._producer.send(
-            self.topic, partition=record.partition, key=record.key, value=record.value, headers=headers
+            self.topic,
+            partition=record.partition,
+            key=record.key,
+            value=record.value,
+            headers=list(record.headers),
+            timestamp_ms=record.timestamp_ms,
         )
 
     def close(self) -> None:

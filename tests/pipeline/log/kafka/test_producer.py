@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.kafka.producer import KafkaLogProducer
+from pipeline.log.log import AccessDenied
 from pipeline.log.producer import Fenced, Outgoing
 from sandbox.processes import free_ports
+from tests.support.secured import Secured
 
 RECORDS = [
     Outgoing(0, b"k", b"v", (("a", b"1"), ("b", b""))),
@@ -80,6 +84,36 @@ def test_a_later_writer_of_the_name_aborts_what_is_open_and_fences_the_one_befor
     for one in (after, before, died):
         one.close()
     log.close()
+
+
+def test_a_record_keeps_the_timestamp_that_it_is_given(real_kafka: str, topic_name: str) -> None:
+    log = KafkaLog(real_kafka)
+    log.create_topic(topic_name, 1)
+    writer = KafkaLogProducer(KafkaConnection(real_kafka), topic_name, f"w-{topic_name}")
+    writer.begin()
+    writer.append([Outgoing(0, None, b"old", (), 1_709_287_200_000), Outgoing(0, None, b"new")])
+    writer.close()
+    (block,) = log.read(topic_name, 0, 0, 2)
+    old, new = block.batch.column("timestamp_ms").to_pylist()
+    assert old == 1_709_287_200_000 and abs(new / 1000 - time.time()) < 300
+    log.close()
+
+
+def test_without_the_right_to_the_transactional_id_it_is_named(secured: Secured, topic_name: str) -> None:
+    log = KafkaLog(secured.kafka.bootstrap)
+    log.create_topic(topic_name, 1)
+    log.close()
+    secured.allow("worker", [("Read", "topic", topic_name), ("Write", "topic", topic_name)])
+    writer = KafkaLogProducer(secured.connection("USERSTLS"), topic_name, f"watershed-replay-{topic_name}")
+    with pytest.raises(AccessDenied) as refused:
+        writer.begin()
+    assert f"--operation Write --transactional-id 'watershed-replay-{topic_name}'" in str(refused.value)
+    writer.close()
+    secured.allow("worker", [("Write", "transactional_id", f"watershed-replay-{topic_name}")])
+    allowed = KafkaLogProducer(secured.connection("USERSTLS"), topic_name, f"watershed-replay-{topic_name}")
+    allowed.begin()
+    assert allowed.append([Outgoing(0, b"k", b"v")]) == [0]
+    allowed.close()
 
 
 def test_a_broker_that_is_not_there_is_one_line() -> None:
