@@ -174,8 +174,8 @@ def _texts_of(values: pa.Array) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, A
 
 
 def _parse(layout: Layout, begins: Any, stops: Any, data: np.ndarray[Any, Any], present: Mask) -> _Parsed:
-    state, *found = json.parse_events(begins, stops, data, present, *layout.arrays, TIME_MIN_US, TIME_MAX_US)
-    parsed = _Parsed(data, state, *found)
+    found = json.parse_events(begins, stops, data, present, *layout.arrays, TIME_MIN_US, TIME_MAX_US)
+    parsed = _Parsed(data, *found)
     for number, column in enumerate(layout.columns):
         zone = column.mark(Zone)
         if zone is not None:
