@@ -184,13 +184,10 @@ class _View:
             visible = entering | {name: enters(row[name]) for name in self.view.derive}
             if self._where(visible) is not True:
                 return None
-        for name in self.view.key:
-            if row[name] is None:
-                raise Failed(f"key column {name} is null")
         sizes = (
             len(row[name].encode() if isinstance(row[name], str) else row[name])
             for name in self.view.key
-            if self.view.types[name].kind in ("str", "bytes")
+            if row[name] is not None and self.view.types[name].kind in ("str", "bytes")
         )
         if sum(sizes) > KEY_BYTES:
             raise Failed(f"the key columns are longer than {KEY_BYTES} bytes together")

@@ -225,10 +225,18 @@ def state_columns(view: View) -> list[Column[object]]:
     Quoted always: SQLAlchemy's list of reserved words is not Postgres's (`collation` is missing, tried).
     """
     columns: list[Column[object]] = [
-        Column(name, SqlType(view.types[name].postgres), nullable=False, quote=True) for name in view.key
+        Column(name, SqlType(view.types[name].postgres), nullable=name in view.nullable_keys, quote=True)
+        for name in view.key
     ]
     columns.append(Column(WINDOW_START, TIME, nullable=False))
     return columns + [Column(name, SqlType(field.postgres), quote=True) for name, field in state_fields(view).items()]
+
+
+def group_key(view: View, *more: str) -> PrimaryKeyConstraint | UniqueConstraint:
+    """One row for each group and `more`: a primary key, or where a key may be null a constraint to which nulls are equal (Postgres 15)."""
+    if not view.nullable_keys:
+        return PrimaryKeyConstraint(*group_columns(view), *more)
+    return UniqueConstraint(*group_columns(view), *more, postgresql_nulls_not_distinct=True)
 
 
 def batch_table(view: View, generation: int) -> Table:
@@ -238,7 +246,7 @@ def batch_table(view: View, generation: int) -> Table:
         MetaData(schema="batch"),
         *state_columns(view),
         Column("batch", Integer, nullable=False),
-        PrimaryKeyConstraint(*group_columns(view), "batch"),
+        group_key(view, "batch"),
     )
 
 
@@ -250,7 +258,7 @@ def speed_table(view: View, generation: int) -> Table:
         *state_columns(view),
         Column("partition", Integer, nullable=False),
         Column("segment", BigInteger, nullable=False),
-        PrimaryKeyConstraint(*group_columns(view), "partition", "segment"),
+        group_key(view, "partition", "segment"),
         postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.05"},
     )
     Index(f"{table.name}_segment", table.c.partition, table.c.segment)
