@@ -15,7 +15,7 @@ from decimal import Decimal
 
 from ingestion import words
 from ingestion.profile import Field, Profile, children
-from pipeline.base.types import DECIMAL_DIGITS, INT_MAX, INT_MIN
+from pipeline.base.types import DECIMAL_DIGITS, INT_MAX, INT_MIN, WIDE_DIGITS
 from pipeline.definition.names import NAME, NAME_LIMIT, OUR_COLUMNS, SYSTEM_COLUMNS
 from pipeline.definition.paths import Path, shown
 
@@ -167,7 +167,10 @@ def _numeric(field: Field) -> tuple[tuple[str, tuple[str, ...], str], ...]:
     numbers = field.kinds["number"]
     whole = numbers == field.present and field.traits["whole"] == numbers and least >= INT_MIN and greatest <= INT_MAX
     found: list[tuple[str, tuple[str, ...], str]] = [("int", (), "")] if whole else []
-    if not whole and not field.traits["exponent"] and field.kinds["number"]:
+    integers = field.traits["whole"] == field.present  # beyond 64 bits: exact all the same
+    if not whole and integers and field.whole_digits <= WIDE_DIGITS - 2:
+        found.append(("Decimal", (f"Precision({WIDE_DIGITS}, 0)",), "whole numbers beyond 64 bits"))
+    elif not whole and not field.traits["exponent"] and field.kinds["number"]:
         found += _decimal(field, "numbers, and some as text" if field.kinds["text"] else "")
     if not field.kinds["text"] and max(abs(least), abs(greatest)) < Decimal("1e308"):
         found.append(("float", (), "" if not found else "more digits than a Decimal has"))
@@ -175,9 +178,11 @@ def _numeric(field: Field) -> tuple[tuple[str, tuple[str, ...], str], ...]:
 
 
 def _decimal(field: Field, note: str) -> tuple[tuple[str, tuple[str, ...], str], ...]:
-    """A Decimal with room: two decimals more than were seen, and as many digits before the point as may be."""
+    """A Decimal with room: two decimals more than were seen, and as many digits before the point as may be; texts may need a wide one."""
     if field.decimals > SCALE_LIMIT or field.whole_digits + field.decimals > DECIMAL_DIGITS:
-        return ()
+        if field.kinds["number"] or field.whole_digits + field.decimals > WIDE_DIGITS - 4:
+            return ()
+        return (("Decimal", (f"Precision({WIDE_DIGITS}, {field.decimals + 2})",), f"{note}, of more than 18 digits"),)
     scale = min(field.decimals + 2, SCALE_LIMIT, DECIMAL_DIGITS - field.whole_digits - 2)
     return (("Decimal", (f"Scale({max(scale, field.decimals)})",), note),)
 

@@ -236,7 +236,7 @@ TEXT_TRAITS: dict[str, Callable[[str], Any]] = {
     ).fullmatch,
     "date": re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch,
     "uuid": re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch,
-    "decimal text": re.compile(r"-?[0-9]{1,15}\.[0-9]{1,12}").fullmatch,
+    "decimal text": re.compile(r"-?[0-9]{1,38}\.[0-9]{1,38}").fullmatch,
     "digits": re.compile(r"[0-9]+").fullmatch,
     "unstorable": lambda text: "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text),
     "long": lambda text: len(text.encode(errors="replace")) > 1000,

@@ -220,6 +220,18 @@ def test_types_paths_units_and_nulls_are_as_the_sample_has_them() -> None:
     assert_clean(found.text)
 
 
+def test_wide_numbers_are_exact_where_they_are_no_floats() -> None:
+    events = [
+        {"at": "2024-03-01T10:00:00Z", "wei": 2**70 + n, "amount": f"1.{n:018}", "share": 0.1 / (n + 1)}
+        for n in range(3)
+    ]
+    found = draft("shop", "orders", jsonl(*events))
+    types = {c.name: str(c.type) for c in found.view.source.columns}
+    assert types == {"at": "datetime", "wei": "decimal(38, 0)", "amount": "decimal(38, 20)", "share": "float"}
+    assert rejected(found, jsonl(*events)) == []
+    assert_clean(found.text)
+
+
 def test_the_reasons_stand_beside_what_was_chosen() -> None:
     events = orders()
     keys: list[bytes | None] = [str(e["customer"]["id"]).encode() for e in events]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, make_dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from itertools import groupby
 from typing import Annotated, Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from console.commands.shortened import shorten
 from ingestion.sample import PartitionSample, Sample
 from ingestion.trial import Trial, trial
-from pipeline import At, Between, Count, Derived, Epoch, Scale, Source, Sum, View, tumbling
+from pipeline import At, Between, Count, Derived, Epoch, Precision, Scale, Source, Sum, View, tumbling
 from pipeline.log.log import RAW_SCHEMA, Block
 
 NOW = datetime(2024, 3, 2, tzinfo=UTC)
@@ -227,3 +230,24 @@ def test_of_an_exploded_record_the_record_is_counted_and_views_count_its_rows() 
         2,
         0,
     )
+
+
+def test_every_type_that_a_column_may_have_is_summed_up_and_written_as_a_document() -> None:
+    fields: list[tuple[str, Any]] = [
+        ("id", UUID),
+        ("at", datetime),
+        ("wide", Annotated[Decimal, Precision(38, 18)]),
+        ("data", bytes),
+        ("clock", time),
+        ("flag", bool),
+        ("day", date),
+    ]
+    record = make_dataclass("All", fields, frozen=True)
+    source = Source(topic="clicks", record=record, key="id", event_time="at", identity="id")
+    view = View(name="all_types", source=source, key=("id",), window=tumbling(days=1), aggregates={"n": Count()})
+    event = {"wide": "1.5", "data": "/wA=", "clock": "10:00:00", "flag": True, "day": "2024-03-01", "at": START_MS}
+    rows: list[Row] = [(p, START_MS, {**event, "id": str(UUID(int=p))}) for p in range(2)]
+    found = trial(source, (view,), sample_of(rows), NOW)
+    assert (found.counts.accepted, found.rejected) == (2, [])
+    assert [(c.nulls, c.distinct) for c in found.columns] == [(0, 2)] + [(0, 1)] * 6
+    assert all(shorten(c.least, 19) for c in found.columns)
