@@ -11,11 +11,11 @@ import sys
 from tests.support.system import ROOT
 
 CHILD = '''
-import ctypes, mmap, sys
+import ctypes, mmap, random, sys
 import numpy as np
 import pyarrow as pa
 from pipeline.decode.json_blocks import decode
-from tests.pipeline.decode import test_paths
+from tests.pipeline.decode import test_paths, test_tokens
 from tests.pipeline.decode.test_json_blocks import TEXTS, WHOLE, everything
 
 PAGE = mmap.PAGESIZE
@@ -44,6 +44,10 @@ for event in events[:5] if aborts else events:
     for size in range(max(1, len(event) - 24), len(event) + 1):
         decode(everything, at_the_end(event[:size]))
         decode(test_paths.nested, at_the_end(event[:size]))
+        tried += 1
+for event in [] if aborts else test_tokens.fuzzed(random.Random(1), 150):
+    for size in range(max(1, len(event) - 48), len(event) + 1):
+        decode(test_tokens.EVERY, at_the_end(event[:size]))
         tried += 1
 print(tried, "cut off, none read on")
 if aborts:

@@ -28,6 +28,10 @@ TYPES = {
     "yes": (pa.bool_(), "boolean"),
     "at": (pa.timestamp("us", "UTC"), "timestamptz"),
     "day": (pa.date32(), "date"),
+    "noon": (pa.time64("us"), "time"),
+    "mark": (pa.binary(16), "uuid"),
+    "raw": (pa.binary(), "bytea"),
+    "rate": (pa.decimal128(38, 18), "numeric(38, 18)"),
 }
 SCHEMA = pa.schema([(name, arrow) for name, (arrow, _) in TYPES.items()])
 
@@ -71,6 +75,10 @@ row = st.fixed_dictionaries(
         "at": st.none()
         | st.datetimes(datetime(1, 1, 1), TIME_MAX.replace(tzinfo=None)).map(lambda t: t.replace(tzinfo=UTC)),  # noqa: DTZ001
         "day": st.none() | st.dates(date(1, 1, 1), date(9999, 12, 31)),
+        "noon": st.none() | st.times(),
+        "mark": st.none() | st.binary(min_size=16, max_size=16),
+        "raw": st.none() | st.binary(max_size=20),
+        "rate": st.none() | whole(38, 18),
     }
 )
 
