@@ -19,10 +19,12 @@ SHOWN_AFTER_S = 2.0
 
 def kernels_of(views: Iterable[View]) -> list[Kernel]:
     """All that reading, folding and merging these views may call."""
+    views = tuple(views)
     sketched = any(
         isinstance(aggregate, DistinctCount | Quantile) for view in views for aggregate in view.aggregates.values()
     )
-    return needed(*ALWAYS, *(["sketches"] if sketched else []))
+    formats = {kernel for view in views for kernel in view.source.format.kernels}
+    return needed(*ALWAYS, *(["sketches"] if sketched else []), *sorted(formats))
 
 
 def cold(views: Iterable[View]) -> list[Kernel]:

@@ -6,6 +6,7 @@ Strict RFC 8259: one object, UTF-8, no duplicate keys at any depth, no NaN, at m
 a missing field is null.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,7 +17,7 @@ import pyarrow as pa
 from pipeline.base.stages import stage
 from pipeline.columns.arrays import Ints, Mask, decimals, valid
 from pipeline.decode.decoded import Decoded
-from pipeline.decode.json_records import DEPTH_LIMIT, LITERAL_LIMIT, decode_records
+from pipeline.decode.json_records import DEPTH_LIMIT, LITERAL_LIMIT, DecodedRecords, decode_records
 from pipeline.decode.schemas import Schemas
 from pipeline.decode.values import TIME_MAX_US, TIME_MIN_US
 from pipeline.definition.marks import UNITS
@@ -38,8 +39,8 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class _Parsed:
-    """Answer of the kernel about a block, one row an event; see kernels.json.parse_events."""
+class Parsed:
+    """Answer of a kernel about a block, one row an event; see kernels.json.parse_events."""
 
     data: np.ndarray[Any, Any]
     state: np.ndarray[Any, Any]
@@ -79,7 +80,13 @@ class _Parsed:
 
 def decode(source: Source, values: pa.Array, schemas: Schemas | None = None) -> Decoded:
     """Decode a binary array of JSON events (null: tombstone); the columns that an event has."""
-    parsed = _parse(source, values)
+    return assembled(source, values, _parse(source, values), lambda chosen: decode_records(source, chosen))
+
+
+def assembled(
+    source: Source, values: pa.Array, parsed: Parsed, by_record: Callable[[pa.Array], DecodedRecords]
+) -> Decoded:
+    """What a kernel decoded of the values, with what the record-by-record parser makes of those that it leaves to that one."""
     unsure = np.flatnonzero(parsed.state == json.UNSURE)
     rows = np.flatnonzero(parsed.state == json.DECODED)
     if values.null_count:
@@ -90,7 +97,7 @@ def decode(source: Source, values: pa.Array, schemas: Schemas | None = None) -> 
     breaches = {name: breach for name, (_, breach) in found.items() if breach is not None}
     if len(unsure):
         with stage("parse_singly", len(unsure)):
-            told = decode_records(source, values.take(pa.array(unsure, pa.int64())))
+            told = by_record(values.take(pa.array(unsure, pa.int64())))
         rejected = np.sort(np.concatenate((rejected, unsure[told.rejected])))
         both = np.concatenate((rows, unsure[told.rows]))
         order = np.argsort(both, kind="stable")
@@ -101,7 +108,7 @@ def decode(source: Source, values: pa.Array, schemas: Schemas | None = None) -> 
         rows = both[order]
 
     def reasons() -> list[str]:
-        again = decode_records(source, values.take(pa.array(rejected, pa.int64())))
+        again = by_record(values.take(pa.array(rejected, pa.int64())))
         assert len(again.reasons) == len(rejected), "the compiled parser rejected a record that the other one takes"
         return again.reasons
 
@@ -136,7 +143,7 @@ def _layout(record: type) -> Any:
     return packed, *(np.array(found, np.int64) for found in (starts, first, targets, places, kinds, scales))
 
 
-def _parse(source: Source, values: pa.Array) -> _Parsed:
+def _parse(source: Source, values: pa.Array) -> Parsed:
     buffers: Any = values.buffers()
     _, offsets, data = buffers
     held = np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)
@@ -148,7 +155,7 @@ def _parse(source: Source, values: pa.Array) -> _Parsed:
     state, *found = json.parse_events(
         bounds, held, valid(values), names, starts, first, targets, places, kinds, scales, TIME_MIN_US, TIME_MAX_US
     )
-    return _Parsed(held, state, *found)
+    return Parsed(held, state, *found)
 
 
 __all__ = ["DEPTH_LIMIT", "LITERAL_LIMIT", "decode"]

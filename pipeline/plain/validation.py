@@ -8,48 +8,41 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.definition.constraints import Between, Clip, Constraint, Default, Length, Nullable, OneOf, Pattern, Scale
-from pipeline.definition.paths import Path
+from pipeline.definition.formats import Format, Json
 from pipeline.definition.record import Column
-from pipeline.plain.json_text import Invalid, decode
-from pipeline.plain.values import TOO_FINE, read, read_epoch, same_type
+from pipeline.plain.formats import NoRegistry, Registry, event
+from pipeline.plain.json_text import Invalid
+from pipeline.plain.values import TOO_FINE, same_type
+
+JSON, NO_REGISTRY = Json(), NoRegistry()
 
 
-def record_of(value: bytes, columns: Sequence[Column]) -> dict[str, Any]:
+def record_of(
+    value: bytes, columns: Sequence[Column], format: Format = JSON, registry: Registry = NO_REGISTRY
+) -> dict[str, Any]:
     """Column name -> value (None for null). Raises Invalid with the reason, which names the column."""
-    found = decode(value)
+    read = event(value, format, registry)
     record = {}
     for column in columns:
         try:
-            record[column.name] = _column(_at(found, column.path), column)
+            found = read(column)
+            record[column.name] = _missing(column) if found is None else _kept(found, column)
         except Invalid as reason:
             raise Invalid(f"{column.name}: {reason}") from None
     return record
 
 
-def _at(found: Any, path: Path) -> Any:
-    """The value that the path leads to, None where it ends early. Raises Invalid where it leads through something else."""
-    for part in path:
-        if found is None:
-            return None
-        if isinstance(part, str):
-            if not isinstance(found, dict):
-                raise Invalid(f"no object, but {part!r} is declared in it")
-            found = found.get(part)
-        else:
-            if not isinstance(found, list):
-                raise Invalid(f"no array, but its element {part} is declared")
-            found = found[part] if len(found) > part else None
-    return found
+def _missing(column: Column) -> Any:
+    """The value of a column that the event does not have, or as null."""
+    if isinstance(column.remedy, Default):
+        return same_type(column.remedy.value, column.type)
+    if not column.nullable:
+        raise Invalid("null or missing")
+    return None
 
 
-def _column(json_value: Any, column: Column) -> Any:
-    if json_value is None:
-        if isinstance(column.remedy, Default):
-            return same_type(column.remedy.value, column.type)
-        if not column.nullable:
-            raise Invalid("null or missing")
-        return None
-    value = read_epoch(json_value, column.epoch) if column.epoch else read(json_value, column.type)
+def _kept(value: Any, column: Column) -> Any:
+    """The value, if it keeps the column's constraints, or what the remedy makes of it."""
     broken = [c for c in column.constraints if not _keeps(value, c, column)]
     return _mended(value, broken, column) if broken else value
 

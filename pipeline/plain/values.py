@@ -93,7 +93,7 @@ def _datetime(value: Any, type: ColumnType) -> datetime:
         if ms is None:
             raise Invalid("epoch milliseconds out of range")
         us = ms * 1000
-    return _in_range(us)
+    return time_of(us)
 
 
 def read_epoch(value: Any, unit: str) -> datetime:
@@ -108,13 +108,22 @@ def read_epoch(value: Any, unit: str) -> datetime:
             raise Invalid(f"a time out of range, counted in {unit}")
         # Far below a microsecond all that counts is the sign.
         us = floor(coefficient * Fraction(10) ** max(places, -MAX_NUMBER - 10)) if coefficient else 0
-    return _in_range(us)
+    return time_of(us)
 
 
-def _in_range(us: int) -> datetime:
+def time_of(us: int) -> datetime:
+    """The time that many microseconds after 1970. Raises Invalid."""
     if not epoch_us(TIME_MIN) <= us <= epoch_us(TIME_MAX):
         raise Invalid(f"a time outside of {TIME_MIN.isoformat()} to {TIME_MAX.isoformat()}")
     return EPOCH + timedelta(microseconds=us)
+
+
+def date_of_day(day: int) -> date:
+    """The date that many days after 1970-01-01. Raises Invalid."""
+    try:
+        return date.fromordinal(EPOCH.toordinal() + day)
+    except (ValueError, OverflowError):
+        raise Invalid("a date outside of the years 1 to 9999") from None
 
 
 def _date(value: Any, type: ColumnType) -> date:
