@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pipeline.definition.constraints import Between, Clip, Default, Length, Nullable, OneOf, Pattern, Scale
     from pipeline.definition.derived import Derived
     from pipeline.definition.formats import Avro, Json
-    from pipeline.definition.marks import At, Epoch, Header, RecordKey, RecordTime
+    from pipeline.definition.marks import At, Epoch, Header, Lenient, RecordKey, RecordTime, Zone
     from pipeline.definition.source import Source
     from pipeline.definition.view import View
     from pipeline.definition.window import tumbling
@@ -49,7 +49,7 @@ HOMES = {
     ),
     "pipeline.definition.derived": ("Derived",),
     "pipeline.definition.formats": ("Avro", "Json"),
-    "pipeline.definition.marks": ("At", "Epoch", "Header", "RecordKey", "RecordTime"),
+    "pipeline.definition.marks": ("At", "Epoch", "Header", "Lenient", "RecordKey", "RecordTime", "Zone"),
     "pipeline.definition.source": ("Source",),
     "pipeline.definition.view": ("View",),
     "pipeline.definition.window": ("tumbling",),
@@ -72,6 +72,7 @@ __all__ = [
     "Json",
     "Last",
     "Length",
+    "Lenient",
     "Max",
     "Mean",
     "Min",
@@ -87,6 +88,7 @@ __all__ = [
     "Sum",
     "Variance",
     "View",
+    "Zone",
     "tumbling",
 ]
 

@@ -13,7 +13,7 @@ from pipeline.definition.view import View
 from pipeline.kernels import cache
 from pipeline.kernels.compiling import Kernel, compile_all, needed
 
-ALWAYS = ("hashing", "json", "records", "reduce", "tables")
+ALWAYS = ("hashing", "json", "log_time", "records", "reduce", "tables")
 SHOWN_AFTER_S = 2.0
 
 

@@ -23,6 +23,7 @@ from simulation.texts import matching, members
 
 NOON = datetime(2013, 1, 2, 12, tzinfo=UTC)
 FIRST_MS = 1_357_128_000_000
+FUTURE_MS = 4_000_000_000_000  # of a producer whose clock is wrong
 TIMES = [
     timedelta(),
     timedelta(minutes=7),
@@ -170,7 +171,8 @@ class Maker:
             identity = rng.choice(identities)
             value = self._value(identity, key_of[identity], [r[3] for r in found[-12:] if r[3]])
             key = None if rng.random() < 0.2 else spelled(key_of[identity]).encode()
-            found.append((offset, -1 if rng.random() < 0.05 else max(0, now), key, value))
+            timestamp = rng.choices((now, -1, FUTURE_MS), (93, 5, 2))[0]
+            found.append((offset, max(-1, timestamp), key, value))
             offset += 1 + (rng.randint(1, 2) if rng.random() < 0.15 else 0)
         return found
 

@@ -1,10 +1,11 @@
 """Deduplication, a rule over the log of one partition alone.
 
     duplicate(o)  <=>  some valid o' < o has the same identity and T(o) - T(o') <= horizon
-    T(o) = max(0, the timestamps >= 0 of all records up to o)
+    T(o) = max(T(o-1), min(timestamp(o), T(o-1) + an hour))       over all records that have a timestamp; of the first, its timestamp
 
-T never falls, so the latest o' decides; the table keeps that one per identity, as a 128-bit hash. Entries that can never match
-again (T - T(o') > horizon) are dropped when the table would grow.
+A timestamp from the future moves T by an hour at most: it makes nothing forgotten that comes again soon. T never falls, so the latest o'
+decides; the table keeps that one per identity, as a 128-bit hash. Entries that can never match again (T - T(o') > horizon) are dropped
+when the table would grow.
 """
 
 from dataclasses import dataclass
@@ -14,14 +15,14 @@ import numpy as np
 from pipeline.columns.arrays import Ints, Mask
 from pipeline.columns.hash_table import HashTable
 from pipeline.columns.hashing import Hashes
-from pipeline.kernels import tables
+from pipeline.kernels import log_time, tables
 
 Moment = tuple[int, int]  # (marks since the last keep(), T)
 
 
 @dataclass(frozen=True)
 class IdentitySnapshot:
-    """Memory of a partition at `position`: identities (n, 2) uint64 with their latest T (n,) int64, and T itself."""
+    """Memory of a partition at `position`: identities (n, 2) uint64 with their latest T (n,) int64, and T itself, -1 before the first."""
 
     position: int
     watermark_ms: int
@@ -39,7 +40,7 @@ class Identities:
 
     def __init__(self, horizon_ms: int, snapshot: IdentitySnapshot | None = None) -> None:
         self.horizon_ms = horizon_ms
-        self.watermark_ms = 0
+        self.watermark_ms = log_time.NONE
         self._table = HashTable()
         self._kept_ms: int | None = None  # T at the last keep()
         self._undo: list[tuple[Hashes, Ints]] = []  # per mark since: the hashes, and what each one's value was
@@ -57,11 +58,7 @@ class Identities:
 
     def advance(self, timestamps_ms: Ints) -> Ints:
         """T of each record, in log order, for all records (valid or not); moves T."""
-        times: Ints = np.maximum.accumulate(np.concatenate((np.array([self.watermark_ms], np.int64), timestamps_ms)))[
-            1:
-        ]
-        if len(times):
-            self.watermark_ms = int(times[-1])
+        times, self.watermark_ms = log_time.log_times(np.ascontiguousarray(timestamps_ms), self.watermark_ms)
         return times
 
     def mark(self, hashes: Hashes, times: Ints) -> Mask:

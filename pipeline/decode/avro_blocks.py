@@ -112,4 +112,6 @@ def _run(found: Framed, which: Ints, programs: list[Program], columns: tuple[Col
         *(found.begin, found.end, found.data, which.astype(np.int64), np.array(starts or [0, 0], np.int64), ops, names),
         *(len(columns), floats, entries, uuids, TIME_MIN_US, TIME_MAX_US),
     )
-    return Parsed(found.data, state, *rest)
+    parsed = Parsed(found.data, state, *rest)
+    parsed.set_clocks(columns)
+    return parsed

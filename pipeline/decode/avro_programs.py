@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.decode.json_blocks import written
 from pipeline.decode.json_records import DEPTH_LIMIT
 from pipeline.definition import avro
 from pipeline.definition.avro import Type
@@ -97,7 +98,9 @@ class _Compiler:
             self._rows[row][5] = len(self._rows)
             return
         self._uuids += found.conversion == "uuid"
-        self._emit(kernel.READ, number, getattr(kernel, found.conversion.upper()), found.scale, found.size)
+        times = found.conversion in ("text_datetime", "text_epoch")
+        scale = written(self._columns[number]) if times else found.scale
+        self._emit(kernel.READ, number, getattr(kernel, found.conversion.upper()), scale, found.size)
 
     def _name(self, text: str) -> tuple[int, int]:
         start = len(self._names)

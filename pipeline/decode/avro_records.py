@@ -9,16 +9,19 @@ from struct import unpack_from
 from typing import Any
 from uuid import UUID
 
+import numpy as np
+
 from pipeline.base.types import DECIMAL_DIGITS, INT_MAX, INT_MIN
 from pipeline.decode.json_records import DEPTH_LIMIT
 from pipeline.decode.values import BREACH, TIME_MAX_US, TIME_MIN_US, Breach, Broken, parser
 from pipeline.definition.avro import Type
-from pipeline.definition.avro_columns import NUMBERS, TEXTS, TIME_UNITS, reading
-from pipeline.definition.marks import UNITS
+from pipeline.definition.avro_columns import LOCAL_UNITS, NUMBERS, TEXTS, TIME_UNITS, reading
+from pipeline.definition.marks import UNITS, Zone
 from pipeline.definition.paths import Node, shown, tree
 from pipeline.definition.record import Column
 
 LONG_BYTES = 10
+CLOCK_US = 2 * 86_400_000_000  # more than any clock is off UTC
 DAYS = (-719_162, 2_932_896)  # 0001-01-01 and 9999-12-31
 
 
@@ -140,7 +143,7 @@ class _Body:
                 raise Broken(f"a block that says it ends at byte {ends} and ends at byte {self.at}")
 
     def _entry(self, owner: int, children: dict[Any, Node | int]) -> Node | int | None:
-        """What is declared of the map's entry whose key comes next."""
+        """The declared part of the map's entry whose key comes next."""
         key = self._sized("a map's key")
         for name, child in children.items():
             if name.encode() == key:
@@ -220,12 +223,31 @@ def _number(value: int, type: Type, column: Column) -> Any:
             raise Broken(f"day {value} is out of range: allowed are the years 1 to 9999")
         return value
     if kind == "datetime":
+        if type.logical in LOCAL_UNITS:
+            return _shown_by_a_clock(value, LOCAL_UNITS[type.logical], column)
         places = TIME_UNITS.get(type.logical, UNITS[column.epoch or "ms"])
-        found = value * 10**places if places >= 0 else value // 10**-places
+        found = _microseconds(value, places)
         if not TIME_MIN_US <= found <= TIME_MAX_US:
             raise Broken(f"{value} is out of range as a time: allowed are the years 2 to 9999 in UTC")
         return found
     return value
+
+
+def _microseconds(value: int, places: int) -> int:
+    return int(value * 10**places if places >= 0 else value // 10**-places)
+
+
+def _shown_by_a_clock(value: int, places: int, column: Column) -> int:
+    """The moment at which a clock of the column's zone shows that time."""
+    zone, shown = column.mark(Zone), _microseconds(value, places)
+    assert zone is not None
+    if TIME_MIN_US - CLOCK_US <= shown <= TIME_MAX_US + CLOCK_US:
+        found, known = zone.clock.utc(np.array([shown], np.int64))
+        if not known[0]:
+            raise Broken(f"{value} is skipped or repeated by a change of the clocks in {zone.key}")
+        if TIME_MIN_US <= found[0] <= TIME_MAX_US:
+            return int(found[0])
+    raise Broken(f"{value} is out of range as a time: allowed are the years 2 to 9999 in UTC")
 
 
 def _decimal(held: bytes, scale: int, column: Column) -> Any:

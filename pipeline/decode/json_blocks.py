@@ -2,11 +2,11 @@
 
     decode(values) = decode_records(values)        in = decoded + rejected + tombstones, for every block
 
-Strict RFC 8259: one object, UTF-8, no duplicate keys at any depth, no NaN, at most DEPTH_LIMIT levels. Unknown fields are ignored;
-a missing field is null.
+Strict RFC 8259: one object, UTF-8, no NaN, at most DEPTH_LIMIT levels. Unknown fields are ignored; a missing field is null; a name that a
+declared path goes through is given once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,12 +20,12 @@ from pipeline.decode.decoded import Decoded
 from pipeline.decode.json_records import DEPTH_LIMIT, LITERAL_LIMIT, DecodedRecords, decode_records
 from pipeline.decode.schemas import Schemas
 from pipeline.decode.values import TIME_MAX_US, TIME_MIN_US
-from pipeline.definition.marks import UNITS
+from pipeline.definition.marks import UNITS, Epoch, Lenient, Zone
 from pipeline.definition.paths import tree
 from pipeline.definition.record import Column, in_event
 from pipeline.definition.record import columns as columns_of
 from pipeline.definition.source import Source
-from pipeline.kernels import json
+from pipeline.kernels import json, times
 
 KINDS = {
     "int": json.INT,
@@ -70,6 +70,23 @@ class Parsed:
             return pa.array(values.astype(np.int32), mask=mask).view(column.type.arrow), None
         return pa.array(values, mask=mask).view(column.type.arrow), None
 
+    def set_clocks(self, columns: Sequence[Column]) -> None:
+        """Make moments of the times of columns with a zone, as far as they have none of their own."""
+        for number, column in enumerate(columns):
+            zone = column.mark(Zone)
+            if zone is not None:
+                self._set_clock(number, zone)
+
+    def _set_clock(self, number: int, zone: Zone) -> None:
+        """Make moments of what a clock on the wall shows, which the kernel has left as a breach."""
+        rows = np.flatnonzero((self.breaches[number] != 0) & (self.state == json.DECODED))
+        if not len(rows):
+            return
+        moments, known = zone.clock.utc(self.values[number, rows])
+        self.values[number, rows] = moments
+        self.nulls[number, rows] = self.breaches[number, rows] = 0
+        self.state[rows[~known | (moments < TIME_MIN_US) | (moments > TIME_MAX_US)]] = json.BROKEN
+
     def _texts(self, number: int, rows: Ints, mask: Mask | None) -> pa.Array:
         offsets: Any
         data: Any
@@ -86,7 +103,7 @@ def decode(source: Source, values: pa.Array, schemas: Schemas | None = None) -> 
 def assembled(
     source: Source, values: pa.Array, parsed: Parsed, by_record: Callable[[pa.Array], DecodedRecords]
 ) -> Decoded:
-    """What a kernel decoded of the values, with what the record-by-record parser makes of those that it leaves to that one."""
+    """The values that a kernel decoded, with what the record-by-record parser makes of those that it leaves to that one."""
     unsure = np.flatnonzero(parsed.state == json.UNSURE)
     rows = np.flatnonzero(parsed.state == json.DECODED)
     if values.null_count:
@@ -136,11 +153,19 @@ def _layout(record: type) -> Any:
                 targets.append(-len(nodes))
                 nodes.append(child)
         first.append(len(targets))
-    kinds = [json.EPOCH if c.epoch else KINDS[c.type.kind] for c in columns]
-    scales = [UNITS[c.epoch] if c.epoch else c.type.scale for c in columns]
+    kinds = [json.EPOCH if c.mark(Epoch) else KINDS[c.type.kind] for c in columns]
+    scales = [written(c) if c.type.kind == "datetime" else c.type.scale for c in columns]
     starts = np.cumsum([0, *map(len, names)])
     packed = np.frombuffer(b"".join(names), np.uint8)
     return packed, *(np.array(found, np.int64) for found in (starts, first, targets, places, kinds, scales))
+
+
+def written(column: Column) -> int:
+    """How the times of a column may be written, as kernels.times has it."""
+    epoch = column.mark(Epoch)
+    return times.written(
+        UNITS[epoch.unit] if epoch else 0, lenient=column.mark(Lenient) is not None, zoned=column.mark(Zone) is not None
+    )
 
 
 def _parse(source: Source, values: pa.Array) -> Parsed:
@@ -155,7 +180,9 @@ def _parse(source: Source, values: pa.Array) -> Parsed:
     state, *found = json.parse_events(
         bounds, held, valid(values), names, starts, first, targets, places, kinds, scales, TIME_MIN_US, TIME_MAX_US
     )
-    return Parsed(held, state, *found)
+    parsed = Parsed(held, state, *found)
+    parsed.set_clocks(in_event(source.columns))
+    return parsed
 
 
 __all__ = ["DEPTH_LIMIT", "LITERAL_LIMIT", "decode"]

@@ -2,8 +2,8 @@
 
     in = decoded + rejected + tombstones, for every block
 
-Strict RFC 8259: one object, UTF-8, no duplicate keys at any depth, no NaN, at most DEPTH_LIMIT levels. Unknown fields are ignored;
-a missing field is null.
+Strict RFC 8259: one object, UTF-8, no NaN, at most DEPTH_LIMIT levels. Unknown fields are ignored; a missing field is null; a name that a
+declared path goes through is given once.
 """
 
 import json
@@ -39,12 +39,18 @@ class DecodedRecords:
     reasons: list[str]
 
 
+class _Object(dict[str, Any]):
+    """Fields of a JSON object of which some were given twice."""
+
+    twice: frozenset[str]
+
+
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
+        found = _Object(pairs)
         seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise Broken(f"duplicate key {twice!r}")
+        found.twice = frozenset(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
     return found
 
 
@@ -75,7 +81,7 @@ def parse_object(value: bytes) -> dict[str, Any]:
         found = _load(text)
     except json.JSONDecodeError as error:
         raise Broken(f"broken JSON: {error.msg} at character {error.pos}") from None
-    if type(found) is not dict:
+    if not isinstance(found, dict):
         raise Broken("the event is no JSON object")
     return found
 
@@ -86,7 +92,9 @@ def at_path(event: Any, path: Path) -> Any:
     for depth, part in enumerate(path):
         if found is None:
             return None
-        if isinstance(part, str) and type(found) is dict:
+        if isinstance(part, str) and isinstance(found, dict):
+            if isinstance(found, _Object) and part in found.twice:
+                raise Broken(f"{shown(path[: depth + 1])} stands there twice")
             found = found.get(part)
         elif isinstance(part, int) and type(found) is list:
             found = found[part] if part < len(found) else None

@@ -9,17 +9,20 @@ Numbers arrive as int, or as Literal: the digits as they stood in the event, so 
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
+import numpy as np
+
 from pipeline.base.types import DECIMAL_DIGITS, INT_MAX, INT_MIN, TIME_MAX, TIME_MIN
-from pipeline.definition.marks import UNITS
+from pipeline.definition.marks import UNITS, Epoch, Lenient, Zone
 from pipeline.definition.record import Column
 
 LITERAL_LIMIT = 4000  # characters of a number: longer ones are out of range for every type
 NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
 TIMESTAMP = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?"
-    r"(?:([Zz])|([+-])([0-9]{2})(?::?([0-9]{2}))?)?"
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
+    r"(?: ?(?:([Zz]|UTC)|([+-])([0-9]{2})(?::?([0-9]{2}))?))?"
 )
 DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -48,12 +51,9 @@ def parser(column: Column) -> Callable[[Any], Any]:
     if column.type.kind == "decimal":
         scale = column.type.scale
         return lambda value: _decimal(value, scale)
-    if column.epoch:
-        unit = column.epoch
-        return lambda value: _in_range(value, _epoch(value, unit))
-    return {"int": _int, "float": _float, "str": _str, "bool": _bool, "datetime": _datetime, "date": _date}[
-        column.type.kind
-    ]
+    if column.type.kind == "datetime":
+        return _time_parser(column)
+    return {"int": _int, "float": _float, "str": _str, "bool": _bool, "date": _date}[column.type.kind]
 
 
 def unscaled(literal: str, scale: int, digits: int) -> int | Breach:
@@ -163,12 +163,22 @@ def _date(value: Any) -> int:
         raise Broken(f"{_shown(value)} is no date: {error}") from None
 
 
+def _time_parser(column: Column) -> Callable[[Any], int]:
+    epoch, zone, lenient = column.mark(Epoch), column.mark(Zone), column.mark(Lenient) is not None
+    number = partial(_epoch, unit=epoch.unit) if epoch else _milliseconds
+
+    def parse(value: Any) -> int:
+        if type(value) is str and not (epoch and NUMBER.fullmatch(value)):
+            return _in_range(value, _timestamp(value, zone, lenient))
+        if not isinstance(value, str) and type(value) is not int:
+            raise Broken(f"{kind_of(value)} where a datetime is declared")
+        return _in_range(value, number(value))
+
+    return parse
+
+
 def _epoch(value: Any, unit: str) -> int:
-    """Microseconds of a time that a number, its digits as text, or an ISO text says; floored."""
-    if type(value) is str and NUMBER.fullmatch(value) is None:
-        return _timestamp(value)
-    if not isinstance(value, str) and type(value) is not int:
-        raise Broken(f"{kind_of(value)} where a datetime is declared")
+    """Microseconds of a time that a number, or its digits as text, says; floored."""
     negative, digits, power = _significant(str(value))
     power += UNITS[unit]
     if not digits:
@@ -182,17 +192,13 @@ def _epoch(value: Any, unit: str) -> int:
     return -found - 1 if negative else found
 
 
-def _datetime(value: Any) -> int:
-    if type(value) is str:
-        found = _timestamp(value)
-    elif isinstance(value, Literal) or type(value) is int:
-        milliseconds = unscaled(Literal(value), 0, DECIMAL_DIGITS)
-        if isinstance(milliseconds, Breach):
-            raise Broken(f"{_shown(value)} is no whole number of epoch milliseconds")
-        found = milliseconds * 1000
-    else:
-        raise Broken(f"{kind_of(value)} where a datetime is declared")
-    return _in_range(value, found)
+def _milliseconds(value: Any) -> int:
+    milliseconds = unscaled(Literal(value), 0, DECIMAL_DIGITS)
+    if isinstance(milliseconds, Breach):
+        raise Broken(
+            f"{_shown(value)} is no whole number of epoch milliseconds; a time with decimals is one of Epoch(...)"
+        )
+    return milliseconds * 1000
 
 
 def _in_range(value: Any, found: int) -> int:
@@ -201,31 +207,39 @@ def _in_range(value: Any, found: int) -> int:
     return found
 
 
-def _timestamp(value: str) -> int:
+def _timestamp(value: str, zone: Zone | None, lenient: bool) -> int:
     match = TIMESTAMP.fullmatch(value)
     if match is None:
         raise Broken(f"{_shown(value)} is no ISO 8601 timestamp, as 2013-01-31T13:05:00Z")
     year, month, day, hour, minute, second, fraction, zulu, sign, zone_hours, zone_minutes = match.groups()
-    if not zulu and not sign:
-        raise Broken(f"{_shown(value)} has no zone; write Z or +hh:mm behind it")
-    digits = (fraction or "").rstrip("0")
-    if len(digits) > 6:
-        raise Broken(f"{_shown(value)} is finer than a microsecond")
+    if not zulu and not sign and zone is None:
+        raise Broken(
+            f"{_shown(value)} has no zone; write Z or +hh:mm behind it, or declare Zone(...) where it is local"
+        )
+    leap = lenient and second == "60"
+    if second == "60" and not lenient:
+        raise Broken(f"{_shown(value)} has a second 60; Lenient() takes it as the next minute's 0")
     try:
         naive = datetime(
-            int(year),
-            int(month),
-            int(day),
-            int(hour),
-            int(minute),
-            int(second or 0),
-            int(digits.ljust(6, "0") or 0),
-            UTC,
+            int(year), int(month), int(day), int(hour), int(minute), 59 if leap else int(second or 0), tzinfo=UTC
         )
     except ValueError as error:
         raise Broken(f"{_shown(value)} is no time: {error}") from None
+    shown = (naive - EPOCH) // MICROSECOND + leap * 1_000_000 + int((fraction or "")[:6].ljust(6, "0"))
+    if not zulu and not sign:
+        assert zone is not None
+        return _local(value, shown, zone)
     offset_hours, offset_minutes = int(zone_hours or 0), int(zone_minutes or 0)
     if offset_hours > 23 or offset_minutes > 59:
         raise Broken(f"{_shown(value)} has a zone beyond 23:59")
     offset = (offset_hours * 60 + offset_minutes) * 60_000_000
-    return (naive - EPOCH) // MICROSECOND - (-offset if sign == "-" else offset)
+    return shown - (-offset if sign == "-" else offset)
+
+
+def _local(value: str, shown_us: int, zone: Zone) -> int:
+    found, known = zone.clock.utc(np.array([shown_us], np.int64))
+    if not known[0]:
+        raise Broken(
+            f"{_shown(value)} is skipped or repeated by a change of the clocks in {zone.key}; send it with its offset"
+        )
+    return int(found[0])

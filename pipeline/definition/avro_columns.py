@@ -8,11 +8,12 @@ Numbers widen as Avro's resolution has it, a string and bytes read as text; a lo
 from dataclasses import dataclass
 
 from pipeline.definition.avro import Type
-from pipeline.definition.marks import UNITS
+from pipeline.definition.marks import UNITS, Zone
 from pipeline.definition.paths import shown
 from pipeline.definition.record import Column
 
 TIME_UNITS = {"timestamp-millis": UNITS["ms"], "timestamp-micros": UNITS["us"], "timestamp-nanos": UNITS["ns"]}
+LOCAL_UNITS = {f"local-{name}": unit for name, unit in TIME_UNITS.items()}
 NUMBERS = ("int", "long")
 TEXTS = ("string", "bytes")
 DECLARED = {
@@ -53,6 +54,8 @@ def reading(type: Type, column: Column) -> Reading | str:
             return Reading("long_decimal", column.type.scale, bits)
         if kind == "datetime" and (not logical or logical in TIME_UNITS):
             return Reading("long_time", TIME_UNITS.get(logical, unit), bits)
+        if kind == "datetime" and logical in LOCAL_UNITS and column.mark(Zone) is not None:
+            return Reading("long_clock", LOCAL_UNITS[logical], bits)
         if kind == "date" and logical == "date":
             return Reading("long_date", size=bits)
     if type.kind == "enum" and kind == "str":
@@ -65,12 +68,9 @@ def reading(type: Type, column: Column) -> Reading | str:
     if type.kind in TEXTS and logical != "decimal" and kind == "str":
         return Reading("text")
     if type.kind == "string" and logical != "uuid" and kind in ("decimal", "datetime", "date"):
-        if column.epoch:
-            return Reading("text_epoch", unit)
-        return Reading(
-            {"decimal": "text_decimal", "datetime": "text_time", "date": "text_date"}[kind], column.type.scale
-        )
-    return f"Avro's {type.title} where {DECLARED.get(kind, kind)} is declared"
+        return Reading("text_epoch" if column.epoch else f"text_{kind}", column.type.scale)
+    local = "; declare Zone(...) beside it" if kind == "datetime" and logical in LOCAL_UNITS else ""
+    return f"Avro's {type.title} where {DECLARED.get(kind, kind)} is declared{local}"
 
 
 def misfits(type: Type, columns: tuple[Column, ...]) -> list[str]:
@@ -79,7 +79,7 @@ def misfits(type: Type, columns: tuple[Column, ...]) -> list[str]:
 
 
 def _misfit(type: Type, column: Column, depth: int) -> str:
-    """What keeps the column from being read from depth on of its path; "" where some branch of it can be."""
+    """The obstacle to reading the column from depth on of its path; "" where some branch of it can be read."""
     if type.kind == "union":
         found = [_misfit(branch, column, depth) for branch in type.items if branch.kind != "null"]
         return found[0] if found and all(found) else ""

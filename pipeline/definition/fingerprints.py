@@ -31,7 +31,7 @@ def _hash(parts: list[str]) -> str:
 
 def _column(column: Column) -> str:
     marks = [_mark(mark, column.type) for mark in (*column.constraints, column.remedy)]
-    read = (f" at {shown(column.at)}" if column.at else "") + "".join(f" {mark}" for mark in column.marks)
+    read = (f" at {shown(column.at)}" if column.at else "") + "".join(f" {mark.canonical()}" for mark in column.marks)
     return f"{column.name}: {column.type}{' | None' if column.nullable else ''} {'; '.join(marks)}{read}"
 
 

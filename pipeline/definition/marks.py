@@ -11,15 +11,20 @@ from pipeline.base.declared import Declared
 from pipeline.base.errors import DefinitionError
 from pipeline.base.types import ColumnType
 from pipeline.definition.paths import parse
+from pipeline.definition.zones import Clock, clock, zone_info
 
 UNITS = {"s": 6, "ms": 3, "us": 0, "ns": -3}  # unit -> how many decimal places a microsecond is away
 
 
 class Mark(metaclass=Declared):
-    """A place or a way in which a column is read; no predicate on its values. Its repr stands in the fingerprint."""
+    """A place or a way in which a column is read; no predicate on its values."""
 
     def check(self, column: str, type: ColumnType) -> None:
         """Raise DefinitionError when this mark cannot stand beside a column of that type."""
+
+    def canonical(self) -> str:
+        """Canonical form in a fingerprint: equal where two marks read alike."""
+        return repr(self)
 
 
 def is_for(mark: Mark, column: str, type: ColumnType, *kinds: str) -> None:
@@ -53,6 +58,40 @@ class Epoch(Mark):
     def __post_init__(self) -> None:
         if not isinstance(self.unit, str) or self.unit not in UNITS:
             raise DefinitionError(f"Epoch({self.unit!r}): allowed are {', '.join(map(repr, UNITS))}")
+
+    def check(self, column: str, type: ColumnType) -> None:
+        is_for(self, column, type, "datetime")
+
+
+@dataclass(frozen=True)
+class Zone(Mark):
+    """A datetime that is sent as text without an offset is what a clock in this zone shows: Zone("Europe/Berlin").
+
+    A time that a change of the clocks skips or repeats rejects its record. One that has its offset is taken as it is.
+    """
+
+    key: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.key, str):
+            raise DefinitionError(f'Zone({self.key!r}): allowed is the name of a zone, as Zone("Europe/Berlin")')
+        zone_info(self.key)
+
+    @property
+    def clock(self) -> Clock:
+        """The zone's clock."""
+        return clock(self.key)
+
+    def check(self, column: str, type: ColumnType) -> None:
+        is_for(self, column, type, "datetime")
+
+    def canonical(self) -> str:
+        return f"{self!r} {self.clock.version}"
+
+
+@dataclass(frozen=True)
+class Lenient(Mark):
+    """A datetime that is sent as text may have a second 60, a leap second: it is the next minute's 0."""
 
     def check(self, column: str, type: ColumnType) -> None:
         is_for(self, column, type, "datetime")

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 VERSION = 1
-MODULES = ("avro", "hashing", "json", "records", "reduce", "sketches", "tables")
+MODULES = ("avro", "hashing", "json", "log_time", "records", "reduce", "sketches", "tables", "times")
 
 
 class _Later:

@@ -38,9 +38,10 @@ DEPTH_LIMIT = 64
 WIDTH, SHIFT = 8, 3
 FRAME = 6
 END, JUMP, SKIP, SKIP_LONG, SKIP_BYTES, OPTION, UNION, FAIL, CALL, RETURN, LOOP, NEXT, READ, DEEP = range(14)
-BOOL, LONG, LONG_FLOAT, LONG_DECIMAL, LONG_TIME, LONG_DATE, FLOAT32, FLOAT64 = range(8)
-TEXT, TEXT_DECIMAL, TEXT_TIME, TEXT_DATE, TEXT_EPOCH, ENUM, DECIMAL, DECIMAL_INT, UUID = range(8, 17)
-OF_TEXT = np.array([json.STR] * 9 + [json.DECIMAL, json.DATETIME, json.DATE, json.EPOCH], np.int64)  # by conversion
+BOOL, LONG, LONG_FLOAT, LONG_DECIMAL, LONG_TIME, LONG_CLOCK, LONG_DATE, FLOAT32, FLOAT64 = range(9)
+TEXT, TEXT_DECIMAL, TEXT_DATETIME, TEXT_DATE, TEXT_EPOCH, ENUM, DECIMAL, DECIMAL_INT, UUID = range(9, 18)
+OF_TEXT = np.array([json.STR] * 10 + [json.DECIMAL, json.DATETIME, json.DATE, json.EPOCH], np.int64)  # by conversion
+CLOCK_US = 2 * 86_400_000_000  # more than any clock is off UTC
 INT32 = np.int64(2**31)
 FIRST_DAY, LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31
 LARGEST_FLOAT = np.float64(1.7976931348623157e308)
@@ -56,7 +57,9 @@ def _from_long(value: Any, conversion: Any, scale: Any, bits: Any, least: Any, m
     if conversion == LONG_DECIMAL:
         found, _, state = scaled(value, scale)
         return found, 0.0, state
-    if conversion == LONG_TIME:
+    if conversion == LONG_TIME or conversion == LONG_CLOCK:  # noqa: SIM109
+        if conversion == LONG_CLOCK:  # its moment is found and judged later
+            least, most = least - CLOCK_US, most + CLOCK_US
         if scale < 0:
             value = value // POWERS[-scale]
         else:
@@ -273,7 +276,8 @@ def _body(  # type: ignore[no-untyped-def]
                     if second == LONG_FLOAT:
                         set_real(reals, cell, real)
                 set_int(values, cell, value)
-                set_byte(nulls, cell, 0)
+                set_byte(nulls, cell, second == LONG_CLOCK)
+                set_byte(breaches, cell, second == LONG_CLOCK)
             elif second == ENUM or second == UUID:  # noqa: SIM109
                 at, state = _other_value(data, at, end, cell, code, ops, shared, size, values, ends, nulls, texts, tail)
                 row = int_at(ops, code + 5) if second == ENUM else row

@@ -2,10 +2,10 @@
 
     state[i] = DECODED  =>  every declared column of event i has its value, or is null
     state[i] = BROKEN   =>  the record-by-record parser rejects event i
-    state[i] = UNSURE   :   ask it (names that may be one, more digits of a float than decide it)
+    state[i] = UNSURE   :   ask it (more digits of a float than decide it)
 
-RFC 8259, UTF-8, at most DEPTH_LIMIT levels, no name twice in one object. What nobody declared is looked at and skipped. A text with
-escapes is written without them into `texts`, whose first byte counts as the one behind the last of `data`.
+RFC 8259, UTF-8, at most DEPTH_LIMIT levels, no declared name twice in its object. What nobody declared is looked at and skipped. A text
+with escapes is written without them into `texts`, whose first byte counts as the one behind the last of `data`.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from numba import njit
 
 from pipeline.kernels.bytes import byte, copy_bytes, int_at, set_byte, set_int, set_real
 from pipeline.kernels.compiling import INT64, READ_BYTES, READ_INTS, READ_INTS32, READ_MASK, kernel
-from pipeline.kernels.names import AROUND, HELD, NAMES, OBJECTS, SLOTS, TAIL, UNKNOWN, edge_of, note
+from pipeline.kernels.names import AROUND, HELD, PUSHED, TAIL, UNKNOWN, edge_of
 from pipeline.kernels.numbers import MANTISSA_DIGITS, decimal, double, epoch, exact, integer, number, number_end
 from pipeline.kernels.scalars import (
     BROKEN,
@@ -31,7 +31,7 @@ from pipeline.kernels.scalars import (
     unescape,
 )
 from pipeline.kernels.skipping import BRACKET, BRACKET_CLOSE, CLOSE, COMMA, OPEN, name, scalar, skip
-from pipeline.kernels.times import DATE_SIZE, days, microseconds
+from pipeline.kernels.times import DATE_SIZE, days, microseconds, unit_of
 
 Array = np.ndarray[Any, Any]
 
@@ -54,11 +54,10 @@ def from_text(data: Any, at: Any, end: Any, kind: Any, scale: Any, least: Any, m
     if kind == EPOCH and at < end and (byte(data, at) == MINUS or ZERO <= byte(data, at) <= NINE):
         stop, state = number_end(data, at, end)
         if state == DECODED and stop == end:
-            value, state = epoch(data, at, end, scale, least, most)
+            value, state = epoch(data, at, end, unit_of(scale), least, most)
             return value, False, state
     if kind == DATETIME or kind == EPOCH:  # noqa: SIM109
-        value, state = microseconds(data, at, end, least, most)
-        return value, False, state
+        return microseconds(data, at, end, scale, least, most)
     if kind == DATE and end - at == DATE_SIZE:
         value, state = days(data, at, end)
         return value, False, state
@@ -91,7 +90,7 @@ def _from_number(data, at, end, kind, scale, least, most, read):  # type: ignore
         if breach or not least <= value <= most:
             breach, state = False, BROKEN
     elif kind == EPOCH:
-        value, state = epoch(data, at, end, scale, least, most)
+        value, state = epoch(data, at, end, unit_of(scale), least, most)
     else:
         state = BROKEN
     return value, real, breach, state
@@ -161,16 +160,16 @@ def _value(  # type: ignore[no-untyped-def]
 
 
 @njit(forceinline=True)
-def _undeclared(data, at, end, depth, event, table, texts, held):  # type: ignore[no-untyped-def]
+def _undeclared(data, at, end, depth):  # type: ignore[no-untyped-def]
     """(behind it, state) of the value at `at`, which nobody asks for; it would be at level `depth`."""
     first = byte(data, at)
     if first == OPEN or first == BRACKET:  # noqa: SIM109
-        return skip(data, at, end, depth, event, table, texts, held)
+        return skip(data, at, end, depth)
     return scalar(data, at, end)
 
 
 @njit(forceinline=True)
-def _field(data, at, end, names, starts, low, high, likely, owner, event, table, texts, held):  # type: ignore[no-untyped-def]
+def _field(data, at, end, names, starts, low, high, likely, texts, held):  # type: ignore[no-untyped-def]
     """(where its value begins, declared name or UNKNOWN, state) of the field at `at` of an object whose names are [low, high)."""
     start, stop, escaped, at, state = name(data, at, end)
     if state != DECODED:
@@ -180,8 +179,6 @@ def _field(data, at, end, names, starts, low, high, likely, owner, event, table,
         edge = edge_of(texts, tail, unescape(data, start, stop, texts, tail)[0], names, starts, low, high, likely)
     else:
         edge = edge_of(data, start, stop, names, starts, low, high, likely)
-    if edge == UNKNOWN:
-        state = note(data, start, stop, end, escaped, owner, event, table, texts, held)
     return at, edge, state
 
 
@@ -195,16 +192,12 @@ def _edge_at(places, low, high, place):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _push(held, level, node, place, likely, owner):  # type: ignore[no-untyped-def]
-    """The number of the object or array that opens inside of that of `node`, which is kept at `level`."""
-    at = AROUND + 4 * level
+def _push(held, level, node, place, likely):  # type: ignore[no-untyped-def]
+    """Keep at `level` where the object or array of `node` stands, inside of which another one opens."""
+    at = AROUND + PUSHED * level
     set_int(held, at, node)
     set_int(held, at + 1, place)
     set_int(held, at + 2, likely)
-    set_int(held, at + 3, owner)
-    number = int_at(held, OBJECTS) + 1
-    set_int(held, OBJECTS, number)
-    return number
 
 
 @njit(forceinline=True)
@@ -231,23 +224,21 @@ def _inside(first, places, node):  # type: ignore[no-untyped-def]
 
 @njit(forceinline=True)
 def _pop(held, level):  # type: ignore[no-untyped-def]
-    """(node, place, likely, number) of the object or array that is open at `level`."""
-    at = AROUND + 4 * level
-    return int_at(held, at), int_at(held, at + 1), int_at(held, at + 2), int_at(held, at + 3)
+    """(node, place, likely) of the object or array that is open at `level`."""
+    at = AROUND + PUSHED * level
+    return int_at(held, at), int_at(held, at + 1), int_at(held, at + 2)
 
 
 @njit(nogil=True)
 def _event(  # type: ignore[no-untyped-def]
-    data, at, end, size, i, n, names, starts, first, targets, places, kinds, scales, least, most, seen, table, held, texts,
+    data, at, end, size, i, n, names, starts, first, targets, places, kinds, scales, least, most, seen, held, texts,
     values, ends, reals, nulls, breaches,
 ):  # fmt: skip
     """The state of event i of n, whose bytes are data[at:end]; `seen[e]` is the last event that had name e. Arrays are addresses."""
     at = space(data, at, end)
     if at == end or byte(data, at) != OPEN:
         return BROKEN
-    set_int(held, NAMES, 0)
-    set_int(held, OBJECTS, 0)
-    node, level, place, owner = np.int64(0), np.int64(0), np.int64(UNKNOWN), np.int64(0)
+    node, level, place = np.int64(0), np.int64(0), np.int64(UNKNOWN)
     low, high, close = _inside(first, places, node)
     likely = low
     at = space(data, at + 1, end)
@@ -255,7 +246,7 @@ def _event(  # type: ignore[no-untyped-def]
     while True:
         if member and at < end:
             if close == CLOSE:
-                at, edge, state = _field(data, at, end, names, starts, low, high, likely, owner, i, table, texts, held)
+                at, edge, state = _field(data, at, end, names, starts, low, high, likely, texts, held)
             else:
                 place, state = place + 1, DECODED
                 edge = _edge_at(places, low, high, place)
@@ -266,14 +257,14 @@ def _event(  # type: ignore[no-untyped-def]
                 return BROKEN
             likely = likely if edge == UNKNOWN else edge + 1 if edge + 1 < high else low
             if edge == UNKNOWN:
-                at, state = _undeclared(data, at, end, level + 2, i, table, texts, held)
+                at, state = _undeclared(data, at, end, level + 2)
             elif column >= 0:
                 kind, scale = int_at(kinds, column), int_at(scales, column)
                 at, state = _value(
                     data, at, end, size, column * n + i, kind, scale, least, most, values, ends, reals, nulls, breaches, texts, held
                 )  # fmt: skip
             elif byte(data, at) == (BRACKET if int_at(places, int_at(first, -column)) >= 0 else OPEN):
-                owner = _push(held, level, node, place, likely, owner)
+                _push(held, level, node, place, likely)
                 node, level, place = -column, level + 1, np.int64(UNKNOWN)
                 low, high, close = _inside(first, places, node)
                 likely = low
@@ -292,7 +283,7 @@ def _event(  # type: ignore[no-untyped-def]
             if level == 0:
                 return DECODED if at == end else BROKEN
             level -= 1
-            node, place, likely, owner = _pop(held, level)
+            node, place, likely = _pop(held, level)
             low, high, close = _inside(first, places, node)
         member = at < end and byte(data, at) == COMMA
         if member:
@@ -318,8 +309,9 @@ def parse_events(
 
     Declared objects and arrays are nodes, the event is node 0; node k has the entries [first[k], first[k + 1]): entry e has the UTF-8 name
     names[starts[e]:starts[e + 1]], or is element places[e] of an array (-1: it is a name); it is the column targets[e], or the node
-    -targets[e]. Columns: kinds[c] and scales[c] (of EPOCH: its unit is 10^scale microseconds). All int64; datetimes from `least` to `most`
-    microseconds. state int8 (n,), DECODED where not present. values int64 (columns, n): the value, or a text's first byte in `data`
+    -targets[e]. Columns: kinds[c] and scales[c] (of times: kernels.times.written). All int64; datetimes from `least` to `most`
+    microseconds, but for those of a clock on the wall, which have a breach. state int8 (n,), DECODED where not present.
+    values int64 (columns, n): the value, or a text's first byte in `data`
     followed by `texts`, and ends int64 where it ends; reals float64 for floats, (columns, 0) without any; nulls, breaches uint8. Rows of
     an event that is not DECODED mean nothing. All arrays are contiguous.
     """
@@ -329,7 +321,6 @@ def parse_events(
     reals = np.zeros((columns, n if (kinds == FLOAT).any() else 0), np.float64)
     nulls, breaches = np.ones((columns, n), np.uint8), np.zeros((columns, n), np.uint8)
     seen = np.full(len(targets), -1, np.int64)
-    table = np.full(2 * SLOTS, -1, np.int64)
     held = np.zeros(HELD, np.int64)
     # Never longer than what is read; no page of it is touched before it is needed.
     texts = np.empty(offsets[n] - offsets[0] if n else 0, np.uint8)
@@ -338,7 +329,7 @@ def parse_events(
             state[i] = _event(
                 data.ctypes.data, np.int64(offsets[i]), np.int64(offsets[i + 1]), len(data), i, n, names.ctypes.data,
                 starts.ctypes.data, first.ctypes.data, targets.ctypes.data, places.ctypes.data, kinds.ctypes.data,
-                scales.ctypes.data, least, most, seen.ctypes.data, table.ctypes.data, held.ctypes.data, texts.ctypes.data,
+                scales.ctypes.data, least, most, seen.ctypes.data, held.ctypes.data, texts.ctypes.data,
                 values.ctypes.data, ends.ctypes.data, reals.ctypes.data, nulls.ctypes.data, breaches.ctypes.data,
             )  # fmt: skip
     return state, values, ends, reals, nulls, breaches, texts[: held[TAIL]]

@@ -1,8 +1,8 @@
 """Arrays and objects that nobody declared: looked at to the last byte, and skipped.
 
-    skip(...) = DECODED  =>  RFC 8259 allows it, at most DEPTH_LIMIT levels deep, and no object in it has a name twice
+    skip(...) = DECODED  <=>  RFC 8259 allows it, at most DEPTH_LIMIT levels deep
 
-One loop without recursion: a bit a level says whether it is an object, and `held` has the number of each.
+One loop without recursion: a bit a level says whether it is an object.
 """
 
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from pipeline.kernels.bytes import byte, int_at, set_int
-from pipeline.kernels.names import DEPTH_LIMIT, OBJECTS, STACK, note
+from pipeline.kernels.bytes import byte
+from pipeline.kernels.names import DEPTH_LIMIT
 from pipeline.kernels.numbers import number_end
 from pipeline.kernels.scalars import (
     BROKEN,
@@ -57,7 +57,7 @@ def name(data, at, end):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def skip(data: Any, at: Any, end: Any, depth: Any, event: Any, table: Any, texts: Any, held: Any) -> Any:
+def skip(data: Any, at: Any, end: Any, depth: Any) -> Any:
     """(behind it, state) of the array or object at `at`, which is at level `depth` of its event."""
     objects, level, entering = np.uint64(0), np.int64(0), True
     while True:
@@ -66,10 +66,6 @@ def skip(data: Any, at: Any, end: Any, depth: Any, event: Any, table: Any, texts
                 return at, BROKEN
             is_object = byte(data, at) == OPEN
             objects = objects << ONE | np.uint64(is_object)
-            if is_object:
-                number = int_at(held, OBJECTS) + 1
-                set_int(held, OBJECTS, number)
-                set_int(held, STACK + level, number)
             level += 1
             at = space(data, at + 1, end)
             if at >= end:
@@ -80,10 +76,7 @@ def skip(data: Any, at: Any, end: Any, depth: Any, event: Any, table: Any, texts
             while True:  # one field or element after the other
                 state = DECODED
                 if is_object:
-                    owner = int_at(held, STACK + level - 1)
-                    start, stop, escaped, at, state = name(data, at, end)
-                    if state == DECODED:
-                        state = note(data, start, stop, end, escaped, owner, event, table, texts, held)
+                    _, _, _, at, state = name(data, at, end)
                 if state != DECODED or at >= end:
                     return at, state if state != DECODED else BROKEN
                 first = byte(data, at)

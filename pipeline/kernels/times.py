@@ -1,6 +1,9 @@
 """Dates and times as texts, from their first byte on: ISO 8601 as the other parser takes it. `data` is an address (kernels.bytes).
 
 (value, state): DECODED and days or microseconds since 1970 in UTC (proleptic Gregorian), or BROKEN
+
+How a time may be written beside that is an int64 of its column, `written(unit, lenient, zoned)`: the unit of a number, 10^unit
+microseconds; a second 60; a time of a clock on the wall, without a zone.
 """
 
 from typing import Any
@@ -11,8 +14,21 @@ from numba import njit
 from pipeline.kernels.bytes import byte
 from pipeline.kernels.scalars import BROKEN, COLON, DECODED, MINUS, NINE, PLUS, POINT, POWERS, ZERO
 
+UNIT_ZERO, UNITS, LENIENT, ZONED = 8, 15, 16, 32
 MONTH_DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
 DATE_SIZE, MICRO_DIGITS = 10, 6
+SPACE, COMMA = 32, 44
+
+
+def written(unit: int, lenient: bool, zoned: bool) -> int:
+    """How a column's times may be written, as one number."""
+    return unit + UNIT_ZERO | LENIENT * lenient | ZONED * zoned
+
+
+@njit(forceinline=True)
+def unit_of(how):  # type: ignore[no-untyped-def]
+    """The unit of a number, as a power of ten of a microsecond."""
+    return (how & UNITS) - UNIT_ZERO
 
 
 @njit(forceinline=True)
@@ -53,13 +69,11 @@ def days(data: Any, at: Any, end: Any) -> Any:
 
 @njit(forceinline=True)
 def _fraction(data, at, end):  # type: ignore[no-untyped-def]
-    """(behind it, microseconds, state) of the digits behind a point; those behind the sixth must be zeros."""
+    """(behind it, microseconds, state) of the digits behind a point; those behind the sixth are left out."""
     micro, digits = np.int64(0), 0
     while at < end and ZERO <= byte(data, at) <= NINE:
         if digits < MICRO_DIGITS:
             micro = micro * 10 + np.int64(byte(data, at) - ZERO)
-        elif byte(data, at) != ZERO:
-            return at, micro, BROKEN
         digits += 1
         at += 1
     if digits == 0:
@@ -69,10 +83,15 @@ def _fraction(data, at, end):  # type: ignore[no-untyped-def]
 
 @njit(forceinline=True)
 def _zone(data, at, end):  # type: ignore[no-untyped-def]
-    """(minutes ahead of UTC, state) of what follows a time: Z, +hh, +hhmm or +hh:mm, and nothing behind it."""
+    """(minutes ahead of UTC, state) of what follows a time: Z, UTC, +hh, +hhmm or +hh:mm, perhaps behind a space, and nothing more."""
+    if at < end and byte(data, at) == SPACE:
+        at += 1
     if at == end:
         return np.int64(0), BROKEN
     sign = byte(data, at)
+    if sign == 85:  # UTC
+        whole = end - at == 3 and byte(data, at + 1) == 84 and byte(data, at + 2) == 67
+        return np.int64(0), DECODED if whole else BROKEN
     if sign == 90 or sign == 122:  # Z, z
         return np.int64(0), DECODED if at + 1 == end else BROKEN
     if not (sign == PLUS or sign == MINUS) or end - at < 3:  # noqa: SIM109 -- no tuple in a compiled loop
@@ -91,29 +110,35 @@ def _zone(data, at, end):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def microseconds(data: Any, at: Any, end: Any, least: Any, most: Any) -> Any:
-    """(microseconds since 1970, state) of YYYY-MM-DDThh:mm[:ss[.f]] with a zone, from `least` to `most`."""
-    if end - at < 17:
-        return 0, BROKEN
+def microseconds(data: Any, at: Any, end: Any, how: Any, least: Any, most: Any) -> Any:
+    """(microseconds since 1970, is of a clock on the wall, state) of YYYY-MM-DDThh:mm[:ss[.f]] with a zone, from `least` to `most`.
+
+    Without a zone, where `how` allows that, it is what the clock shows, as if it were UTC's, and of any size.
+    """
+    if end - at < 16:
+        return 0, False, BROKEN
     day, state = days(data, at, end)
     between = byte(data, at + 10)
     hour, minute, second, micro = _pair(data, at + 11), _pair(data, at + 14), np.int64(0), np.int64(0)
-    if state != DECODED or not (between == 84 or between == 116 or between == 32):  # T, t, space
-        return 0, BROKEN
+    if state != DECODED or not (between == 84 or between == 116 or between == SPACE):  # T, t
+        return 0, False, BROKEN
     if byte(data, at + 13) != COLON or hour < 0 or hour > 23 or minute < 0 or minute > 59:
-        return 0, BROKEN
+        return 0, False, BROKEN
     at += 16
-    if byte(data, at) == COLON:
-        if end - at < 4:
-            return 0, BROKEN
+    if at < end and byte(data, at) == COLON:
+        if end - at < 3:
+            return 0, False, BROKEN
         second = _pair(data, at + 1)
-        if second < 0 or second > 59:
-            return 0, BROKEN
+        if second < 0 or second > (60 if how & LENIENT else 59):
+            return 0, False, BROKEN
         at += 3
-        if byte(data, at) == POINT:
+        if at < end and (byte(data, at) == POINT or byte(data, at) == COMMA):
             at, micro, state = _fraction(data, at + 1, end)
             if state != DECODED:
-                return 0, BROKEN
+                return 0, False, BROKEN
+    found = ((day * 24 + hour) * 60 + minute) * 60_000_000 + second * 1_000_000 + micro
+    if at == end and how & ZONED:
+        return found, True, DECODED
     offset, state = _zone(data, at, end)
-    found = ((day * 24 + hour) * 60 + minute - offset) * 60_000_000 + second * 1_000_000 + micro
-    return found, state if least <= found <= most else BROKEN
+    found -= offset * 60_000_000
+    return found, False, state if least <= found <= most else BROKEN

@@ -7,6 +7,7 @@ Undeclared strings are not looked into, and neither are undeclared numbers beyon
 
 import struct
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -14,11 +15,12 @@ from math import isfinite
 from typing import Any
 
 from pipeline.base.types import DECIMAL_DIGITS, INT_MAX, INT_MIN
+from pipeline.definition.marks import Zone
 from pipeline.definition.paths import Path
 from pipeline.definition.record import Column
 from pipeline.plain.avro_schema import LOCAL, TIMES, Resolved
 from pipeline.plain.json_text import MAX_DEPTH, Invalid
-from pipeline.plain.values import TOO_FINE, TooFine, date_of_day, decimal_of, read, read_epoch, time_of
+from pipeline.plain.values import TOO_FINE, TooFine, date_of_day, decimal_of, time_of, utc_of
 
 UNITS_US = {"s": Fraction(1_000_000), "ms": Fraction(1000), "us": Fraction(1), "ns": Fraction(1, 1000)}
 WIDTHS = {"boolean": 1, "float": 4, "double": 8}
@@ -138,8 +140,8 @@ def _element(runs: list[tuple[int, Value]], place: int) -> Value | None:
     return None
 
 
-def read_avro(value: Value, column: Column) -> Any:
-    """The value (not null) as one of the column's type, or TOO_FINE. Raises Invalid."""
+def read_avro(value: Value, column: Column, read_text: Callable[[str, Column], Any]) -> Any:
+    """The value (not null) as one of the column's type, or TOO_FINE; a text by `read_text`, as JSON's is. Raises Invalid."""
     kind, logical, held = value.type["kind"], value.type.get("logical", ""), value.held
     match kind, column.type.kind:
         case "boolean", "bool" if held in (b"\0", b"\1"):
@@ -159,9 +161,9 @@ def read_avro(value: Value, column: Column) -> Any:
         case "fixed", "str" if logical == "uuid":
             return str(uuid.UUID(bytes=held))
         case (("bytes" | "string"), "str") if logical != "decimal":
-            return read(_text(held), column.type)
+            return read_text(_text(held), column)
         case "string", ("decimal" | "datetime" | "date") if logical != "uuid":
-            return read_epoch(_text(held), column.epoch) if column.epoch else read(_text(held), column.type)
+            return read_text(_text(held), column)
     raise Invalid(f"Avro's {logical or kind} does not go into a column of type {column.type}, or not this one")
 
 
@@ -182,6 +184,10 @@ def _number(held: int, logical: str, column: Column) -> Any:
         return _decimal(Fraction(held), column)
     if kind == "date" and logical == "date":
         return date_of_day(held)
+    zone = column.mark(Zone)
+    if kind == "datetime" and logical in LOCAL and zone is not None:
+        shown = int(held * UNITS_US[{"millis": "ms", "micros": "us", "nanos": "ns"}[logical.rpartition("-")[2]]] // 1)
+        return time_of(utc_of(shown, zone.key))
     if kind == "datetime" and (not logical or logical in TIMES):
         unit = {"timestamp-millis": "ms", "timestamp-micros": "us", "timestamp-nanos": "ns"}.get(
             logical, column.epoch or "ms"

@@ -8,12 +8,13 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from pipeline.definition.formats import Avro, Format, Json
+from pipeline.definition.marks import Epoch, Lenient, Zone
 from pipeline.definition.paths import Path
 from pipeline.definition.record import Column
 from pipeline.plain.avro_body import Body, at, read_avro
 from pipeline.plain.avro_schema import Resolved, resolved
-from pipeline.plain.json_text import Invalid, decode
-from pipeline.plain.values import read, read_epoch
+from pipeline.plain.json_text import TWICE, Invalid, decode
+from pipeline.plain.values import read, read_time
 
 Read = Callable[[Column], Any]
 MOST_ID = 2**31 - 1
@@ -67,11 +68,19 @@ def json_event(text: bytes) -> Read:
 
     def column_of(column: Column) -> Any:
         value = json_at(found, column.path)
-        if value is None:
-            return None
-        return read_epoch(value, column.epoch) if column.epoch else read(value, column.type)
+        return None if value is None else read_json(value, column)
 
     return column_of
+
+
+def read_json(value: Any, column: Column) -> Any:
+    """The JSON value (not null) as one of the column's type, or TOO_FINE. Raises Invalid."""
+    if column.type.kind != "datetime":
+        return read(value, column.type)
+    epoch, zone = column.mark(Epoch), column.mark(Zone)
+    return read_time(
+        value, epoch.unit if epoch else "", zone.key if zone else "", lenient=column.mark(Lenient) is not None
+    )
 
 
 def json_at(found: Any, path: Path) -> Any:
@@ -87,6 +96,8 @@ def json_at(found: Any, path: Path) -> Any:
             if not isinstance(found, list):
                 raise Invalid(f"no array, but its element {part} is declared")
             found = found[part] if len(found) > part else None
+        if found is TWICE:
+            raise Invalid(f"{part!r} is given twice")
     return found
 
 
@@ -119,6 +130,6 @@ def _avro(body: bytes, writer: Resolved) -> Read:
 
     def column_of(column: Column) -> Any:
         found = at(whole, column.path)
-        return None if found is None else read_avro(found, column)
+        return None if found is None else read_avro(found, column, read_json)
 
     return column_of

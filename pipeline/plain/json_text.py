@@ -1,15 +1,16 @@
 """One JSON text (RFC 8259), read strictly: bytes in, a dict of the top-level object out, or Invalid with the reason.
 
-    decode(bytes) = the object    if they are UTF-8, a JSON text, an object, without duplicate keys, at most 64 deep
+    decode(bytes) = the object    if they are UTF-8, a JSON text, an object, at most 64 deep
                   = Invalid       otherwise
 
-Numbers stay text (Number): what they mean depends on the column that they are for.
+Numbers stay text (Number): what they mean depends on the column that they are for. A name that is given twice has the value TWICE, which
+whoever declares it refuses.
 """
 
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 MAX_DEPTH = 64  # of '[' and '{'; the top-level object is 1
 STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -24,6 +25,13 @@ class Number:
     """A JSON number as it was written."""
 
     text: str
+
+
+class Twice:
+    """The value of a name that its object gives twice."""
+
+
+TWICE: Final = Twice()
 
 
 def decode(value: bytes) -> dict[str, Any]:
@@ -61,9 +69,7 @@ def _check_depth(text: str) -> None:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
-            raise Invalid(f"duplicate key {name!r}")
-        found[name] = value
+        found[name] = TWICE if name in found else value
     return found
 
 

@@ -27,6 +27,7 @@ from pipeline.plain.values import EPOCH, epoch_us
 
 Record = tuple[int, int, bytes | None, bytes | None]  # offset, timestamp_ms (-1: none), key, value (None: tombstone)
 Key = tuple[Any, ...]
+HOUR_MS = 3_600_000
 
 
 @dataclass
@@ -34,7 +35,9 @@ class _Partition:
     """Memory between the records of one partition."""
 
     next_offset: int = 0
-    log_time_ms: int = 0  # T: the running maximum of the timestamps
+    log_time_ms: int | None = (
+        None  # T: with the timestamps, never back, and forward an hour a record at most; None before the first
+    )
     identities: OrderedDict[Any, int] = field(default_factory=OrderedDict)  # identity -> T when last seen, oldest first
     accepted: int = 0
     duplicates: int = 0
@@ -87,7 +90,8 @@ class Reference:
                     f" {state.next_offset - 1}; feed each partition in offset order, once"
                 )
             state.next_offset = offset + 1
-            state.log_time_ms = max(state.log_time_ms, timestamp_ms)  # -1 never raises it
+            if timestamp_ms >= 0:
+                state.log_time_ms = _log_time(state.log_time_ms, timestamp_ms)
             self._record(partition, state, offset, value)
 
     def rows(self, view: View) -> dict[Key, dict[str, Any]]:
@@ -113,9 +117,16 @@ class Reference:
             view.fold(record, partition, offset)
 
 
+def _log_time(before: int | None, timestamp_ms: int) -> int:
+    """T after a record with that timestamp."""
+    if before is None:
+        return timestamp_ms
+    return max(before, min(timestamp_ms, before + HOUR_MS))
+
+
 def _is_duplicate(state: _Partition, identity: Any, horizon_ms: int) -> bool:
     """True when this valid record's identity was seen at most a horizon ago; registers it either way."""
-    now = state.log_time_ms
+    now = state.log_time_ms or 0
     while state.identities and now - next(iter(state.identities.values())) > horizon_ms:
         state.identities.popitem(last=False)  # T never falls: it can make no duplicate any more
     seen = identity in state.identities

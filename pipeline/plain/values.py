@@ -10,8 +10,11 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
+from importlib import resources
 from math import floor
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from pipeline.base.types import DECIMAL_DIGITS, INT_MAX, INT_MIN, TIME_MAX, TIME_MIN, ColumnType
 from pipeline.plain.json_text import Invalid, Number
@@ -20,8 +23,8 @@ MAX_NUMBER = 4_000  # characters; longer ones are out of range, whatever their v
 JSON_NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
 DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 TIME = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?"
-    r"(?:[Zz]|([+-])([0-9]{2})(?::?([0-9]{2}))?)"
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
+    r"( ?(?:[Zz]|UTC|([+-])([0-9]{2})(?::?([0-9]{2}))?))?"
 )
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = 1_000_000  # in microseconds
@@ -85,30 +88,29 @@ def _bool(value: Any, type: ColumnType) -> bool:
     return value
 
 
-def _datetime(value: Any, type: ColumnType) -> datetime:
-    if isinstance(value, str):
-        us = _time_us(value)
-    else:
-        ms = _integral(_number(value, "neither an ISO 8601 time nor epoch milliseconds"))
-        if ms is None:
-            raise Invalid("epoch milliseconds out of range")
-        us = ms * 1000
-    return time_of(us)
+def read_time(value: Any, epoch: str = "", zone: str = "", lenient: bool = False) -> datetime:
+    """The JSON value (not null) as a time: a text, or a number of the unit `epoch`, "" for whole milliseconds. Raises Invalid.
+
+    `zone` is the zone of a text without one, "" where there must be one; `lenient` allows a second 60.
+    """
+    if isinstance(value, str) and not (epoch and JSON_NUMBER.fullmatch(value)):
+        return time_of(_time_us(value, zone, lenient))
+    if epoch:
+        return time_of(_counted_us(value, epoch))
+    ms = _integral(_number(value, "neither an ISO 8601 time nor epoch milliseconds"))
+    if ms is None:
+        raise Invalid("epoch milliseconds out of range")
+    return time_of(ms * 1000)
 
 
-def read_epoch(value: Any, unit: str) -> datetime:
-    """The JSON value (not null) as a time that is counted in `unit` from 1970, or an ISO 8601 text. Raises Invalid."""
-    if isinstance(value, str) and not JSON_NUMBER.fullmatch(value):
-        us = _time_us(value)
-    else:
-        text = _number(Number(value) if isinstance(value, str) else value, "neither an ISO 8601 time nor a number")
-        coefficient, exponent = _parts(text)
-        places = {"s": 6, "ms": 3, "us": 0, "ns": -3}[unit] + exponent
-        if coefficient and len(str(abs(coefficient))) + places > DECIMAL_DIGITS:
-            raise Invalid(f"a time out of range, counted in {unit}")
-        # Far below a microsecond all that counts is the sign.
-        us = floor(coefficient * Fraction(10) ** max(places, -MAX_NUMBER - 10)) if coefficient else 0
-    return time_of(us)
+def _counted_us(value: Any, unit: str) -> int:
+    text = _number(Number(value) if isinstance(value, str) else value, "neither an ISO 8601 time nor a number")
+    coefficient, exponent = _parts(text)
+    places = {"s": 6, "ms": 3, "us": 0, "ns": -3}[unit] + exponent
+    if coefficient and len(str(abs(coefficient))) + places > DECIMAL_DIGITS:
+        raise Invalid(f"a time out of range, counted in {unit}")
+    # Far below a microsecond all that counts is the sign.
+    return floor(coefficient * Fraction(10) ** max(places, -MAX_NUMBER - 10)) if coefficient else 0
 
 
 def time_of(us: int) -> datetime:
@@ -139,7 +141,6 @@ READERS = {
     "decimal": _decimal,
     "str": _str,
     "bool": _bool,
-    "datetime": _datetime,
     "date": _date,
 }
 
@@ -181,24 +182,44 @@ def _calendar(year: str, month: str, day: str) -> date:
         raise Invalid(f"not a date: {error}") from None
 
 
-def _time_us(text: str) -> int:
-    """Microseconds since 1970 of an ISO 8601 time with a zone."""
+def _time_us(text: str, zone: str, lenient: bool) -> int:
+    """Microseconds since 1970 of an ISO 8601 time, floored."""
     match = TIME.fullmatch(text)
-    if match is None:
+    if match is None or not (match[8] or zone):
         raise Invalid("not an ISO 8601 time with a zone, as 2013-01-31T23:59:59.999Z")
-    year, month, day, hour, minute, second, fraction, sign, offset_hour, offset_minute = match.groups(default="")
-    if int(hour) > 23 or int(minute) > 59 or int(second or 0) > 59:
+    year, month, day, hour, minute, second, fraction, behind, sign, offset_hour, offset_minute = match.groups(
+        default=""
+    )
+    if int(hour) > 23 or int(minute) > 59 or int(second or 0) > (60 if lenient else 59):
         raise Invalid("no such time of day")
     if int(offset_hour or 0) > 23 or int(offset_minute or 0) > 59:
         raise Invalid("no such zone")
-    fraction = fraction.rstrip("0")
-    if len(fraction) > 6:
-        raise Invalid("finer than a microsecond")
     days = _calendar(year, month, day).toordinal() - EPOCH.toordinal()
     minutes = (days * 24 + int(hour)) * 60 + int(minute)
     offset = int(offset_hour or 0) * 60 + int(offset_minute or 0)
     minutes += offset if sign == "-" else -offset
-    return (minutes * 60 + int(second or 0)) * SECOND + int(fraction.ljust(6, "0"))
+    found = (minutes * 60 + int(second or 0)) * SECOND + int(fraction[:6].ljust(6, "0"))
+    return found if behind else utc_of(found, zone)
+
+
+def utc_of(shown_us: int, zone: str) -> int:
+    """Microseconds since 1970 at which a clock in the zone shows that time; Invalid where it never does, or twice."""
+    try:
+        shown = EPOCH.replace(tzinfo=None) + timedelta(microseconds=shown_us)
+    except OverflowError:
+        raise Invalid("a time out of range") from None
+    first, second = (shown.replace(tzinfo=_zone(zone), fold=fold).utcoffset() for fold in (0, 1))
+    if first != second or first is None:
+        raise Invalid(f"skipped or repeated by a change of the clocks in {zone}")
+    return shown_us - first // timedelta(microseconds=1)
+
+
+@cache
+def _zone(key: str) -> ZoneInfo:
+    """The zone as the package tzdata has it, not as this machine does."""
+    *folders, name = ("zoneinfo", *key.split("/"))
+    with resources.files(".".join(("tzdata", *folders))).joinpath(name).open("rb") as file:
+        return ZoneInfo.from_file(file, key)
 
 
 def decimal_of(unscaled: int, scale: int) -> Decimal:

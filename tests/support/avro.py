@@ -10,7 +10,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pipeline import At, Epoch, Scale, Source
+from pipeline import At, Epoch, Lenient, Scale, Source, Zone
 from pipeline.base.errors import DefinitionError
 from pipeline.decode.schemas import Schema
 from pipeline.definition.formats import Format
@@ -36,7 +36,15 @@ FITTING = {
     "long": [int, int, float, Annotated[Decimal, Scale(2)], *HINTS[5:6], *HINTS[8:]],
     "float": [float],
     "double": [float],
-    "string": [str, str, str, Annotated[Decimal, Scale(2)], datetime, date, Annotated[datetime, Epoch("s")]],
+    "string": [
+        str,
+        str,
+        str,
+        Annotated[Decimal, Scale(2)],
+        datetime,
+        date,
+        Annotated[datetime, Epoch("s"), Zone("Europe/Berlin"), Lenient()],
+    ],
 }
 NUMBERS = [
     0,
@@ -257,7 +265,8 @@ class Schemas:
         if logical == "decimal":
             return self.rng.choice([*HINTS[6:8], int])
         if logical == "date" or "time" in logical.lower():
-            return self.rng.choice([date if logical == "date" else datetime, int])
+            local = Annotated[datetime, Zone("Europe/Berlin")] if "local" in logical else datetime
+            return self.rng.choice([date if logical == "date" else local, int])
         return self.rng.choice(FITTING.get(kind, [str]))
 
     def source(self, schema: dict[str, Any], format: Format) -> Source:

@@ -29,16 +29,16 @@ UNKNOWN = [  # fields that nobody declared, all accepted
     f'"more": {NINES}',
     '"more": [[], {}, {"id": null, "a": {"id": 1}}]',
     f'"more": {"[" * 63}{"]" * 63}',
+    '"more": {"a": 1, "a": 1}',
+    '"more": [{"a": 1, "\\u0061": 2}]',
+    '"more": {"\\ud800": 1, "\\uD800": 2}',
+    '"more": 1, "m\\u006fre": 2',
     '"": "", " ": [1, 2.50, -0, 1E+5, true, "\\ud834\\udd1e"]',
     '"brackets": "[[[[{{{{' + "[{" * 60 + '"',
 ]
 BROKEN_UNKNOWN = [
     f'"more": {"[" * 64}{"]" * 64}',
     '"more": ' + '{"a":' * 64 + "1" + "}" * 64,
-    '"more": {"a": 1, "a": 1}',
-    '"more": [{"a": 1, "\\u0061": 2}]',
-    '"more": {"\\ud800": 1, "\\uD800": 2}',
-    '"more": 1, "m\\u006fre": 2',
     '"more": NaN',
     '"more": [1,]',
     '"more": "\x1f"',
@@ -134,6 +134,7 @@ class Maker:
 
 STEPS_MS = [0, 1, 100, 2000, 10_000, 10_001, -500, -20_000, 86_400_000, 7 * 86_400_000, 8 * 86_400_000]
 TIMESTAMP_BASE = 1_700_000_000_000
+FUTURE_MS = TIMESTAMP_BASE + 10**12  # of a producer whose clock is wrong
 
 
 @st.composite
@@ -147,7 +148,7 @@ def partitions(draw: Draw, source: Source, max_records: int = 30) -> list[Record
     found: list[Record] = []
     for recipe in recipes:
         now += STEPS_MS[recipe[4] % len(STEPS_MS)]
-        timestamp = {255: -1, 254: 0, 253: -1}.get(recipe[5], now)
+        timestamp = {255: -1, 254: 0, 253: -1, 252: FUTURE_MS, 251: 2**63 - 1}.get(recipe[5], now)
         value = maker.value(recipe, [v for _, _, _, v in found])
         found.append((offset, timestamp, None if recipe[5] % 5 == 4 else recipe[4:6], value))
         offset += 1 + (recipe[5] % 7 == 6) * 3

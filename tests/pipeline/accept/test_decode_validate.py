@@ -146,7 +146,11 @@ REJECTED: list[tuple[Any, str, str]] = [
     (date, '"2013-01-01T00:00:00Z"', "x: '2013-01-01T00:00:00Z' where a date is declared; allowed is YYYY-MM-DD"),
     (date, "15706", "x: 15706 where a date is declared; allowed is YYYY-MM-DD"),
     # times without a zone, beyond the years, and no times
-    (datetime, '"2013-01-31T13:05:00"', "x: '2013-01-31T13:05:00' has no zone; write Z or +hh:mm behind it"),
+    (
+        datetime,
+        '"2013-01-31T13:05:00"',
+        "x: '2013-01-31T13:05:00' has no zone; write Z or +hh:mm behind it, or declare Zone(...) where it is local",
+    ),
     (datetime, '"2013-01-31"', "x: '2013-01-31' is no ISO 8601 timestamp, as 2013-01-31T13:05:00Z"),
     (datetime, '"1359637500000"', "x: '1359637500000' is no ISO 8601 timestamp, as 2013-01-31T13:05:00Z"),
     (
@@ -167,10 +171,17 @@ REJECTED: list[tuple[Any, str, str]] = [
     ),
     (datetime, "253402300800000", "x: 253402300800000 is out of range: allowed are the years 2 to 9999 in UTC"),
     (datetime, "1e18", "x: 1e18 is out of range: |value| must be below 1e18"),
-    (datetime, "1359637500000.5", "x: 1359637500000.5 is no whole number of epoch milliseconds"),
-    (datetime, '"2013-01-31T13:05:00.1234567Z"', "x: '2013-01-31T13:05:00.1234567Z' is finer than a microsecond"),
+    (
+        datetime,
+        "1359637500000.5",
+        "x: 1359637500000.5 is no whole number of epoch milliseconds; a time with decimals is one of Epoch(...)",
+    ),
     (datetime, '"2013-01-31T24:00:00Z"', "x: '2013-01-31T24:00:00Z' is no time: hour must be in 0..23"),
-    (datetime, '"2012-06-30T23:59:60Z"', "x: '2012-06-30T23:59:60Z' is no time: second must be in 0..59"),
+    (
+        datetime,
+        '"2012-06-30T23:59:60Z"',
+        "x: '2012-06-30T23:59:60Z' has a second 60; Lenient() takes it as the next minute's 0",
+    ),
     (datetime, '"2013-01-31T13:05:00+24:00"', "x: '2013-01-31T13:05:00+24:00' has a zone beyond 23:59"),
     (
         datetime,
@@ -255,11 +266,8 @@ BROKEN_EVENTS: list[tuple[bytes, str]] = [
     (b'"text"', "the event is no JSON object"),
     (b"NaN", "NaN is no JSON value"),
     (GOOD.replace(b"}", b', "u": NaN}'), "NaN is no JSON value"),
-    (GOOD.replace(b"}", b', "x": 1}'), "duplicate key 'x'"),
-    (GOOD.replace(b"}", b', "\\u0078": 2}'), "duplicate key 'x'"),
-    (GOOD.replace(b"}", b', "u": 1, "u": 1}'), "duplicate key 'u'"),
-    (GOOD.replace(b"}", b', "u": [{"a": 1, "a": 2}]}'), "duplicate key 'a'"),
-    (GOOD.replace(b"}", b', "\\ud83c": 1, "\\ud83c": 1}'), "duplicate key '\\ud83c'"),
+    (GOOD.replace(b"}", b', "x": 1}'), "x: x stands there twice"),
+    (GOOD.replace(b"}", b', "\\u0078": 2}'), "x: x stands there twice"),
     (GOOD.replace(b"}", b', "u": ' + b"[" * DEPTH_LIMIT + b"]" * DEPTH_LIMIT + b"}"), "nested deeper than 64 levels"),
     (b"[" * 100_000, "nested deeper than 64 levels"),
     (b'{"a":' * 100_000, "nested deeper than 64 levels"),

@@ -21,6 +21,7 @@ from pipeline.base.types import ColumnType
 from pipeline.columns.hashing import hash_rows
 from pipeline.log.log import RAW_SCHEMA, Block
 
+HOUR_MS = 3_600_000
 INT = ColumnType("int")
 
 
@@ -33,13 +34,20 @@ class Record:
     valid: bool = True
 
 
-def by_the_rule(log: list[Record], horizon_ms: int) -> list[bool]:
-    """The definition, word for word: every pair of records is looked at."""
-    running, watermark = [], 0
+def log_times(log: list[Record]) -> list[int]:
+    """T of each record, 0 while none had a timestamp."""
+    running, now = [], None
     for record in log:
         if record.timestamp_ms != -1:
-            watermark = max(watermark, record.timestamp_ms)
-        running.append(watermark)
+            at = record.timestamp_ms
+            now = at if now is None else max(now, min(at, now + HOUR_MS))
+        running.append(now or 0)
+    return running
+
+
+def by_the_rule(log: list[Record], horizon_ms: int) -> list[bool]:
+    """The definition, word for word: every pair of records is looked at."""
+    running = log_times(log)
     return [
         any(
             earlier.valid and earlier.identity == later.identity and running[j] - running[i] <= horizon_ms
@@ -62,7 +70,8 @@ def restored(memory: Identities, position: int) -> Identities:
     return Identities(memory.horizon_ms, memory.snapshot(position))
 
 
-TIMES = st.sampled_from((-1, 0, 1, 5, 9, 10, 11, 20, 21, 100)) | st.integers(-1, 40)
+FUTURE = (HOUR_MS + 10, HOUR_MS + 11, 3 * HOUR_MS, 2**62)  # a clock that is wrong, and what comes after a pause
+TIMES = st.sampled_from((-1, 0, 1, 5, 9, 10, 11, 20, 21, 100, *FUTURE)) | st.integers(-1, 40)
 RECORDS = st.builds(Record, TIMES, st.integers(0, 5), st.sampled_from((True, True, True, False)))
 LOGS = st.lists(RECORDS, max_size=40)
 HORIZONS = st.sampled_from((0, 1, 10, 11, 1000))
@@ -142,13 +151,8 @@ def same_snapshot(got: IdentitySnapshot, want: IdentitySnapshot) -> None:
 def test_a_snapshot_holds_exactly_what_can_still_match(log: list[Record], horizon: int) -> None:
     memory = Identities(horizon)
     feed(memory, log)
-    watermark = max([0, *(r.timestamp_ms for r in log)])
-    latest: dict[int, int] = {}
-    running = 0
-    for record in log:
-        running = max(running, record.timestamp_ms)
-        if record.valid:
-            latest[record.identity] = running
+    watermark = max([-1, *log_times(log)]) if any(r.timestamp_ms >= 0 for r in log) else -1
+    latest = {record.identity: at for record, at in zip(log, log_times(log), strict=True) if record.valid}
     want = {identity: at for identity, at in latest.items() if watermark - at <= horizon}
     hashes = hash_rows([(pa.array(list(want), pa.int64()), INT)])
     got = memory.snapshot(len(log))
@@ -187,13 +191,30 @@ def test_eviction_never_changes_an_answer_and_keeps_memory_bounded(size: int) ->
 
 def by_a_dict(log: list[Record], horizon: int) -> list[bool]:
     """The rule in one pass: as T never falls, the latest valid record of an identity decides."""
-    watermark, latest, found = 0, dict[int, int](), []
-    for record in log:
-        watermark = max(watermark, record.timestamp_ms)
+    latest, found = dict[int, int](), []
+    for record, watermark in zip(log, log_times(log), strict=True):
         if record.valid:
             found.append(record.identity in latest and watermark - latest[record.identity] <= horizon)
             latest[record.identity] = watermark
     return found
+
+
+def test_one_record_from_the_future_makes_nothing_forgotten_and_lets_what_is_old_expire() -> None:
+    week = 7 * 24 * HOUR_MS
+    now = 1_700_000_000_000
+    log = [
+        Record(now, 1),
+        Record(now + 100 * 365 * 24 * HOUR_MS, 2, False),
+        Record(now + 1, 1),
+        Record(now + HOUR_MS, 2),
+    ]
+    # Hours later it has caught up with the clock again, and a week after that the first one is no duplicate any more
+    log += [Record(now + hour * HOUR_MS, 3) for hour in range(2, 24 * 8 + 2)] + [Record(now + week + 24 * HOUR_MS, 1)]
+    memory = Identities(week)
+    found = feed(memory, log)
+    assert found == by_the_rule(log, week)
+    assert found[1] and not found[2] and not found[-1]
+    assert memory.watermark_ms <= now + week + 25 * HOUR_MS + 1
 
 
 def test_one_pass_over_a_dict_is_the_rule() -> None:
@@ -323,7 +344,7 @@ def test_without_an_identity_nothing_is_a_duplicate_and_nothing_is_remembered(
     assert got.counts.duplicates == 0 and got.counts.accepted == plain.counts.accepted + plain.counts.duplicates
     assert (got.counts.rejected, got.counts.tombstones) == (plain.counts.rejected, plain.counts.tombstones)
     found = ingest.identities.snapshot(2 * len(rows))
-    assert len(found.hashes) == 0 and found.watermark_ms == max([0, *(at for at, _ in rows)])
+    assert len(found.hashes) == 0 and found.watermark_ms == max([-1, *(at for at, _ in rows)])
 
 
 def test_another_horizon_is_another_source_and_its_views_are_other_views() -> None:

@@ -51,8 +51,20 @@ CELSIUS = pc.field("celsius")
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = [
     *("At", "Avro", "Between", "Clip", "Count", "CountNonNull", "Default", "Derived", "DistinctCount", "Epoch"),
-    *("First", "Last", "Length", "Max", "Mean", "Min", "Nullable", "OneOf", "Pattern", "Quantile", "Scale"),
-    *("Source", "StdDev", "Sum", "Variance", "View", "tumbling"),
+    *("First", "Header", "Json", "Last", "Length", "Lenient", "Max", "Mean", "Min", "Nullable", "OneOf", "Pattern"),
+    *(
+        "Quantile",
+        "RecordKey",
+        "RecordTime",
+        "Scale",
+        "Source",
+        "StdDev",
+        "Sum",
+        "Variance",
+        "View",
+        "Zone",
+        "tumbling",
+    ),
 ]
 
 
