@@ -16,6 +16,7 @@ from pipeline.accept.validate import check
 from pipeline.base.stages import stage
 from pipeline.columns.hashing import hash_rows
 from pipeline.decode.decode import decode
+from pipeline.decode.schemas import NO_SCHEMAS, Schemas
 from pipeline.definition.source import Source
 from pipeline.handover import Counts, Witness
 from pipeline.log.log import Block, last_hash
@@ -60,7 +61,8 @@ class Ingested:
 class Ingest:
     """The state of one partition of a source between blocks: its identities and T. Feed it blocks that tile the log.
 
-    With `columns`, `accepted` has just these of the declared ones, and the positions: what a layer does not use is not copied.
+    `schemas` are those that its records name by id. With `columns`, `accepted` has just these of the declared ones, and the positions:
+    what a layer does not use is not copied.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class Ingest:
         partition: int,
         snapshot: IdentitySnapshot | None = None,
         columns: Collection[str] | None = None,
+        schemas: Schemas = NO_SCHEMAS,
     ) -> None:
         self.source = source
+        self.schemas = schemas
         self.partition = partition
         self.identities = Identities(source.horizon_ms, snapshot)
         self._kept = [n for n, c in enumerate(source.columns) if columns is None or c.name in columns]
@@ -84,7 +88,7 @@ class Ingest:
         timestamps = np.asarray(raw.column("timestamp_ms").to_numpy(), np.int64)
         times = self.identities.advance(timestamps)
         with stage("parse", raw.num_rows):
-            decoded = decode(self.source, raw)
+            decoded = decode(self.source, raw, self.schemas)
         with stage("validate", raw.num_rows):
             columns, reason, reasons = self._validate(decoded.columns, decoded.breaches, len(decoded.rows))
         good = reason < 0

@@ -54,13 +54,17 @@ class Avro(Format):
 
     With `schema`, bodies alone, without any framing, all written by that one schema: the path of an .avsc file, relative to the file that
     says so, or the schema's own JSON text. What it becomes is that text, so a file that changes is a definition that changed.
+    What the registry did not know when it was asked stays unknown for this definition: raise `asked`, and it is asked anew.
     The usual mistake: to give the schema of records that are framed; without it, each record's own is taken from the registry.
     """
 
     schema: str | Path | None = None
+    asked: int = 1
 
     def __post_init__(self) -> None:
         given = self.schema
+        if type(self.asked) is not int or self.asked < 1:
+            raise DefinitionError(f"Avro(asked={self.asked!r}): allowed is a number from 1 on")
         if given is None:
             return
         if not isinstance(given, str | Path):
