@@ -24,10 +24,20 @@ if TYPE_CHECKING:
         Sum,
         Variance,
     )
-    from pipeline.definition.constraints import Between, Clip, Default, Length, Nullable, OneOf, Pattern, Scale
+    from pipeline.definition.constraints import (
+        Between,
+        Clip,
+        Default,
+        Length,
+        Nullable,
+        OneOf,
+        Pattern,
+        Precision,
+        Scale,
+    )
     from pipeline.definition.derived import Derived
     from pipeline.definition.formats import Avro, Json
-    from pipeline.definition.marks import At, Epoch, Header, Lenient, RecordKey, RecordTime, Zone
+    from pipeline.definition.marks import At, Epoch, FromText, Header, Lenient, RecordKey, RecordTime, Text, Zone
     from pipeline.definition.source import Source
     from pipeline.definition.view import View
     from pipeline.definition.window import tumbling
@@ -45,11 +55,22 @@ HOMES = {
         "Nullable",
         "OneOf",
         "Pattern",
+        "Precision",
         "Scale",
     ),
     "pipeline.definition.derived": ("Derived",),
     "pipeline.definition.formats": ("Avro", "Json"),
-    "pipeline.definition.marks": ("At", "Epoch", "Header", "Lenient", "RecordKey", "RecordTime", "Zone"),
+    "pipeline.definition.marks": (
+        "At",
+        "Epoch",
+        "FromText",
+        "Header",
+        "Lenient",
+        "RecordKey",
+        "RecordTime",
+        "Text",
+        "Zone",
+    ),
     "pipeline.definition.source": ("Source",),
     "pipeline.definition.view": ("View",),
     "pipeline.definition.window": ("tumbling",),
@@ -68,6 +89,7 @@ __all__ = [
     "DistinctCount",
     "Epoch",
     "First",
+    "FromText",
     "Header",
     "Json",
     "Last",
@@ -79,6 +101,7 @@ __all__ = [
     "Nullable",
     "OneOf",
     "Pattern",
+    "Precision",
     "Quantile",
     "RecordKey",
     "RecordTime",
@@ -86,6 +109,7 @@ __all__ = [
     "Source",
     "StdDev",
     "Sum",
+    "Text",
     "Variance",
     "View",
     "Zone",

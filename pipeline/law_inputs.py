@@ -3,7 +3,7 @@
 inputs(type) reaches: ties in time, nulls, boundaries, empty groups, empty parts
 """
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -14,25 +14,31 @@ from pipeline.aggregates.base import Rows
 from pipeline.base.errors import DefinitionError
 from pipeline.base.types import DECIMAL_LIMIT, INT_MAX, INT_MIN, TIME_MAX, TIME_MIN, ColumnType
 from pipeline.columns.arrays import Ints
-from pipeline.definition.constraints import Scale
-from pipeline.definition.record import PYTHON_TYPES
+from pipeline.definition.constraints import Precision, Scale
+from pipeline.definition.record import MORE_TYPES, PYTHON_TYPES
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 
 def column_type(type: Any) -> ColumnType | None:
-    """The ColumnType that Scale(n), int, float, str, bool, date or datetime declares; None and a ColumnType stay."""
+    """The ColumnType that Scale(n), Precision(n, m), int, float, str, bytes, UUID, bool, date, datetime or time declares.
+
+    None and a ColumnType stay.
+    """
     if type is None or isinstance(type, ColumnType):
         return type
     if isinstance(type, Scale):
         return ColumnType("decimal", type.digits)
-    if type not in PYTHON_TYPES:
-        allowed = ", ".join(t.__name__ for t in PYTHON_TYPES)
+    if isinstance(type, Precision):
+        return ColumnType("wide", type.decimals, type.digits)
+    kinds = PYTHON_TYPES | MORE_TYPES
+    if type not in kinds:
+        allowed = ", ".join(t.__name__ for t in kinds)
         raise DefinitionError(
-            f"{type!r} is no type of a column; allowed are Scale(n), {allowed}, and None for no column"
+            f"{type!r} is no type of a column; allowed are Scale(n), Precision(n, m), {allowed}, and None for no column"
         )
-    return ColumnType(PYTHON_TYPES[type])
+    return ColumnType(kinds[type])
 
 
 def column_types(type: Any) -> tuple[ColumnType, ...]:
@@ -48,6 +54,10 @@ BOUNDARIES: dict[str, tuple[Any, ...]] = {
     "str": ("", " ", "A", "a", "aa", "é", "\uffff", "\U0001f327", "0" * 40),
     "bool": (False, True),
     "datetime": (TIME_MIN, EPOCH - MICROSECOND, EPOCH, datetime(2013, 1, 31, 13, 5, tzinfo=UTC), TIME_MAX),
+    "wide": (-(10**36), -(2**64) - 1, -(2**63), -1, 0, 1, 2**32, 2**63, 2**64, 10**36),
+    "bytes": (b"", b"\x00", b"\x00\x00", b"a", b"\x7f", b"\x80", b"\xff" * 40),
+    "uuid": (bytes(16), bytes(15) + b"\x01", b"\x7f" + bytes(15), b"\x80" + bytes(15), b"\xff" * 16),
+    "time": (time.min, time(0, 0, 0, 1), time(12), time(23, 59, 59, 999_999)),
     "date": (date.min, date(1969, 12, 31), date(1970, 1, 1), date(2000, 2, 29), date.max),
 }
 
@@ -57,11 +67,15 @@ def boundaries(type: Any) -> list[Any]:
     wanted = column_type(type)
     if wanted is None:
         return [None]
-    return [_of_type(wanted, v) for v in BOUNDARIES[wanted.kind]]
+    found = [_of_type(wanted, v) for v in BOUNDARIES[wanted.kind]]
+    if wanted.kind != "wide":
+        return found
+    most = 10**wanted.digits - 1
+    return [_of_type(wanted, v) for v in (-most, most)] + [v for v in found if wanted.accepts(v)]
 
 
 def _of_type(type: ColumnType, value: Any) -> Any:
-    return Decimal((int(value < 0), tuple(map(int, str(abs(value)))), -type.scale)) if type.kind == "decimal" else value
+    return Decimal((int(value < 0), tuple(map(int, str(abs(value)))), -type.scale)) if type.is_decimal else value
 
 
 def inputs(type: Any, max_rows: int = 12) -> Any:
@@ -97,6 +111,17 @@ def _values(st: Any, type: ColumnType) -> Any:
             return st.floats(allow_nan=False, allow_infinity=False).map(lambda v: v + 0.0)
         case "str":
             return st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=20)
+        case "wide":
+            most = 10**type.digits - 1
+            return (st.integers(-most, most) | st.integers(-most, most).map(lambda v: v // 10**20)).map(
+                lambda v: _of_type(type, v)
+            )
+        case "bytes":
+            return st.binary(max_size=20)
+        case "uuid":
+            return st.binary(min_size=16, max_size=16)
+        case "time":
+            return st.times()
         case "bool":
             return st.booleans()
         case "date":

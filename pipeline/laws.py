@@ -63,8 +63,8 @@ def check(
 ) -> None:
     """Hold the aggregate to every law on these rows; raises LawBroken, or DefinitionError when the type is not for it.
 
-    `type` is Scale(n), int, float, str, bool, date, datetime, None for an aggregate without a column, or a tuple of
-    types for one of several. `group` gives each row's group in [0, groups) (default: all in group 0, beside an empty
+    `type` is Scale(n), Precision(n, m), int, float, str, bytes, UUID, bool, date, datetime, time, None for an aggregate without a
+    column, or a tuple of types for one of several. `group` gives each row's group in [0, groups) (default: all in group 0, beside an empty
     group 1); `splits` the row numbers at which the rows are cut into batches (default: in thirds). The usual mistake:
     rows with one (partition, offset) twice, which no log has.
     """
@@ -288,8 +288,8 @@ def _take(state: State, which: pa.Array) -> State:
 def hold(aggregate: Aggregate, type: Any = None, *, examples: int = 100) -> None:
     """Hold the aggregate to every law on `examples` inputs drawn by hypothesis; raises LawBroken with the smallest that breaks one.
 
-    `type` is that of the aggregate's column: Scale(n), int, float, str, bool, date, datetime, None for no column, or a tuple of types
-    for several. Needs hypothesis; without it, call check() on rows of your own.
+    `type` is that of the aggregate's column: Scale(n), Precision(n, m), int, float, str, bytes, UUID, bool, date, datetime, time, None
+    for no column, or a tuple of types for several. Needs hypothesis; without it, call check() on rows of your own.
     """
     hypothesis = hypothesis_here()
     # That one costs as much again and explains only values

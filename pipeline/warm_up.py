@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from itertools import count
 
 from pipeline.aggregates.sketches import DistinctCount, Quantile
+from pipeline.decode.tokens import is_token
+from pipeline.definition.marks import FromRecord, Text
 from pipeline.definition.view import View
 from pipeline.kernels import cache
 from pipeline.kernels.compiling import Kernel, compile_all, needed
@@ -19,12 +21,19 @@ SHOWN_AFTER_S = 2.0
 
 def kernels_of(views: Iterable[View]) -> list[Kernel]:
     """All that reading, folding and merging these views may call."""
-    views = tuple(views)
+    chosen = list(views)
     sketched = any(
-        isinstance(aggregate, DistinctCount | Quantile) for view in views for aggregate in view.aggregates.values()
+        isinstance(aggregate, DistinctCount | Quantile) for view in chosen for aggregate in view.aggregates.values()
     )
-    formats = {kernel for view in views for kernel in view.source.format.kernels}
-    return needed(*ALWAYS, *(["sketches"] if sketched else []), *sorted(formats))
+    columns = {column for view in chosen for column in view.source.columns}
+    read = any(is_token(column) for column in columns)
+    wide = any(column.type.kind == "wide" for column in columns)
+    marked = {type(mark) for column in columns for mark in column.marks}
+    around, exploded = any(issubclass(m, FromRecord) for m in marked), any(view.source.exploded for view in chosen)
+    more = {"sketches": sketched, "tokens": read, "ascii": Text in marked, "wide": wide}
+    more |= {"texts": around, "elements": exploded}
+    formats = {module for view in chosen for module in view.source.format.kernels}
+    return needed(*ALWAYS, *(module for module, wanted in more.items() if wanted), *sorted(formats))
 
 
 def cold(views: Iterable[View]) -> list[Kernel]:

@@ -5,20 +5,24 @@
 An identity always travels under one key, and a key always in one partition: what every producer of the topic must keep.
 """
 
+import base64
 import json
 import random
-from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import product
 from typing import Any
+from uuid import UUID
 
+from pipeline.accept.texts import clean
 from pipeline.base.errors import DefinitionError
+from pipeline.base.types import EXACT
 from pipeline.definition.constraints import Between, Length, OneOf, Pattern, keeps
-from pipeline.definition.marks import UNITS
+from pipeline.definition.marks import UNITS, FromRecord, FromText, Header, RecordKey, Text
 from pipeline.definition.record import Column
 from pipeline.definition.source import Source
-from simulation.memory_log import Partition, Record
+from simulation.memory_log import Headers, Partition, Record
 from simulation.texts import matching, members
 
 NOON = datetime(2013, 1, 2, 12, tzinfo=UTC)
@@ -34,6 +38,12 @@ TIMES = [
 ]
 NUMBERS = [0, 1, -1, 2, 7, 12, 40, 95, 100, 250, -40, 1000]
 WORDS = ["a", "b", "c", "", "EWR", "JFK", "x y", "é", "0"]
+MORE: dict[str, list[Any]] = {  # of the types that are read in a second pass
+    "bytes": [b"", b"a", b"ab", b"abc", b"\x00\xff", b"water"],
+    "uuid": [UUID(int=n << 60) for n in range(12)],
+    "time": [time(12), time(0), time(7, 5), time(23, 59, 59, 999_999), time(12, 0, 1)],
+}
+MANY_DIGITS = [2**64, -(10**30) - 1, 10**37]  # unscaled
 WRONG = [
     "null",
     "[]",
@@ -51,7 +61,9 @@ DUPLICATES, TOMBSTONES, BROKEN_COLUMN, BROKEN_RECORD = 0.3, 0.04, 0.08, 0.03  # 
 
 def values_of(column: Column) -> list[Any]:
     """Some values that the column keeps; DefinitionError when none can be found."""
-    found = [v for v in _candidates(column) if column.type.accepts(v) and keeps(v, column.constraints)]
+    mark = column.mark(Text)
+    made = [clean(v, mark) for v in _candidates(column)] if mark else _candidates(column)
+    found = [v for v in made if column.type.accepts(v) and keeps(v, column.constraints)]
     if not found:
         raise DefinitionError(
             f"column {column.name}: no value can be made that keeps {', '.join(map(str, column.constraints))};"
@@ -68,7 +80,7 @@ def _candidates(column: Column) -> list[Any]:
                 found += options
             case Between(low, high):
                 found += [bound for bound in (low, high) if bound is not None]
-                if kind in ("int", "decimal", "float") and low is not None and high is not None:
+                if kind in ("int", "decimal", "wide", "float") and low is not None and high is not None:
                     found += [
                         low + (high - low) * n / 7 if kind != "int" else low + (high - low) * n // 7
                         for n in range(1, 7)
@@ -76,16 +88,18 @@ def _candidates(column: Column) -> list[Any]:
             case Pattern(regex):
                 found += matching(regex)
             case Length(low, high):
-                found += [letter * max(1, low) for letter in "abcd"]
+                made = [letter * max(1, low) for letter in "abcd"]
+                found += [text.encode() for text in made] if kind == "bytes" else made
     match kind:
         case "int":
             found += NUMBERS
-        case "decimal":
+        case "decimal" | "wide":
             step = Decimal(1).scaleb(-column.type.scale)
-            found = [Decimal(v).quantize(step) for v in found if abs(v) < 10**12] + [
-                Decimal(n).quantize(step) for n in NUMBERS
+            found = [Decimal(v).quantize(step, context=EXACT) for v in found if abs(v) < 10**12] + [
+                Decimal(n).quantize(step, context=EXACT) for n in NUMBERS
             ]
             found += [(n + 37) * step for n in NUMBERS]
+            found += [Decimal(n).scaleb(-column.type.scale, EXACT) for n in MANY_DIGITS if kind == "wide"]
         case "float":
             found = [float(v) for v in found] + [n / 8 for n in NUMBERS]
         case "str":
@@ -96,6 +110,8 @@ def _candidates(column: Column) -> list[Any]:
             found += [NOON + t for t in TIMES]
         case "date":
             found += [date(2013, 1, 2), date(2012, 12, 31), date(2013, 2, 1)]
+        case "bytes" | "uuid" | "time":
+            found += MORE[kind]
     return found
 
 
@@ -105,9 +121,11 @@ def spelled(value: Any) -> str:
         return f"{value:f}"
     if isinstance(value, datetime):
         return json.dumps(value.isoformat())
-    if isinstance(value, date):
+    if isinstance(value, date | time):
         return json.dumps(value.isoformat())
-    return json.dumps(value)
+    if isinstance(value, bytes):
+        return json.dumps(base64.b64encode(value).decode())
+    return json.dumps(str(value) if isinstance(value, UUID) else value)
 
 
 def counted(time: datetime, unit: str) -> str:
@@ -116,11 +134,22 @@ def counted(time: datetime, unit: str) -> str:
     return f"{Decimal(microseconds).scaleb(-UNITS[unit]):f}"
 
 
+def _otherwise(value: Any, text: str, column: Column) -> str:
+    """Another JSON text that means the value, where a mark allows one."""
+    mark = column.mark(Text)
+    if mark is not None:
+        return json.dumps(("  " if mark.trim else "") + value + ("\x00" if "\x00" in mark.strip else ""))
+    if column.mark(FromText) is None:
+        return text
+    return f'"{"Yes" if value else "no"}"' if isinstance(value, bool) else f'" {text}"'
+
+
 class Maker:
     """Makes one partition's records after another."""
 
     def __init__(self, source: Source, rng: random.Random, partitions: int) -> None:
         self.source, self.rng, self.partitions = source, rng, partitions
+        self.columns = source.columns
         self.identity = source.identities or (source.key,)  # without them some events are sent twice all the same
         self.values = {c.name: values_of(c) for c in source.columns}
         for name, found in self.values.items():
@@ -136,7 +165,12 @@ class Maker:
         return found if len(parts) == 1 else self.rng.sample(found, min(24, len(found)))
 
     def _identity_values(self, column: Column, few: int) -> list[Any]:
-        many = [f"i{n}" for n in range(few)] if column.type.kind == "str" else list(range(few))
+        made: dict[str, Callable[[int], Any]] = {"str": lambda n: f"i{n}", "bytes": lambda n: b"i%d" % n}
+        many = [made.get(column.type.kind, int)(n) for n in range(few)]
+        if column.type.kind == "uuid":
+            many = [UUID(int=n << 96) for n in range(few)]
+        mark = column.mark(Text)
+        many = list(dict.fromkeys(clean(v, mark) for v in many)) if mark else many
         if column.name == self.source.key and len(self.identity) > 1:
             return self.values[column.name]
         plain = [v for v in many if column.type.accepts(v) and keeps(v, column.constraints)]
@@ -168,44 +202,80 @@ class Maker:
         found: list[Record] = []
         for _ in range(records):
             now += rng.choice(steps) if rng.random() < 0.9 else rng.choice([horizon, horizon + 1])
-            identity = rng.choice(identities)
-            value = self._value(identity, key_of[identity], [r[3] for r in found[-12:] if r[3]])
-            key = None if rng.random() < 0.2 else spelled(key_of[identity]).encode()
             timestamp = rng.choices((now, -1, FUTURE_MS), (93, 5, 2))[0]
-            found.append((offset, max(-1, timestamp), key, value))
+            identity = rng.choice(identities)
+            record = (offset, max(-1, timestamp), *self._record(identity, key_of[identity], found[-12:]))
+            found.append(record)
             offset += 1 + (rng.randint(1, 2) if rng.random() < 0.15 else 0)
         return found
 
-    def _value(self, identity: tuple[Any, ...], key: Any, earlier: Sequence[bytes]) -> bytes | None:
+    def _record(
+        self, identity: tuple[Any, ...], key: Any, earlier: Sequence[Record]
+    ) -> tuple[bytes | None, bytes | None, Headers]:
+        """(key, value, headers) of one record: new, sent once more, broken, or a tombstone."""
         sort = self.rng.random()
-        if sort < DUPLICATES and earlier:
-            return self.rng.choice(earlier)
+        sent = [record for record in earlier if record[3]]
+        if sort < DUPLICATES and sent:
+            again = self.rng.choice(sent)
+            return again[2], again[3], again[4] if len(again) > 4 else ()
         sort -= DUPLICATES
-        if 0 <= sort < TOMBSTONES:
-            return None
-        texts = {c.name: self._text(c) for c in self.source.columns}
+        texts = {c.name: self._text(c) for c in self.columns if not c.of_element}
         texts[self.source.key] = spelled(key)
-        texts |= dict(
-            zip((c.name for c in self.source.columns if c.name in self.identity), map(spelled, identity), strict=True)
-        )
+        texts |= zip((c.name for c in self.columns if c.name in self.identity), map(spelled, identity), strict=True)
+        around = self._around(texts, key)
+        if 0 <= sort < TOMBSTONES:
+            return around[0], None, around[1]
         sort -= TOMBSTONES
         if 0 <= sort < BROKEN_COLUMN:
-            names = [c.name for c in self.source.columns if c.name not in (self.source.key, *self.identity)]
+            names = [name for name in texts if name not in (self.source.key, *self.identity)]
             texts[self.rng.choice(names)] = self.rng.choice(WRONG)
-        paths = {c.name: c.path for c in self.source.columns}
-        text = "{" + ", ".join(members([(paths[name], t) for name, t in texts.items() if t])) + "}"
+        parts = [(c.path, texts[c.name]) for c in self.columns if c.path and texts.get(c.name)]
+        if self.source.exploded:
+            parts.append((self.source.exploded, self._elements()))
+        text = "{" + ", ".join(members(parts)) + "}"
         sort -= BROKEN_COLUMN
-        return (
-            self.rng.choice([b"", text[:-1].encode(), b"null", text.encode() * 2])
-            if 0 <= sort < BROKEN_RECORD
-            else text.encode()
-        )
+        if 0 <= sort < BROKEN_RECORD:
+            return around[0], self.rng.choice([b"", text[:-1].encode(), b"null", text.encode() * 2]), around[1]
+        return around[0], text.encode(), around[1]
+
+    def _around(self, texts: dict[str, str], key: Any) -> tuple[bytes | None, Headers]:
+        """The record's key and headers: what columns have there, and else the source's key, or none."""
+        at: bytes | None = None if self.rng.random() < 0.2 else spelled(key).encode()
+        headers: list[tuple[str, bytes | None]] = []
+        for column in self.columns:
+            text = texts.get(column.name)
+            value = None if text in (None, "", "null") else _bare(str(text))
+            match column.mark(FromRecord):
+                case RecordKey():
+                    at = value
+                case Header(name):
+                    headers += [(name, b"before")] * self.rng.randint(0, 1) + (
+                        [(name, value)] if value is not None else []
+                    )
+        return at, headers
+
+    def _elements(self) -> str:
+        """The JSON text of an array of 0 to 3 elements, of which few are broken."""
+        depth = len(self.source.exploded) + 1
+        found = []
+        for _ in range(self.rng.randint(0, 3)):
+            parts = [(c.path[depth:], self._text(c)) for c in self.columns if c.of_element]
+            inside = ", ".join(members([part for part in parts if part[1]]))
+            found.append(self.rng.choice(WRONG) if self.rng.random() < BROKEN_COLUMN / 3 else "{" + inside + "}")
+        return self.rng.choice(["null", "{}"]) if self.rng.random() < 0.03 else "[" + ", ".join(found) + "]"
 
     def _text(self, column: Column) -> str:
         if column.nullable and self.rng.random() < 0.15:
             return self.rng.choice(["", "null"])
         value = self.rng.choice(self.values[column.name])
-        return counted(value, column.epoch) if column.epoch else spelled(value)
+        text = counted(value, column.epoch) if column.epoch else spelled(value)
+        return text if self.rng.random() < 0.5 else _otherwise(value, text, column)
+
+
+def _bare(text: str) -> bytes:
+    """The bytes of a key or header that mean what a JSON text does: without its quotes."""
+    found = json.loads(text) if text.startswith('"') else text
+    return str(found).encode("utf-8", "surrogatepass")
 
 
 def events(source: Source, rng: random.Random, partitions: int, records: int) -> list[Partition]:

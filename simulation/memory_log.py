@@ -20,7 +20,9 @@ from pipeline.log.log import (
     record_hash,
 )
 
-Record = tuple[int, int, bytes | None, bytes | None]  # offset, timestamp_ms, key, value
+Headers = Sequence[tuple[str, bytes | None]]
+# Offset, timestamp_ms, key, value, and perhaps headers
+Record = tuple[int, int, bytes | None, bytes | None] | tuple[int, int, bytes | None, bytes | None, Headers]
 BLOCK = 3  # records of a block of `read`: small, so that replays are cut anywhere too
 
 
@@ -29,7 +31,8 @@ def raw(records: Sequence[Record]) -> pa.RecordBatch:
     if not records:
         return EMPTY_BATCH
     arrays = [pa.array([r[n] for r in records], RAW_SCHEMA.field(n).type) for n in range(4)]
-    arrays.append(pa.array([[]] * len(records), RAW_SCHEMA.field("headers").type))
+    headers = [[{"key": key, "value": value} for key, value in (r[4] if len(r) > 4 else ())] for r in records]
+    arrays.append(pa.array(headers, RAW_SCHEMA.field("headers").type))
     return pa.RecordBatch.from_arrays(arrays, schema=RAW_SCHEMA)
 
 

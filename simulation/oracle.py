@@ -30,12 +30,12 @@ class _Folded(ReferenceView):
         self.kept: dict[Group, list[list[tuple[int, Any, dict[str, Any]]]]] = {}
         self.partitions = 0
 
-    def _add(self, row: dict[str, Any], partition: int, offset: int) -> None:
+    def _add(self, row: dict[str, Any], partition: int, offset: int, number: int) -> None:
         # Its window by the reference's own spelling, never by Window: an oracle shares nothing
         time = row[self.view.source.event_time]
         group = (*(row[name] for name in self.view.key), window_start(time, self.view.window))
         by_partition = self.kept.setdefault(group, [[] for _ in range(self.partitions)])
-        by_partition[partition].append((offset, (time, partition, offset), row))
+        by_partition[partition].append((offset, (time, partition, offset, number), row))
 
 
 class Oracle:

@@ -15,13 +15,14 @@ from simulation.memory_log import Partition, Record
 
 AGAIN = 0.2  # share of the records that are sent again
 GAP = 0.15
+Sent = tuple[int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]  # timestamp_ms, key, value, headers
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Per real partition that holds any, its newest records as (timestamp_ms, key, value), in offset order."""
+    """Per real partition that holds any, its newest records as (timestamp_ms, key, value, headers), in offset order."""
 
-    partitions: tuple[tuple[tuple[int, bytes | None, bytes | None], ...], ...]
+    partitions: tuple[tuple[Sent, ...], ...]
 
     def __len__(self) -> int:
         return sum(map(len, self.partitions))
@@ -30,9 +31,7 @@ class Sample:
         """The log of a schedule, none of it written yet; with more partitions than the sample has, some share one's records."""
         return [self._partition(rng, self.partitions[n % len(self.partitions)], records) for n in range(partitions)]
 
-    def _partition(
-        self, rng: random.Random, real: Sequence[tuple[int, bytes | None, bytes | None]], records: int
-    ) -> Partition:
+    def _partition(self, rng: random.Random, real: Sequence[Sent], records: int) -> Partition:
         count = min(len(real), rng.randint(max(1, records // 2), records))
         first = rng.randrange(len(real) - count + 1)
         chosen = (
@@ -42,11 +41,11 @@ class Sample:
         )
         found: list[Record] = []
         offset = start = rng.choice([0, 0, 5])
-        sent: list[tuple[int, bytes | None, bytes | None]] = []
+        sent: list[Sent] = []
         for one in chosen:
             again = [rng.choice(sent)] if sent and rng.random() < AGAIN else []
-            for timestamp_ms, key, value in [*again, one]:
-                found.append((offset, timestamp_ms, key, value))
+            for timestamp_ms, key, value, headers in [*again, one]:
+                found.append((offset, timestamp_ms, key, value, headers))
                 offset += 1 + (rng.randint(1, 2) if rng.random() < GAP else 0)
             sent.append(one)
         return Partition(found, start)
@@ -58,14 +57,14 @@ def sample(log: Log, topic: str, records: int) -> Sample:
     each = -(-records // len(ends))
     found = []
     for partition, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        rows: list[tuple[int, bytes | None, bytes | None]] = []
+        rows: list[Sent] = []
         low = end
         while len(rows) < each and low > start:  # offsets have gaps: go further back until there are enough
             high, low = low, max(start, low - 2 * each)
             blocks = [block.batch for block in log.read(topic, partition, low, high)]
-            columns = [
-                [v for b in blocks for v in b.column(name).to_pylist()] for name in ("timestamp_ms", "key", "value")
-            ]
+            names = ("timestamp_ms", "key", "value", "headers")
+            columns = [[v for b in blocks for v in b.column(name).to_pylist()] for name in names]
+            columns[3] = [[(one["key"], one["value"]) for one in headers or ()] for headers in columns[3]]
             rows = [*zip(*columns, strict=True), *rows]
         if rows:
             found.append(tuple(rows[-each:]))

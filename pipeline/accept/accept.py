@@ -14,15 +14,18 @@ import pyarrow as pa
 from pipeline.accept.dedupe import Identities, IdentitySnapshot
 from pipeline.accept.validate import check
 from pipeline.base.stages import stage
+from pipeline.columns.arrays import Ints
 from pipeline.columns.hashing import hash_rows
 from pipeline.decode.decode import decode
+from pipeline.decode.decoded import Decoded
 from pipeline.decode.schemas import NO_SCHEMAS, Schemas
 from pipeline.definition.source import Source
 from pipeline.handover import Counts, Witness
 from pipeline.log.log import Block, last_hash
 
-PARTITION, OFFSET, TIMESTAMP = "_partition", "_offset", "_timestamp_ms"
+PARTITION, OFFSET, TIMESTAMP, ELEMENT = "_partition", "_offset", "_timestamp_ms", "_element"
 POSITION_FIELDS: list[Any] = [pa.field(name, pa.int64(), nullable=False) for name in (PARTITION, OFFSET, TIMESTAMP)]
+ELEMENT_FIELD: Any = pa.field(ELEMENT, pa.int64(), nullable=False)
 REJECTED_FIELDS: list[Any] = [
     pa.field("partition", pa.int64(), nullable=False),
     pa.field("offset", pa.int64(), nullable=False),
@@ -36,9 +39,12 @@ REJECTED_SCHEMA = pa.schema(REJECTED_FIELDS)
 
 
 def clean_schema(source: Source) -> pa.Schema:
-    """Accepted records: the declared columns, then _partition, _offset and _timestamp_ms (int64)."""
+    """Accepted records: the declared columns, then _partition, _offset and _timestamp_ms (int64).
+
+    Of a source with `explode` a row is an element of a record, and _element its place among those of the record, from 0.
+    """
     declared: list[Any] = [pa.field(c.name, c.type.arrow, nullable=c.nullable) for c in source.columns]
-    return pa.schema(declared + POSITION_FIELDS)
+    return pa.schema(declared + POSITION_FIELDS + ([ELEMENT_FIELD] if source.exploded else []))
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,7 @@ class Ingested:
 class Ingest:
     """The state of one partition of a source between blocks: its identities and T. Feed it blocks that tile the log.
 
-    `schemas` are those that its records name by id. With `columns`, `accepted` has just these of the declared ones, and the positions:
-    what a layer does not use is not copied.
+    With `columns`, `accepted` has just these of the declared ones, and the positions: what a layer does not use is not copied.
     """
 
     def __init__(
@@ -80,6 +85,8 @@ class Ingest:
         self._kept = [n for n, c in enumerate(source.columns) if columns is None or c.name in columns]
         whole = clean_schema(source)
         self._schema = pa.schema([whole.field(n) for n in self._kept] + POSITION_FIELDS)
+        if source.exploded and columns is None:
+            self._schema = whole
         self._identity = [n for n, c in enumerate(source.columns) if c.name in source.identities]
 
     def feed(self, block: Block) -> Ingested:
@@ -90,14 +97,15 @@ class Ingest:
         with stage("parse", raw.num_rows):
             decoded = decode(self.source, raw, self.schemas)
         with stage("validate", raw.num_rows):
-            columns, reason, reasons = self._validate(decoded.columns, decoded.breaches, len(decoded.rows))
+            columns, reason, reasons = self._validate(decoded)
         good = reason < 0
         valid = np.flatnonzero(good)
         with stage("dedupe", raw.num_rows):
             duplicate = self._duplicates(columns, good, valid, times[decoded.rows[valid]])
-            accepted = self._accepted(columns, valid[~duplicate], decoded.rows, block, timestamps)
+            chosen = valid[~duplicate]
+            accepted = self._accepted(columns, chosen, decoded, block, timestamps)
         bad = np.flatnonzero(~good)
-        counts = Counts(accepted.num_rows, int(duplicate.sum()), len(decoded.rejected) + len(bad), decoded.tombstones)
+        counts = Counts(len(chosen), int(duplicate.sum()), len(decoded.rejected) + len(bad), decoded.tombstones)
         assert counts.records == raw.num_rows, f"a record of {self.source.topic} [{block.start}, {block.end}) was lost"
         digest = last_hash(raw)
         witness = Witness(int(block.offsets[-1]), digest.hex()) if digest is not None else None
@@ -115,31 +123,52 @@ class Ingest:
         hashes = hash_rows([(columns[n], self.source.columns[n].type) for n in self._identity])
         return self.identities.mark(hashes if good.all() else hashes[valid], times)
 
-    def _validate(
-        self, columns: dict[str, pa.Array], breaches: dict[str, Any], rows: int
-    ) -> tuple[list[pa.Array], Any, list[str]]:
-        reason = np.full(rows, -1, np.int64)
+    def _validate(self, decoded: Decoded) -> tuple[list[pa.Array], Ints, list[str]]:
+        """(columns, for each record the reason it is rejected for (index into the last, or -1), reasons)."""
+        reason = np.full(len(decoded.rows), -1, np.int64)
         reasons: list[str] = []
         out = []
         for column in self.source.columns:
-            checked = check(column, columns[column.name], breaches.get(column.name))
-            fresh = (reason < 0) & (checked.reason >= 0)
-            reason[fresh] = checked.reason[fresh] + len(reasons)
+            checked = check(column, decoded.columns[column.name], decoded.breaches.get(column.name))
+            found = checked.reason
+            if column.of_element:
+                found = np.full(len(reason), -1, np.int64)
+                broken = np.flatnonzero(checked.reason >= 0)[::-1]  # the first of a record comes last, and stays
+                found[decoded.owners[broken]] = checked.reason[broken]
+            fresh = (reason < 0) & (found >= 0)
+            reason[fresh] = found[fresh] + len(reasons)
             reasons += checked.reasons
             out.append(checked.values)
         return out, reason, reasons
 
     def _accepted(
-        self, columns: list[pa.Array], chosen: Any, rows: Any, block: Block, timestamps: Any
+        self, columns: list[pa.Array], chosen: Ints, decoded: Decoded, block: Block, timestamps: Ints
     ) -> pa.RecordBatch:
-        """The chosen of the decoded records, whose positions in the block are `rows`."""
-        partition = pa.array(np.full(len(chosen), self.partition, np.int64))
-        kept = [columns[n] for n in self._kept]
-        if len(chosen) < len(rows):
+        """The chosen of the decoded records: one row each, or one for each element."""
+        rows = decoded.rows
+        kept: list[pa.Array] = [columns[n] for n in self._kept]
+        last: list[pa.Array] = []
+        if decoded.elements is not None:
+            inner, outer, place = elements_of(decoded, chosen)
+            takes = {False: pa.array(outer, pa.int64()), True: pa.array(inner, pa.int64())}
+            kept = [columns[n].take(takes[self.source.columns[n].of_element]) for n in self._kept]
+            rows, last = rows[outer], [pa.array(place)]
+        elif len(chosen) < len(rows):
             take = pa.array(chosen, pa.int64())
             kept, rows = [column.take(take) for column in kept], rows[chosen]
-        arrays = [*kept, partition, pa.array(block.offsets[rows]), pa.array(timestamps[rows])]
-        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        partition = pa.array(np.full(len(rows), self.partition, np.int64))
+        arrays = [*kept, partition, pa.array(block.offsets[rows]), pa.array(timestamps[rows]), *last]
+        return pa.RecordBatch.from_arrays(arrays[: len(self._schema)], schema=self._schema)
+
+
+def elements_of(decoded: Decoded, chosen: Ints) -> tuple[Ints, Ints, Ints]:
+    """(element, record, place in its record) of the elements of these of the decoded records, as numbers of rows; in order."""
+    owners = decoded.owners
+    is_chosen = np.zeros(len(decoded.rows), np.bool_)
+    is_chosen[chosen] = True
+    inner = np.flatnonzero(is_chosen[owners])
+    first = np.searchsorted(owners, owners)
+    return inner, owners[inner], inner - first[inner]
 
 
 def rejected_batch(

@@ -13,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.accept.texts import cleaned
 from pipeline.base.types import ColumnType
 from pipeline.columns.arrays import Ints, Mask, codes, valid
 from pipeline.definition.constraints import Between, Clip, Constraint, Default, Length, Nullable, OneOf, Pattern, keeps
+from pipeline.definition.marks import Text
 from pipeline.definition.record import Column
 
 VERDICTS, VERDICT_CHARACTERS = 100_000, 100  # texts that a pattern remembers, and how long they are at most
@@ -31,8 +33,11 @@ class Checked:
 
 
 def check(column: Column, values: pa.Array, breach: Mask | None) -> Checked:
-    """Apply a column's constraints and remedy; `breach` marks decimals that broke Scale (their value is null)."""
+    """Apply a column's Text mark, constraints and remedy; `breach` marks decimals that broke Scale (their value is null)."""
     rows = len(values)
+    mark = column.mark(Text)
+    if mark is not None:
+        values = cleaned(values, mark)
     no = np.zeros(rows, np.bool_)
     breach = no if breach is None else breach
     null = ~valid(values) & ~breach
@@ -46,7 +51,7 @@ def check(column: Column, values: pa.Array, breach: Mask | None) -> Checked:
         case Nullable():
             values, mended = _replace(values, bad, None), bad
         case Default(value):
-            values, mended = _replace(values, bad | null, value), bad
+            values, mended = _replace(values, bad | null, column.type.stored(value)), bad
             null = no
         case Clip() if bad.any():
             values, mended = _clip(column, values, broken, bad & ~breach)
@@ -55,7 +60,8 @@ def check(column: Column, values: pa.Array, breach: Mask | None) -> Checked:
     if not column.nullable and null.any():
         _blame(reason, null, f"{column.name}: null, or missing, where it is not allowed", reasons)
     if breach.any():
-        _blame(reason, breach & ~mended, f"{column.name}: more decimals than Scale({column.type.scale})", reasons)
+        kind = f"Precision({column.type.digits}, " if column.type.kind == "wide" else "Scale("
+        _blame(reason, breach & ~mended, f"{column.name}: more decimals than {kind}{column.type.scale})", reasons)
     for constraint, mask in broken:
         _blame(reason, mask & ~mended, f"{column.name}: breaks {constraint}", reasons)
     return Checked(values, reason, reasons)
@@ -79,14 +85,13 @@ def _breaks(constraint: Constraint, type: ColumnType, values: pa.Array) -> Mask:
         case Pattern(regex):
             return _by_distinct(values, _verdicts(regex))
         case Length(low, high):
-            found = pc.call_function("utf8_length", [values])
+            found = pc.call_function("utf8_length" if type.kind == "str" else "binary_length", [values])
             length = np.asarray((found.fill_null(low) if found.null_count else found).to_numpy(zero_copy_only=False))
             return (length < low) | (length > (high if high is not None else 2**31))
         case OneOf(options):
-            if type.kind == "str":
-                return ~np.asarray(
-                    pc.is_in(values, pa.array(options, values.type)).to_numpy(zero_copy_only=False), np.bool_
-                )
+            if not type.coded:
+                given = pa.array([type.stored(option) for option in options], values.type)
+                return ~np.asarray(pc.is_in(values, given).to_numpy(zero_copy_only=False), np.bool_)
             allowed = codes(pa.array(list(options), type.arrow), type)
             return ~np.isin(codes(values, type), allowed)
     return np.zeros(len(values), np.bool_)  # Scale shows as a breach
@@ -126,7 +131,7 @@ def _code(value: Any, type: ColumnType) -> int:
 
 
 def _outside(values: pa.Array, type: ColumnType, low: Any, high: Any) -> Mask:
-    if type.kind in ("str", "float"):
+    if not type.coded:
         below = pc.less(values, pa.scalar(low, values.type)) if low is not None else None
         above = pc.greater(values, pa.scalar(high, values.type)) if high is not None else None
         masks = [m.fill_null(False) if m.null_count else m for m in (below, above) if m is not None]

@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.aggregates.base import Aggregate, Measure, Rows, State, StateField
-from pipeline.base.types import INT, TIME, ColumnType
+from pipeline.base.types import INT, KINDS, TIME, ColumnType
 from pipeline.columns.arrays import Ints, codes, valid
 from pipeline.kernels import reduce
 
 
 def _rank(array: pa.Array, type: ColumnType) -> Ints:
     """int64 that order as the values do."""
-    if type.kind not in ("float", "str"):
+    if type.coded:
         return codes(array, type)
     return np.asarray(pc.rank(array, "ascending", tiebreaker="dense").to_numpy(), np.int64)
 
@@ -44,7 +44,7 @@ class MinMeasure(Measure):
         (values,) = states
         same = np.zeros(len(values), np.int64)
         best = reduce.best_by_group(
-            self._order(_rank(values, self.type)), same, same, same, valid(values), group, groups
+            self._order(_rank(values, self.type)), same, same, same, valid(values), group, groups, False
         )
         return (_take(values, best),)
 
@@ -53,7 +53,7 @@ class MinMeasure(Measure):
         return rank
 
     def sql(self, fields: Mapping[str, str]) -> str:
-        return f"min({fields['value']})"
+        return _best(fields["value"], self.type, "ASC") or f"min({fields['value']})"
 
 
 class MaxMeasure(MinMeasure):
@@ -63,7 +63,14 @@ class MaxMeasure(MinMeasure):
         return ~rank  # -rank - 1, which cannot overflow
 
     def sql(self, fields: Mapping[str, str]) -> str:
-        return f"max({fields['value']})"
+        return _best(fields["value"], self.type, "DESC") or f"max({fields['value']})"
+
+
+def _best(value: str, type: ColumnType, direction: str) -> str | None:
+    """min or max of the types for which Postgres 15 has none; None for the others."""
+    if type.kind not in ("bytes", "uuid"):
+        return None
+    return f"(array_agg({value} ORDER BY {value} {direction}) FILTER (WHERE {value} IS NOT NULL))[1]"
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Min(Aggregate):
     """The least value; null when the group has none."""
 
     measure = MinMeasure
-    kinds = ("int", "decimal", "float", "str", "datetime", "date")
+    kinds = tuple(kind for kind in KINDS if kind != "bool")
     why = "SQL has no min(boolean)"
     canonical_name: ClassVar[str] = "pipeline.aggregates.extremes.Min"
     ordered: ClassVar[bool] = False
@@ -105,7 +112,9 @@ class FirstMeasure(Measure):
 
     def merge(self, states: State, group: Ints, groups: int) -> State:
         at, partition, offset = self._order(codes(states[0], TIME), codes(states[1], INT), codes(states[2], INT))
-        best = reduce.best_by_group(np.zeros(len(at), np.int64), at, partition, offset, valid(states[3]), group, groups)
+        none = np.zeros(len(at), np.int64)
+        last = self.direction == "DESC"  # of the rows of one record
+        best = reduce.best_by_group(none, at, partition, offset, valid(states[3]), group, groups, last)
         return tuple(_take(column, best) for column in states)
 
     def _order(self, at: Ints, partition: Ints, offset: Ints) -> tuple[Ints, Ints, Ints]:
@@ -128,15 +137,16 @@ class LastMeasure(FirstMeasure):
 
 @dataclass(frozen=True)
 class First(Aggregate):
-    """The value of the earliest record that has one, by (event time, partition, offset); null when none has."""
+    """The value of the earliest row that has one, by (event time, partition, offset, element); null when none has."""
 
     measure = FirstMeasure
+    kinds = KINDS
     canonical_name: ClassVar[str] = "pipeline.aggregates.extremes.First"
 
 
 @dataclass(frozen=True)
 class Last(First):
-    """The value of the latest record that has one, by (event time, partition, offset); null when none has."""
+    """The value of the latest row that has one, by (event time, partition, offset, element); null when none has."""
 
     measure = LastMeasure
     canonical_name: ClassVar[str] = "pipeline.aggregates.extremes.Last"

@@ -17,10 +17,11 @@ import pyarrow as pa
 from pipeline.aggregates.base import Aggregate, Measure, Rows, State, StateField
 from pipeline.aggregates.sums import EXACT, MORE_DIGITS, ROUND_DIV, at_scale, round_div, unit
 from pipeline.base.errors import DefinitionError, WatershedError
-from pipeline.base.types import INT_MAX
-from pipeline.columns.arrays import Ints, codes, text_buffers, valid
+from pipeline.base.types import INT_MAX, KINDS
+from pipeline.columns.arrays import Ints, codes, limbs, text_buffers, valid
 from pipeline.columns.hashing import hash_rows
 from pipeline.kernels import sketches as kernels
+from pipeline.kernels import wide
 
 REGISTERS_FIELD = StateField("registers", pa.binary(), "bytea")
 BUCKETS_FIELD = StateField("buckets", pa.binary(), "bytea")
@@ -72,6 +73,17 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     ) AS every GROUP BY bucket
   ) AS merged WHERE upto > floor(q * (total - 1)) ORDER BY bucket LIMIT 1
 $$"""
+
+
+WIDE_QUANTILE = (  # numbers of 127 bits: their buckets lie further from zero, and their powers of two beyond bigint
+    QUANTILE.replace("serving.quantile(", "serving.quantile_wide(")
+    .replace("get_byte(state, at + 1) - 4096", "get_byte(state, at + 1) - 8192")
+    .replace(
+        "(1::bigint << (abs(bucket) / 64 - 1))",
+        "(1::bigint << ((abs(bucket) / 64 - 1) / 2)) * (1::bigint << ((abs(bucket) / 64) / 2))",
+    )
+)
+WIDER_BIAS = 4096  # of a wide decimal's buckets, beyond that of the kernels
 
 
 def _binary(offsets: Ints, data: Any) -> pa.Array:
@@ -128,7 +140,7 @@ class DistinctCount(Aggregate):
     """
 
     measure = DistinctCountMeasure
-    kinds = ("int", "decimal", "str", "bool", "datetime", "date")
+    kinds = tuple(kind for kind in KINDS if kind != "float")
     why = "declare a float with Scale to count its values"
     canonical_name: ClassVar[str] = "pipeline.aggregates.sketches.DistinctCount"
     ordered: ClassVar[bool] = False
@@ -159,10 +171,18 @@ class QuantileMeasure(Measure):
 
     @property
     def value(self) -> StateField:
-        return StateField("value", pa.decimal128(38, self.type.scale + MORE_DIGITS), "numeric")
+        whole = pa.decimal256(76, self.type.scale + MORE_DIGITS) if self._bias else None
+        return StateField("value", whole or pa.decimal128(38, self.type.scale + MORE_DIGITS), "numeric")
+
+    @property
+    def _bias(self) -> int:
+        return WIDER_BIAS if self.type.kind == "wide" else 0
 
     def lift(self, rows: Rows, group: Ints, groups: int) -> State:
-        buckets = kernels.buckets_of(codes(rows.column, self.type))
+        if self._bias:
+            buckets = wide.wide_buckets_of(limbs(rows.column)) + self._bias
+        else:
+            buckets = kernels.buckets_of(codes(rows.column, self.type))
         return (_binary(*kernels.lift_buckets(buckets, valid(rows.column), *kernels.rows_by_group(group, groups))),)
 
     def merge(self, states: State, group: Ints, groups: int) -> State:
@@ -176,17 +196,18 @@ class QuantileMeasure(Measure):
         found = kernels.bucket_at_rank(offsets, data, np.array(ranks, np.int64)).tolist()
         scale = self.type.scale + MORE_DIGITS
         values = [
-            at_scale(_middle(b) * (10**MORE_DIGITS // 2), scale) if n else None
+            at_scale(_middle(b - self._bias) * (10**MORE_DIGITS // 2), scale) if n else None
             for b, n in zip(found, totals, strict=True)
         ]
         return pa.array(values, self.value.arrow)
 
     def sql(self, fields: Mapping[str, str]) -> str:
         scale = unit(self.type.scale + MORE_DIGITS)
-        return f"serving.quantile(array_agg({fields['buckets']}), {self.aggregate.q:f}) * {scale}"
+        function = "serving.quantile_wide" if self._bias else "serving.quantile"
+        return f"{function}(array_agg({fields['buckets']}), {self.aggregate.q:f}) * {scale}"
 
     def sql_support(self) -> tuple[str, ...]:
-        return (QUANTILE,)
+        return (WIDE_QUANTILE if self._bias else QUANTILE,)
 
 
 @dataclass(frozen=True)
@@ -199,11 +220,11 @@ class Quantile(Aggregate):
     DDSketch with linear interpolation of the logarithm, on unscaled integers x: |x| < 128 is a bucket of its own; else with k > 0 such
     that s = |x| >> k is in [64, 128), the bucket is [s 2^k, (s + 1) 2^k). Its whole numbers lie at most (2^k - 1) / 2 from their
     middle, which is presented, and are at least 64 · 2^k: the error is below 1/128 = 0.79 % of the value. No bucket is ever collapsed:
-    there are at most 7425.
+    there are at most 7425 (of wide decimals 15617).
     """
 
     measure = QuantileMeasure
-    kinds = ("int", "decimal")
+    kinds = ("int", "decimal", "wide")
     why = "buckets are of whole numbers: declare Annotated[Decimal, Scale(n)], or derive with Scale"
     canonical_name: ClassVar[str] = "pipeline.aggregates.sketches.Quantile"
     ordered: ClassVar[bool] = False

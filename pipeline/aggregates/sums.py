@@ -1,6 +1,7 @@
 """Sum, Mean, Variance, StdDev: power sums of unscaled integers.
 
     n = Σ 1, s1 = Σ x, s2 = Σ x²   over the non-null x, in integers of 128 (s1) and 256 (s2) bits: no overflow below 2**63 rows
+    of wide decimals in 256 and 320 bits: s2 = square_high 2^128 + square_low, 0 <= square_low < 2^128, so that each has one form
 
     sum = s1 / 10^s      mean = s1 / (n 10^s)      variance = (n s2 - s1²) / (n (n - 1) 10^2s)      stddev = sqrt(variance)
 
@@ -19,14 +20,19 @@ import pyarrow as pa
 
 from pipeline.aggregates.base import Aggregate, Measure, Rows, State, StateField
 from pipeline.aggregates.counts import N, add_counts
-from pipeline.columns.arrays import Ints, codes, from_integers, from_limbs, integers, limbs, valid
-from pipeline.kernels import reduce
+from pipeline.base.errors import DefinitionError
+from pipeline.base.types import ColumnType
+from pipeline.columns.arrays import Ints, Limbs, Mask, codes, from_integers, from_limbs, integers, limbs, valid
+from pipeline.kernels import reduce, wide
 
 WIDE, WIDER = pa.decimal128(38, 0), pa.decimal256(76, 0)
 EXACT = Context(prec=90)  # wider than any state; decimal's default of 28 digits would round
 S1 = StateField("s1", WIDE, "numeric")
 S2 = StateField("s2", WIDER, "numeric")
+WIDER_S1 = StateField("s1", WIDER, "numeric")
+SQUARES = (StateField("square_high", WIDER, "numeric"), StateField("square_low", WIDER, "numeric"))
 MORE_DIGITS = 6
+MOST_DIGITS = 76  # of the widest decimal that Arrow has
 ROUND_DIV = """CREATE OR REPLACE FUNCTION serving.round_div(numerator numeric, denominator numeric) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURNS NULL ON NULL INPUT AS
 $$ SELECT sign(numerator) * div(2 * abs(numerator) + denominator, 2 * denominator) $$"""
@@ -54,21 +60,37 @@ def unit(scale: int) -> str:
 class SumMeasure(Measure):
     """n and s1; presented at the column's scale."""
 
-    fields: tuple[StateField, ...] = (N, S1)
+    @property
+    def fields(self) -> tuple[StateField, ...]:
+        return (N, WIDER_S1 if self._wide else S1)
 
     @property
     def value(self) -> StateField:
-        return StateField("value", pa.decimal128(38, self.type.scale), "numeric")
+        return self._value(0)
+
+    @property
+    def _wide(self) -> bool:
+        return self.type.kind == "wide"
+
+    def _value(self, more: int) -> StateField:
+        """A value with so many decimals more than the column."""
+        scale = self.type.scale + more
+        return StateField(
+            "value", pa.decimal256(MOST_DIGITS, scale) if self._wide else pa.decimal128(38, scale), "numeric"
+        )
 
     def lift(self, rows: Rows, group: Ints, groups: int) -> State:
-        mask, values = valid(rows.column), codes(rows.column, self.type)
+        mask = valid(rows.column)
         n = pa.array(reduce.count_by_group(mask, group, groups))
-        return (n, from_limbs(reduce.sum_ints_by_group(values, mask, group, groups), WIDE))
+        if self._wide:
+            sums = reduce.sum_limbs_by_group(_doubled(limbs(rows.column)), mask, group, groups)
+            return (n, from_limbs(sums, WIDER))
+        return (n, from_limbs(reduce.sum_ints_by_group(codes(rows.column, self.type), mask, group, groups), WIDE))
 
     def merge(self, states: State, group: Ints, groups: int) -> State:
         everyone = np.ones(len(group), np.bool_)
         sums = reduce.sum_limbs_by_group(limbs(states[1]), everyone, group, groups)
-        return (add_counts(states[0], group, groups), from_limbs(sums, WIDE))
+        return (add_counts(states[0], group, groups), from_limbs(sums, WIDER if self._wide else WIDE))
 
     def present(self, state: State) -> pa.Array:
         empty = np.asarray(state[0].to_numpy()) == 0
@@ -83,7 +105,7 @@ class MeanMeasure(SumMeasure):
 
     @property
     def value(self) -> StateField:
-        return StateField("value", pa.decimal128(38, self.type.scale + MORE_DIGITS), "numeric")
+        return self._value(MORE_DIGITS)
 
     def present(self, state: State) -> pa.Array:
         rows: Any = zip(state[0].to_pylist(), integers(state[1]), strict=True)
@@ -101,26 +123,34 @@ class MeanMeasure(SumMeasure):
 class VarianceMeasure(SumMeasure):
     """n, s1 and s2."""
 
-    fields = (N, S1, S2)
+    @property
+    def fields(self) -> tuple[StateField, ...]:
+        return (*super().fields, *(SQUARES if self._wide else (S2,)))
 
     @property
     def value(self) -> StateField:
-        return StateField("value", pa.decimal256(76, self.type.scale + MORE_DIGITS), "numeric")
+        return StateField("value", pa.decimal256(MOST_DIGITS, self.type.scale + MORE_DIGITS), "numeric")
 
     def lift(self, rows: Rows, group: Ints, groups: int) -> State:
-        mask, values = valid(rows.column), codes(rows.column, self.type)
-        return (
-            *super().lift(rows, group, groups),
-            from_limbs(reduce.sum_squares_by_group(values, mask, group, groups), WIDER),
-        )
+        return (*super().lift(rows, group, groups), *self._squares(rows.column, valid(rows.column), group, groups))
+
+    def _squares(self, column: pa.Array, mask: Mask, group: Ints, groups: int) -> State:
+        if self._wide:
+            return _parted(wide.sum_wide_squares_by_group(limbs(column), mask, group, groups))
+        return (from_limbs(reduce.sum_squares_by_group(codes(column, self.type), mask, group, groups), WIDER),)
 
     def merge(self, states: State, group: Ints, groups: int) -> State:
         everyone = np.ones(len(group), np.bool_)
-        s2 = from_limbs(reduce.sum_limbs_by_group(limbs(states[2]), everyone, group, groups), WIDER)
-        return (*super().merge(states[:2], group, groups), s2)
+        given = _joined(*states[2:]) if self._wide else limbs(states[2])
+        sums = reduce.sum_limbs_by_group(given, everyone, group, groups)
+        squares = _parted(sums) if self._wide else (from_limbs(sums, WIDER),)
+        return (*super().merge(states[:2], group, groups), *squares)
 
     def present(self, state: State) -> pa.Array:
-        rows: Any = zip(state[0].to_pylist(), integers(state[1]), integers(state[2]), strict=True)
+        squares = integers(state[-1])
+        if self._wide:
+            squares = [(high << 128) + low for high, low in zip(integers(state[2]), squares, strict=True)]
+        rows: Any = zip(state[0].to_pylist(), integers(state[1]), squares, strict=True)
         return from_integers([self._unscaled(n, s1, s2) if n > 1 else None for n, s1, s2 in rows], self.value.arrow)
 
     def _unscaled(self, n: int, s1: int, s2: int) -> int:
@@ -130,9 +160,16 @@ class VarianceMeasure(SumMeasure):
 
     def sql(self, fields: Mapping[str, str]) -> str:
         up, down = _powers(MORE_DIGITS - self.type.scale)
-        n, s1, s2 = (f"sum({fields[f]})" for f in ("n", "s1", "s2"))
+        n, s1, s2 = self._sums(fields)
         top = f"({n} * {s2} - {s1} * {s1}) * {up}"
         return f"serving.round_div({top}, nullif({n} * ({n} - 1), 0) * {down}) * {unit(self.type.scale + MORE_DIGITS)}"
+
+    def _sums(self, fields: Mapping[str, str]) -> tuple[str, str, str]:
+        """The SQL of n, s1 and s2."""
+        n, s1 = f"sum({fields['n']})", f"sum({fields['s1']})"
+        if self._wide:
+            return n, s1, f"(sum({fields['square_high']}) * {2**128} + sum({fields['square_low']}))"
+        return n, s1, f"sum({fields['s2']})"
 
     def sql_support(self) -> tuple[str, ...]:
         return (ROUND_DIV,)
@@ -143,14 +180,14 @@ class StdDevMeasure(VarianceMeasure):
 
     @property
     def value(self) -> StateField:
-        return StateField("value", pa.decimal128(38, self.type.scale + MORE_DIGITS), "numeric")
+        return self._value(MORE_DIGITS)
 
     def _unscaled(self, n: int, s1: int, s2: int) -> int:
         # round(sqrt(x)) half up = (isqrt(floor(4 x)) + 1) // 2, with x = variance * 10^2(s + 6): the scale cancels to 10^12
         return (isqrt(4 * (n * s2 - s1 * s1) * 10 ** (2 * MORE_DIGITS) // (n * (n - 1))) + 1) // 2
 
     def sql(self, fields: Mapping[str, str]) -> str:
-        n, s1, s2 = (f"sum({fields[f]})" for f in ("n", "s1", "s2"))
+        n, s1, s2 = self._sums(fields)
         four = f"div(4 * ({n} * {s2} - {s1} * {s1}) * {10 ** (2 * MORE_DIGITS)}, nullif({n} * ({n} - 1), 0))"
         return f"div(serving.isqrt({four}) + 1, 2) * {unit(self.type.scale + MORE_DIGITS)}"
 
@@ -163,7 +200,7 @@ class Sum(Aggregate):
     """The exact sum of an int or Decimal column, at the column's scale; null when the group has no value."""
 
     measure = SumMeasure
-    kinds = ("int", "decimal")
+    kinds = ("int", "decimal", "wide")
     why = "a float sum depends on order: declare Annotated[Decimal, Scale(n)], or derive with Scale"
     canonical_name: ClassVar[str] = "pipeline.aggregates.sums.Sum"
     ordered: ClassVar[bool] = False
@@ -184,6 +221,17 @@ class Variance(Sum):
     measure = VarianceMeasure
     canonical_name: ClassVar[str] = "pipeline.aggregates.sums.Variance"
 
+    def check(self, types: tuple[ColumnType, ...], what: str) -> None:
+        super().check(types, what)
+        type = types[0]
+        needed = 2 * type.digits + 1 - type.scale + MORE_DIGITS  # of 2 (10^digits)^2, at scale + 6
+        if type.kind == "wide" and needed > MOST_DIGITS:
+            most = (MOST_DIGITS - 1 + type.scale - MORE_DIGITS) // 2
+            raise DefinitionError(
+                f"{what}: the variance of {type} has up to {needed} digits at scale + {MORE_DIGITS}, allowed are {MOST_DIGITS};"
+                f" declare Precision({most}, {type.scale}), or take StdDev"
+            )
+
 
 @dataclass(frozen=True)
 class StdDev(Variance):
@@ -191,6 +239,30 @@ class StdDev(Variance):
 
     measure = StdDevMeasure
     canonical_name: ClassVar[str] = "pipeline.aggregates.sums.StdDev"
+
+    def check(self, types: tuple[ColumnType, ...], what: str) -> None:
+        Sum.check(self, types, what)  # a root has half the digits
+
+
+def _doubled(words: Limbs) -> Limbs:
+    """The same integers in twice as many limbs."""
+    found = np.empty((len(words), 2 * words.shape[1]), np.uint64)
+    found[:, : words.shape[1]] = words
+    found[:, words.shape[1] :] = (words[:, -1:].view(np.int64) >> 63).view(np.uint64)
+    return found
+
+
+def _parted(sums: Limbs) -> State:
+    """(square_high, square_low) of sums of squares in five limbs."""
+    high, low = np.zeros((len(sums), 4), np.uint64), np.zeros((len(sums), 4), np.uint64)
+    low[:, :2], high[:, :3] = sums[:, :2], sums[:, 2:]
+    return from_limbs(high, WIDER), from_limbs(low, WIDER)
+
+
+def _joined(high: pa.Array, low: pa.Array) -> Limbs:
+    """The five limbs again."""
+    found: Limbs = np.concatenate((limbs(low)[:, :2], limbs(high)[:, :3]), axis=1)
+    return np.ascontiguousarray(found)
 
 
 def _powers(exponent: int) -> tuple[int, int]:

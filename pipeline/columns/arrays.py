@@ -64,19 +64,19 @@ def from_integers(unscaled: Sequence[int | None], type: pa.DataType) -> pa.Array
 
 
 def codes(array: pa.Array, type: ColumnType) -> Ints:
-    """int64 that order and compare as the values do (int, decimal, bool, datetime in us, date in days); nulls hold 0.
+    """int64 that order and compare as the values do (int, decimal, bool, datetime and time in us, date in days); nulls hold 0.
 
-    Not for float and str: those have no such int64 of their own.
+    Not for the others (type.coded): those have no such int64 of their own.
     """
     if type.kind == "decimal":
         found = limbs(array)[:, 0].view(np.int64)
         return np.where(valid(array), found, 0) if array.null_count else np.ascontiguousarray(found)
-    if type.kind in ("int", "datetime") and not array.null_count and len(array) and array.type.bit_width == 64:
+    if type.kind in ("int", "datetime", "time") and not array.null_count and len(array) and array.type.bit_width == 64:
         data: Any = array.buffers()[1]
         return np.frombuffer(data, np.int64)[array.offset : array.offset + len(array)]
     if type.kind == "date":
         array = array.cast(pa.int32())
-    if type.kind != "float" and type.kind != "str":
+    if type.coded:
         array = array.cast(pa.int64())
         return np.asarray((array.fill_null(0) if array.null_count else array).to_numpy(zero_copy_only=False), np.int64)
     raise TypeError(f"a column of type {type} has no integer codes")
@@ -93,6 +93,14 @@ def chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
         found: pa.Array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)  # type: ignore[assignment]
         return found
     return column
+
+
+def fixed_buffers(array: pa.Array) -> tuple[Ints, np.ndarray[Any, Any]]:
+    """The same as text_buffers of an array whose values all have one width: UUIDs, wide decimals; a null has whatever the buffer holds."""
+    width = array.type.byte_width
+    data: Any = array.buffers()[1]
+    offsets = np.arange(array.offset, array.offset + len(array) + 1, dtype=np.int64) * width
+    return offsets, np.frombuffer(data, np.uint8) if len(array) else np.empty(0, np.uint8)
 
 
 def text_buffers(array: pa.Array) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -50,7 +50,7 @@ def _codes_of(array: pa.Array, type: ColumnType, limit: int) -> tuple[Ints, int]
     if isinstance(array, pa.DictionaryArray):
         distinct, first = group(hash_rows([(array.dictionary, type)]))  # a dictionary may name a value twice
         return distinct[np.asarray(array.indices.to_numpy(zero_copy_only=False), np.int64)], max(1, len(first))
-    if type.kind == "str":
+    if not type.coded:
         number, first = group(hash_rows([(array, type)]))
         return number, max(1, len(first))
     return _few_codes(codes(array, type), limit)

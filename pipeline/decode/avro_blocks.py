@@ -6,31 +6,34 @@ The writer's schema is the one that the id in a record's frame names, or the one
 by its path: what the writer lacks is null, what it has and the column cannot read rejects the record.
 """
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.columns.arrays import Ints
+from pipeline.base.stages import stage
+from pipeline.columns.arrays import Ints, valid
 from pipeline.decode.avro_programs import Program, program
 from pipeline.decode.avro_records import reader
 from pipeline.decode.by_record import decoded_by_record
 from pipeline.decode.decoded import Decoded
 from pipeline.decode.frames import Framed, framed, opened, plain
-from pipeline.decode.json_blocks import Parsed, assembled
-from pipeline.decode.json_records import DecodedRecords
+from pipeline.decode.json_blocks import Parsed
 from pipeline.decode.schemas import Schema, Schemas
+from pipeline.decode.tokens import Read, is_token
 from pipeline.decode.values import TIME_MAX_US, TIME_MIN_US, Broken
 from pipeline.definition import avro
 from pipeline.definition.avro import SchemaError, Type
 from pipeline.definition.formats import Avro
+from pipeline.definition.marks import Zone
 from pipeline.definition.record import Column, in_event
 from pipeline.definition.source import Source
 from pipeline.kernels import avro as kernel
 from pipeline.kernels import json
 
-AVRO, BROKEN = "AVRO", json.BROKEN
+AVRO = "AVRO"
 
 
 def decode(source: Source, values: pa.Array, schemas: Schemas) -> Decoded:
@@ -49,11 +52,31 @@ def decode(source: Source, values: pa.Array, schemas: Schemas) -> Decoded:
     lost = found.present & ~usable[which]
     which = np.where(usable[which], which, -1)
     parsed = _run(found, which, [one if isinstance(one, Program) else NOTHING for one in made], columns)
-    parsed.state[lost] = BROKEN
-    return assembled(source, values, parsed, lambda chosen: decode_records(source, chosen, schemas))
+    parsed.state[lost] = json.BROKEN
+    return _assembled(values, parsed, columns, lambda chosen: decode_records(source, chosen, schemas))
 
 
-def decode_records(source: Source, values: pa.Array, schemas: Schemas) -> DecodedRecords:
+def _assembled(
+    values: pa.Array, parsed: Parsed, columns: Sequence[Column], by_record: Callable[[pa.Array], Decoded]
+) -> Decoded:
+    """The values that the kernel decoded, with what the record-by-record reader makes of those that it leaves to that one."""
+    unsure, rejected = np.flatnonzero(parsed.state == json.UNSURE), np.flatnonzero(parsed.state == json.BROKEN)
+    rows = np.flatnonzero((parsed.state == json.DECODED) & valid(values))
+    arrays, breaches = parsed.columns(columns, rows)
+
+    def reasons() -> list[str]:
+        again = by_record(values.take(pa.array(rejected, pa.int64())))
+        assert len(again.rejected) == len(rejected), "the compiled reader rejected a record that the other one takes"
+        return again.reasons
+
+    done = Decoded(rows, arrays, breaches, rejected, values.null_count, len(unsure), None, reasons)
+    if not len(unsure):
+        return done
+    with stage("parse_singly", len(unsure)):
+        return done.joined(by_record(values.take(pa.array(unsure, pa.int64()))).at(unsure), set())
+
+
+def decode_records(source: Source, values: pa.Array, schemas: Schemas) -> Decoded:
     """Decode them record by record."""
     assert isinstance(source.format, Avro)
     own, columns = source.format.text, in_event(source.columns)
@@ -108,10 +131,16 @@ def _run(found: Framed, which: Ints, programs: list[Program], columns: tuple[Col
     floats = sum(column.type.kind == "float" for column in columns)
     entries = max((one.entries for one in programs), default=0)
     uuids = max((one.uuids for one in programs), default=0)
+    rest: list[Any]
     state, *rest = kernel.read_bodies(
         *(found.begin, found.end, found.data, which.astype(np.int64), np.array(starts or [0, 0], np.int64), ops, names),
         *(len(columns), floats, entries, uuids, TIME_MIN_US, TIME_MAX_US),
     )
     parsed = Parsed(found.data, state, *rest)
-    parsed.set_clocks(columns)
+    for number, column in enumerate(columns):
+        zone = column.mark(Zone)
+        if zone is not None:
+            parsed.set_clock(number, zone)
+        if is_token(column):  # wherever it is not null, the kernel has left the record to the other reader
+            parsed.second[number] = Read(pa.array([None] * len(state), column.type.arrow), None, state)
     return parsed

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.decode.json_blocks import written
+from pipeline.decode.json_layout import written
 from pipeline.decode.json_records import DEPTH_LIMIT
+from pipeline.decode.tokens import is_token
 from pipeline.definition import avro
 from pipeline.definition.avro import Type
-from pipeline.definition.avro_columns import TEXTS, reading
+from pipeline.definition.avro_columns import ASK, TEXTS, reading
 from pipeline.definition.paths import Node, tree
 from pipeline.definition.record import Column
 from pipeline.kernels import avro as kernel
@@ -90,6 +91,9 @@ class _Compiler:
         found = reading(type, self._columns[number])
         if isinstance(found, str):
             self._emit(kernel.FAIL)
+            return
+        if found.conversion == ASK or is_token(self._columns[number]):
+            self._emit(kernel.ASK)
             return
         if found.conversion == "enum":  # its symbols stand in rows of their own, behind the one that reads it
             row = self._emit(kernel.READ, number, kernel.ENUM, len(self._rows) + 1, len(type.symbols), 0)

@@ -11,16 +11,18 @@ from uuid import UUID
 
 import numpy as np
 
-from pipeline.base.types import DECIMAL_DIGITS, INT_MAX, INT_MIN
+from pipeline.base.types import INT_MAX, INT_MIN
 from pipeline.decode.json_records import DEPTH_LIMIT
-from pipeline.decode.values import BREACH, TIME_MAX_US, TIME_MIN_US, Breach, Broken, parser
+from pipeline.decode.parsers import parser
+from pipeline.decode.values import BREACH, TIME_MAX_US, TIME_MIN_US, Breach, Broken
 from pipeline.definition.avro import Type
-from pipeline.definition.avro_columns import LOCAL_UNITS, NUMBERS, TEXTS, TIME_UNITS, reading
+from pipeline.definition.avro_columns import LOCAL_UNITS, NUMBERS, TEXTS, TIME_UNITS, is_json, reading
 from pipeline.definition.marks import UNITS, Zone
 from pipeline.definition.paths import Node, shown, tree
 from pipeline.definition.record import Column
 
 LONG_BYTES = 10
+DAY_US = 86_400_000_000
 CLOCK_US = 2 * 86_400_000_000  # more than any clock is off UTC
 DAYS = (-719_162, 2_932_896)  # 0001-01-01 and 9999-12-31
 
@@ -175,10 +177,26 @@ class _Body:
         else:
             self._items(type, None, level)
 
+    def _json(self, type: Type) -> Any:
+        """A string, number or boolean as JSON would have it."""
+        if type.kind == "boolean":
+            (byte,) = self._take(1, "a boolean")
+            if byte > 1:
+                raise Broken(f"byte {byte} as a boolean")
+            return byte == 1
+        if type.kind in NUMBERS:
+            found = self._long(type.title)
+            if type.kind == "int" and not -(2**31) <= found < 2**31:
+                raise Broken(f"{found} is out of range for Avro's int")
+            return found
+        return _text(self._sized(type.title))
+
     def _column(self, type: Type, column: Column) -> Any:
         how = reading(type, column)
         if isinstance(how, str):
             raise Broken(how)
+        if is_json(type, column):
+            return parser(column)(self._json(type))
         if type.kind == "boolean":
             (byte,) = self._take(1, "a boolean")
             if byte > 1:
@@ -198,15 +216,20 @@ class _Body:
                 raise Broken(f"symbol {number} of an enum of {len(type.symbols)}")
             return type.symbols[number]
         held = self._take(type.size, type.title) if type.kind == "fixed" else self._sized(type.title)
+        if column.type.kind in ("bytes", "uuid"):
+            return held
         if type.logical == "decimal":
             return _decimal(held, type.scale, column)
         if type.kind == "fixed":
             return str(UUID(bytes=held))
-        try:
-            text = held.decode()
-        except UnicodeDecodeError as error:
-            raise Broken(f"invalid UTF-8 at byte {error.start}") from None
-        return parser(column)(text)
+        return parser(column)(_text(held))
+
+
+def _text(held: bytes) -> str:
+    try:
+        return held.decode()
+    except UnicodeDecodeError as error:
+        raise Broken(f"invalid UTF-8 at byte {error.start}") from None
 
 
 def _number(value: int, type: Type, column: Column) -> Any:
@@ -216,6 +239,11 @@ def _number(value: int, type: Type, column: Column) -> Any:
         raise Broken(f"{value} is out of range for Avro's int")
     if kind == "float":
         return float(value)
+    if kind == "time":
+        found = value * (1000 if type.logical == "time-millis" else 1)
+        if not 0 <= found < DAY_US:
+            raise Broken(f"{value} is no time of day")
+        return found
     if kind == "decimal":
         return _scaled(value, column.type.scale, column)
     if kind == "date":
@@ -255,7 +283,7 @@ def _decimal(held: bytes, scale: int, column: Column) -> Any:
     if not held:
         raise Broken("a decimal of no bytes")
     value = int.from_bytes(held, "big", signed=True)
-    if column.type.kind == "decimal":
+    if column.type.is_decimal:
         return _scaled(value, column.type.scale - scale, column)
     whole, rest = divmod(value, 10**scale)
     if rest:
@@ -267,8 +295,10 @@ def _decimal(held: bytes, scale: int, column: Column) -> Any:
 
 def _scaled(value: int, shift: int, column: Column) -> int | Breach:
     """value * 10^shift, as values.unscaled judges a number's text."""
-    if abs(value) * 10 ** max(shift, 0) >= 10 ** (DECIMAL_DIGITS + max(-shift, 0)):
-        raise Broken(f"a decimal that is out of range: |value| must be below 1e{DECIMAL_DIGITS - column.type.scale}")
+    if abs(value) * 10 ** max(shift, 0) >= 10 ** (column.type.digits + max(-shift, 0)):
+        raise Broken(
+            f"a decimal that is out of range: |value| must be below 1e{column.type.digits - column.type.scale}"
+        )
     if shift >= 0:
         return int(value * 10**shift)
     found, rest = divmod(value, 10**-shift)

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.decode.json_records import DecodedRecords, _array
+from pipeline.decode.decoded import Decoded
+from pipeline.decode.json_records import _array
 from pipeline.decode.values import Broken
 from pipeline.definition.record import Column
 
 
-def decoded_by_record(
-    columns: Sequence[Column], values: pa.Array, read: Callable[[bytes], Sequence[Any]]
-) -> DecodedRecords:
+def decoded_by_record(columns: Sequence[Column], values: pa.Array, read: Callable[[bytes], Sequence[Any]]) -> Decoded:
     """Decode a binary array (null: tombstone, neither decoded nor rejected) by `read`, which gives a cell for each column."""
     cells: list[list[Any]] = [[] for _ in columns]
     rows, rejected, reasons = list[int](), list[int](), list[str]()
@@ -33,10 +32,13 @@ def decoded_by_record(
         for column, cell in zip(cells, found, strict=True):
             column.append(cell)
     arrays = {c.name: _array(c.type, held) for c, held in zip(columns, cells, strict=True)}
-    return DecodedRecords(
+    return Decoded(
         np.array(rows, np.int64),
         {name: array for name, (array, _) in arrays.items()},
         {name: breach for name, (_, breach) in arrays.items() if breach is not None},
         np.array(rejected, np.int64),
-        reasons,
+        values.null_count,
+        0,
+        None,
+        lambda: reasons,
     )

@@ -6,9 +6,8 @@ Strict RFC 8259: one object, UTF-8, no NaN, at most DEPTH_LIMIT levels. Unknown 
 declared path goes through is given once.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,26 +15,18 @@ import pyarrow as pa
 
 from pipeline.base.stages import stage
 from pipeline.columns.arrays import Ints, Mask, decimals, valid
-from pipeline.decode.decoded import Decoded
-from pipeline.decode.json_records import DEPTH_LIMIT, LITERAL_LIMIT, DecodedRecords, decode_records
+from pipeline.decode.decoded import Decoded, element_names
+from pipeline.decode.json_layout import Layout, of_element, of_event
+from pipeline.decode.json_records import DEPTH_LIMIT, LITERAL_LIMIT, decode_records
 from pipeline.decode.schemas import Schemas
+from pipeline.decode.tokens import Read, Tokens, is_token, read
 from pipeline.decode.values import TIME_MAX_US, TIME_MIN_US
-from pipeline.definition.marks import UNITS, Epoch, Lenient, Zone
-from pipeline.definition.paths import tree
-from pipeline.definition.record import Column, in_event
-from pipeline.definition.record import columns as columns_of
+from pipeline.definition.marks import Zone
+from pipeline.definition.record import Column
 from pipeline.definition.source import Source
-from pipeline.kernels import json, times
+from pipeline.kernels import elements, json
 
-KINDS = {
-    "int": json.INT,
-    "decimal": json.DECIMAL,
-    "float": json.FLOAT,
-    "str": json.STR,
-    "bool": json.BOOL,
-    "datetime": json.DATETIME,
-    "date": json.DATE,
-}
+EXPLODED_BYTES = 4 * 1024 * 1024  # of texts whose elements are parsed at once
 
 
 @dataclass(frozen=True)
@@ -50,10 +41,19 @@ class Parsed:
     nulls: np.ndarray[Any, Any]
     breaches: np.ndarray[Any, Any]
     texts: np.ndarray[Any, Any]
+    second: dict[int, Read] = field(default_factory=dict)  # the columns of TOKENs, by number
+
+    def columns(self, declared: Sequence[Column], rows: Ints) -> tuple[dict[str, pa.Array], dict[str, Mask]]:
+        """The declared columns in these rows, and where those breach their Scale that do."""
+        found = {c.name: self.column(n, c, rows) for n, c in enumerate(declared)}
+        breaches = {name: breach for name, (_, breach) in found.items() if breach is not None}
+        return {name: array for name, (array, _) in found.items()}, breaches
 
     def column(self, number: int, column: Column, rows: Ints) -> tuple[pa.Array, Mask | None]:
         """The values of a column in these rows, and where its Scale is breached, if anywhere."""
         whole = len(rows) == len(self.state)
+        if number in self.second:
+            return self.second[number].of(None if whole else rows)
         null = self.nulls[number].view(np.bool_) if whole else self.nulls[number][rows].view(np.bool_)
         mask = null if null.any() else None
         if column.type.kind == "str":
@@ -70,14 +70,7 @@ class Parsed:
             return pa.array(values.astype(np.int32), mask=mask).view(column.type.arrow), None
         return pa.array(values, mask=mask).view(column.type.arrow), None
 
-    def set_clocks(self, columns: Sequence[Column]) -> None:
-        """Make moments of the times of columns with a zone, as far as they have none of their own."""
-        for number, column in enumerate(columns):
-            zone = column.mark(Zone)
-            if zone is not None:
-                self._set_clock(number, zone)
-
-    def _set_clock(self, number: int, zone: Zone) -> None:
+    def set_clock(self, number: int, zone: Zone) -> None:
         """Make moments of what a clock on the wall shows, which the kernel has left as a breach."""
         rows = np.flatnonzero((self.breaches[number] != 0) & (self.state == json.DECODED))
         if not len(rows):
@@ -86,6 +79,14 @@ class Parsed:
         self.values[number, rows] = moments
         self.nulls[number, rows] = self.breaches[number, rows] = 0
         self.state[rows[~known | (moments < TIME_MIN_US) | (moments > TIME_MAX_US)]] = json.BROKEN
+
+    def read_tokens(self, number: int, column: Column) -> None:
+        """The second pass over a column of TOKENs; a row that its type cannot hold is no longer DECODED."""
+        null = self.nulls[number] | (self.state != json.DECODED)
+        places = (self.values[number], self.ends[number], self.breaches[number])
+        found = self.second[number] = read(column, Tokens(self.data, self.texts, *places, null))
+        lost = np.flatnonzero(found.state)
+        self.state[lost] = found.state[lost]
 
     def _texts(self, number: int, rows: Ints, mask: Mask | None) -> pa.Array:
         offsets: Any
@@ -97,78 +98,72 @@ class Parsed:
 
 def decode(source: Source, values: pa.Array, schemas: Schemas | None = None) -> Decoded:
     """Decode a binary array of JSON events (null: tombstone); the columns that an event has."""
-    return assembled(source, values, _parse(source, values), lambda chosen: decode_records(source, chosen))
-
-
-def assembled(
-    source: Source, values: pa.Array, parsed: Parsed, by_record: Callable[[pa.Array], DecodedRecords]
-) -> Decoded:
-    """The values that a kernel decoded, with what the record-by-record parser makes of those that it leaves to that one."""
-    unsure = np.flatnonzero(parsed.state == json.UNSURE)
-    rows = np.flatnonzero(parsed.state == json.DECODED)
+    layout = of_event(source.record, source.exploded)
+    begins, stops, data = _texts_of(values)
+    if source.exploded and len(values) > 1 and stops[-1] - begins[0] > EXPLODED_BYTES:
+        return _in_halves(source, values)
+    outer = _parse(layout, begins, stops, data, valid(values))
+    inner = _elements(source, layout, outer) if source.exploded else None
+    unsure = np.flatnonzero(outer.state == json.UNSURE)
+    rows = np.flatnonzero(outer.state == json.DECODED)
     if values.null_count:
         rows = rows[valid(values)[rows]]
-    rejected = np.flatnonzero(parsed.state == json.BROKEN)
-    found = {c.name: parsed.column(n, c, rows) for n, c in enumerate(in_event(source.columns))}
-    columns = {name: array for name, (array, _) in found.items()}
-    breaches = {name: breach for name, (_, breach) in found.items() if breach is not None}
-    if len(unsure):
-        with stage("parse_singly", len(unsure)):
-            told = by_record(values.take(pa.array(unsure, pa.int64())))
-        rejected = np.sort(np.concatenate((rejected, unsure[told.rejected])))
-        both = np.concatenate((rows, unsure[told.rows]))
-        order = np.argsort(both, kind="stable")
-        take = pa.array(order, pa.int64())
-        columns = {name: pa.concat_arrays([array, told.columns[name]]).take(take) for name, array in columns.items()}
-        breaches = {name: _joined(breaches.get(name), told.breaches.get(name), rows, told.rows)[order] for name in columns
-                    if name in breaches or name in told.breaches}  # fmt: skip
-        rows = both[order]
+    columns, breaches = outer.columns(layout.columns, rows)
+    elements: Ints | None = None
+    if inner is not None:
+        elements, more, more_breaches = inner.of(rows)
+        columns, breaches = columns | more, breaches | more_breaches
+    rejected = np.flatnonzero(outer.state == json.BROKEN)
 
     def reasons() -> list[str]:
-        again = by_record(values.take(pa.array(rejected, pa.int64())))
-        assert len(again.reasons) == len(rejected), "the compiled parser rejected a record that the other one takes"
+        again = decode_records(source, values.take(pa.array(rejected, pa.int64())))
+        assert len(again.rejected) == len(rejected), "the compiled parser rejected a record that the other one takes"
         return again.reasons
 
-    return Decoded(rows, columns, breaches, rejected, values.null_count, len(unsure), reasons)
+    found = Decoded(rows, columns, breaches, rejected, values.null_count, len(unsure), elements, reasons)
+    if not len(unsure):
+        return found
+    with stage("parse_singly", len(unsure)):
+        told = decode_records(source, values.take(pa.array(unsure, pa.int64()))).at(unsure)
+    return found.joined(told, element_names(source))
 
 
-def _joined(one: Mask | None, other: Mask | None, rows: Ints, told: Ints) -> Mask:
-    first, second = np.zeros(len(rows), np.bool_), np.zeros(len(told), np.bool_)
-    return np.concatenate((first if one is None else one, second if other is None else other))
+def _in_halves(source: Source, values: pa.Array) -> Decoded:
+    """The same, of one half and then the other: an element of three bytes has 26 for each column while it is parsed."""
+    half = len(values) // 2
+    one, other = decode(source, values[:half]), decode(source, values[half:])
+    return one.joined(other.at(np.arange(half, len(values))), element_names(source))
 
 
-@lru_cache(maxsize=64)
-def _layout(record: type) -> Any:
-    """The seven arrays names, starts, first, targets, places, kinds and scales of a record, as kernels.json.parse_events takes them."""
-    columns = in_event(columns_of(record))
-    nodes = [tree({c.name: c.path for c in columns})]
-    first, targets, places, names = [0], list[int](), list[int](), list[bytes]()
-    for node in nodes:  # grows while it is read: each object's entries come together, the event's own first
-        for part, child in node.children.items():
-            names.append(b"" if isinstance(part, int) else part.encode())
-            places.append(part if isinstance(part, int) else -1)
-            if isinstance(child, int):
-                targets.append(child)
-            else:
-                targets.append(-len(nodes))
-                nodes.append(child)
-        first.append(len(targets))
-    kinds = [json.EPOCH if c.mark(Epoch) else KINDS[c.type.kind] for c in columns]
-    scales = [written(c) if c.type.kind == "datetime" else c.type.scale for c in columns]
-    starts = np.cumsum([0, *map(len, names)])
-    packed = np.frombuffer(b"".join(names), np.uint8)
-    return packed, *(np.array(found, np.int64) for found in (starts, first, targets, places, kinds, scales))
+@dataclass(frozen=True)
+class _Elements:
+    """The elements of the arrays of a block that decode, in order: `row` int64, the event of each."""
+
+    row: Ints
+    layout: Layout
+    parsed: Parsed
+
+    def of(self, rows: Ints) -> tuple[Ints, dict[str, pa.Array], dict[str, Mask]]:
+        """(event, columns, breaches) of the elements of these events."""
+        chosen = np.flatnonzero(np.isin(self.row, rows, kind="table" if len(rows) else None))
+        return self.row[chosen], *self.parsed.columns(self.layout.columns, chosen)
 
 
-def written(column: Column) -> int:
-    """How the times of a column may be written, as kernels.times has it."""
-    epoch = column.mark(Epoch)
-    return times.written(
-        UNITS[epoch.unit] if epoch else 0, lenient=column.mark(Lenient) is not None, zoned=column.mark(Zone) is not None
-    )
+def _elements(source: Source, layout: Layout, outer: Parsed) -> _Elements:
+    """The elements of all events; an event of which one does not decode becomes BROKEN, or UNSURE, itself."""
+    span, data = layout.exploded, outer.data
+    there = (outer.state == json.DECODED) & (outer.nulls[span] == 0)
+    row, begins, stops = elements.elements(data, outer.values[span], outer.ends[span], there)
+    inner = of_element(source.record, source.exploded)
+    is_null = data[begins] == ord("n")  # RFC 8259 allows no other value that begins so
+    parsed = _parse(inner, begins, stops, data, ~is_null)
+    outer.state[row[parsed.state == json.UNSURE]] = json.UNSURE
+    outer.state[row[parsed.state == json.BROKEN]] = json.BROKEN
+    return _Elements(row, inner, parsed)
 
 
-def _parse(source: Source, values: pa.Array) -> Parsed:
+def _texts_of(values: pa.Array) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """(first byte, place behind the last, data) of the texts; int32."""
     buffers: Any = values.buffers()
     _, offsets, data = buffers
     held = np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)
@@ -176,12 +171,19 @@ def _parse(source: Source, values: pa.Array) -> Parsed:
         bounds = np.zeros(len(values) + 1, np.int32)
     else:
         bounds = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
-    names, starts, first, targets, places, kinds, scales = _layout(source.record)
-    state, *found = json.parse_events(
-        bounds, held, valid(values), names, starts, first, targets, places, kinds, scales, TIME_MIN_US, TIME_MAX_US
-    )
-    parsed = Parsed(held, state, *found)
-    parsed.set_clocks(in_event(source.columns))
+    return bounds[:-1], bounds[1:], held
+
+
+def _parse(layout: Layout, begins: Any, stops: Any, data: np.ndarray[Any, Any], present: Mask) -> Parsed:
+    found: list[Any]
+    state, *found = json.parse_events(begins, stops, data, present, *layout.arrays, TIME_MIN_US, TIME_MAX_US)
+    parsed = Parsed(data, state, *found)
+    for number, column in enumerate(layout.columns):
+        zone = column.mark(Zone)
+        if zone is not None:
+            parsed.set_clock(number, zone)
+        if is_token(column):
+            parsed.read_tokens(number, column)
     return parsed
 
 

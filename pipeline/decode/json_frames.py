@@ -3,13 +3,14 @@
 decode(frame + event) = decode(event)        a frame that is broken rejects its record
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.decode import json_blocks
-from pipeline.decode.decoded import Decoded
+from pipeline.decode.decoded import Decoded, merged
 from pipeline.decode.frames import framed, opened
 from pipeline.decode.schemas import Schemas
 from pipeline.decode.values import Broken
@@ -28,18 +29,15 @@ def decode(source: Source, values: pa.Array, schemas: Schemas) -> Decoded:
     data: Any
     offsets, data = json.gather_texts(found.data, found.data[:0], found.begin, found.end, rows)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-    inner = json_blocks.decode(source, pa.Array.from_buffers(pa.binary(), len(rows), buffers))
+    inner = json_blocks.decode(source, pa.Array.from_buffers(pa.binary(), len(rows), buffers)).at(rows)
     unframed = np.flatnonzero(found.present & (found.ids == 0))
-    rejected = np.concatenate((unframed, rows[inner.rejected]))
-    order = np.argsort(rejected, kind="stable")
+    rejected, order = merged(unframed, inner.rejected)
 
     def reasons() -> list[str]:
         told = [_reason(values[int(row)].as_py()) for row in unframed] + inner.reasons
         return [told[place] for place in order]
 
-    return Decoded(
-        rows[inner.rows], inner.columns, inner.breaches, rejected[order], values.null_count, inner.asked, reasons
-    )
+    return replace(inner, rejected=rejected, tombstones=values.null_count, _reasons=reasons)
 
 
 def _reason(value: bytes) -> str:

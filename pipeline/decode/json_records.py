@@ -8,35 +8,22 @@ declared path goes through is given once.
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.columns.arrays import Mask, decimals
-from pipeline.decode.values import BREACH, LITERAL_LIMIT, Breach, Broken, Literal, kind_of, parser
+from pipeline.columns.arrays import Mask, decimals, from_integers
+from pipeline.decode.decoded import Decoded
+from pipeline.decode.parsers import parser
+from pipeline.decode.values import BREACH, LITERAL_LIMIT, Breach, Broken, Literal, kind_of
 from pipeline.definition.paths import Path, shown
 from pipeline.definition.record import in_event
 from pipeline.definition.source import Source
 
 DEPTH_LIMIT = 64
 STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-
-
-@dataclass(frozen=True)
-class DecodedRecords:
-    """The records of a block that decode: `columns` by name, typed, before constraints.
-
-    `rows` int64: their positions in the block. `breaches`: per column, True where a decimal had more decimals than its Scale (its
-    value is null there). `rejected`: positions in the block, and the reason of each.
-    """
-
-    rows: np.ndarray[Any, np.dtype[np.int64]]
-    columns: dict[str, pa.Array]
-    breaches: dict[str, Mask]
-    rejected: np.ndarray[Any, np.dtype[np.int64]]
-    reasons: list[str]
 
 
 class _Object(dict[str, Any]):
@@ -112,49 +99,87 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def decode_records(source: Source, values: pa.Array) -> DecodedRecords:
+Cells = list[tuple[str, Any]]  # column, value
+Parsers = list[tuple[str, Path, Callable[[Any], Any]]]
+
+
+def decode_records(source: Source, values: pa.Array) -> Decoded:
     """Decode a binary array of JSON events (null: tombstone, neither decoded nor rejected)."""
     declared = in_event(source.columns)
-    names = [c.name for c in declared]
-    parsers = [(c.name, c.path, parser(c)) for c in declared]
-    columns: list[list[Any]] = [[] for _ in names]
-    rows: list[int] = []
-    rejected: list[int] = []
+    depth = len(source.exploded) + 1
+    own: Parsers = [(c.name, c.path, parser(c)) for c in declared if not c.of_element]
+    inner: Parsers = [(c.name, c.path[depth:], parser(c)) for c in declared if c.of_element]
+    columns: dict[str, list[Any]] = {c.name: [] for c in declared}
+    rows, rejected, elements = list[int](), list[int](), list[int]()
     reasons: list[str] = []
     for row, value in enumerate(values.to_pylist()):
         if value is None:
             continue
-        name = ""
         try:
             event = parse_object(value)
-            parsed = []
-            for name, path, parse in parsers:  # noqa: B007 -- the name is the reason's, should parse raise
-                given = at_path(event, path)
-                parsed.append(None if given is None else parse(given))
+            cells = _cells(event, own)
+            inside = [_cells(element, inner) for element in _elements_of(event, source.exploded)]
         except Broken as broken:
             rejected.append(row)
-            reasons.append(f"{name}: {broken}" if name else str(broken))
+            reasons.append(str(broken))
             continue
         rows.append(row)
-        for column, cell in zip(columns, parsed, strict=True):
-            column.append(cell)
-    arrays = {c.name: _array(c.type, cells) for c, cells in zip(declared, columns, strict=True)}
-    return DecodedRecords(
+        elements += [row] * len(inside)
+        for some in (cells, *inside):
+            for name, cell in some:
+                columns[name].append(cell)
+    arrays = {c.name: _array(c.type, columns[c.name]) for c in declared}
+    return Decoded(
         np.array(rows, np.int64),
         {name: array for name, (array, _) in arrays.items()},
         {name: breach for name, (_, breach) in arrays.items() if breach is not None},
         np.array(rejected, np.int64),
-        reasons,
+        values.null_count,
+        0,
+        np.array(elements, np.int64) if source.exploded else None,
+        lambda: reasons,
     )
 
 
+def _cells(event: Any, parsers: Parsers) -> Cells:
+    """The columns of an event, or of an element; Broken with the column's name."""
+    found = []
+    for name, path, parse in parsers:
+        try:
+            given = at_path(event, path)
+            found.append((name, None if given is None else parse(given)))
+        except Broken as broken:
+            raise Broken(f"{name}: {broken}") from None
+    return found
+
+
+def _elements_of(event: Any, exploded: Path) -> list[Any]:
+    """The elements of the array at that path, none where it is null or nothing is exploded; each an object or null."""
+    try:
+        found = at_path(event, exploded) if exploded else None
+    except Broken as broken:
+        raise Broken(f"explode: {broken}") from None
+    if found is None:
+        return []
+    if type(found) is not list:
+        raise Broken(f"explode: {kind_of(found)} at {shown(exploded)} where an array is declared")
+    for place, element in enumerate(found):
+        if element is not None and not isinstance(element, dict):
+            where = shown((*exploded, place))
+            raise Broken(f"explode: {kind_of(element)} at {where} where an object is declared")
+    return found
+
+
 def _array(type: Any, cells: list[Any]) -> tuple[pa.Array, Mask | None]:
-    if type.kind != "decimal":
+    if not type.is_decimal:
         return pa.array(cells, type.arrow), None
     breach = np.fromiter((c is BREACH for c in cells), np.bool_, len(cells))
     null = np.fromiter((c is None for c in cells), np.bool_, len(cells)) | breach
+    if type.kind == "wide":
+        whole = [None if c is BREACH else c for c in cells]
+        return from_integers(whole, type.arrow), breach if breach.any() else None
     plain = np.fromiter((0 if c is None or c is BREACH else c for c in cells), np.int64, len(cells))
     return decimals(plain, type.scale, null), breach if breach.any() else None
 
 
-__all__ = ["Breach", "DEPTH_LIMIT", "DecodedRecords", "LITERAL_LIMIT", "decode_records", "parse_object"]
+__all__ = ["Breach", "DEPTH_LIMIT", "LITERAL_LIMIT", "decode_records", "parse_object"]

@@ -63,7 +63,7 @@ def unscaled(literal: str, scale: int, digits: int) -> int | Breach:
         return 0
     power += scale
     if len(stripped) + power > digits:
-        raise Broken(f"{_shown(literal)} is out of range: |value| must be below 1e{digits - scale}")
+        raise Broken(f"{shown_value(literal)} is out of range: |value| must be below 1e{digits - scale}")
     if power < 0:
         return BREACH
     value = int(stripped) * int(10**power)
@@ -76,14 +76,15 @@ def _significant(literal: str) -> tuple[bool, str, int]:
         raise Broken(f"a number of {len(literal)} characters is out of range")
     match = NUMBER.fullmatch(literal)
     if match is None:
-        raise Broken(f"{_shown(literal)} is no decimal number")
+        raise Broken(f"{shown_value(literal)} is no decimal number")
     sign, whole, fraction, exponent = match.groups()
     text = (whole + (fraction or "")).lstrip("0")
     digits = text.rstrip("0")
     return bool(sign), digits, int(exponent or "0") - len(fraction or "") + len(text) - len(digits)
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
+    """The value as a reason shows it, shortened."""
     text = value if isinstance(value, Literal) else repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
@@ -113,12 +114,12 @@ def _int(value: Any) -> int:
     if isinstance(value, Literal):
         found = unscaled(value, 0, 20)
         if isinstance(found, Breach):
-            raise Broken(f"{_shown(value)} is not whole")
+            raise Broken(f"{shown_value(value)} is not whole")
         value = found
     elif type(value) is not int:
         raise Broken(f"{kind_of(value)} where an int is declared")
     if not INT_MIN <= value <= INT_MAX:
-        raise Broken(f"{_shown(value)} is out of range for 64 bits")
+        raise Broken(f"{shown_value(value)} is out of range for 64 bits")
     return int(value)
 
 
@@ -130,7 +131,7 @@ def _float(value: Any) -> float:
         raise Broken(f"{kind_of(value)} where a float is declared")
     found = float(value)
     if found in (float("inf"), float("-inf")):
-        raise Broken(f"{_shown(value)} is out of range for a float")
+        raise Broken(f"{shown_value(value)} is out of range for a float")
     return found + 0.0  # -0.0 + 0.0 is 0.0
 
 
@@ -156,11 +157,11 @@ def _bool(value: Any) -> bool:
 def _date(value: Any) -> int:
     match = DATE.fullmatch(value) if type(value) is str else None
     if match is None:
-        raise Broken(f"{_shown(value)} where a date is declared; allowed is YYYY-MM-DD")
+        raise Broken(f"{shown_value(value)} where a date is declared; allowed is YYYY-MM-DD")
     try:
         return date(*map(int, match.groups())).toordinal() - EPOCH_DAY
     except ValueError as error:
-        raise Broken(f"{_shown(value)} is no date: {error}") from None
+        raise Broken(f"{shown_value(value)} is no date: {error}") from None
 
 
 def _time_parser(column: Column) -> Callable[[Any], int]:
@@ -184,7 +185,7 @@ def _epoch(value: Any, unit: str) -> int:
     if not digits:
         return 0
     if len(digits) + power > DECIMAL_DIGITS:
-        raise Broken(f"{_shown(value)} is out of range as Epoch({unit!r}); is it counted in another unit?")
+        raise Broken(f"{shown_value(value)} is out of range as Epoch({unit!r}); is it counted in another unit?")
     if power >= 0:
         found = int(digits) * int(10**power)
         return -found if negative else found
@@ -196,42 +197,42 @@ def _milliseconds(value: Any) -> int:
     milliseconds = unscaled(Literal(value), 0, DECIMAL_DIGITS)
     if isinstance(milliseconds, Breach):
         raise Broken(
-            f"{_shown(value)} is no whole number of epoch milliseconds; a time with decimals is one of Epoch(...)"
+            f"{shown_value(value)} is no whole number of epoch milliseconds; a time with decimals is one of Epoch(...)"
         )
     return milliseconds * 1000
 
 
 def _in_range(value: Any, found: int) -> int:
     if not TIME_MIN_US <= found <= TIME_MAX_US:
-        raise Broken(f"{_shown(value)} is out of range: allowed are the years 2 to 9999 in UTC")
+        raise Broken(f"{shown_value(value)} is out of range: allowed are the years 2 to 9999 in UTC")
     return found
 
 
 def _timestamp(value: str, zone: Zone | None, lenient: bool) -> int:
     match = TIMESTAMP.fullmatch(value)
     if match is None:
-        raise Broken(f"{_shown(value)} is no ISO 8601 timestamp, as 2013-01-31T13:05:00Z")
+        raise Broken(f"{shown_value(value)} is no ISO 8601 timestamp, as 2013-01-31T13:05:00Z")
     year, month, day, hour, minute, second, fraction, zulu, sign, zone_hours, zone_minutes = match.groups()
     if not zulu and not sign and zone is None:
         raise Broken(
-            f"{_shown(value)} has no zone; write Z or +hh:mm behind it, or declare Zone(...) where it is local"
+            f"{shown_value(value)} has no zone; write Z or +hh:mm behind it, or declare Zone(...) where it is local"
         )
     leap = lenient and second == "60"
     if second == "60" and not lenient:
-        raise Broken(f"{_shown(value)} has a second 60; Lenient() takes it as the next minute's 0")
+        raise Broken(f"{shown_value(value)} has a second 60; Lenient() takes it as the next minute's 0")
     try:
         naive = datetime(
             int(year), int(month), int(day), int(hour), int(minute), 59 if leap else int(second or 0), tzinfo=UTC
         )
     except ValueError as error:
-        raise Broken(f"{_shown(value)} is no time: {error}") from None
+        raise Broken(f"{shown_value(value)} is no time: {error}") from None
     shown = (naive - EPOCH) // MICROSECOND + leap * 1_000_000 + int((fraction or "")[:6].ljust(6, "0"))
     if not zulu and not sign:
         assert zone is not None
         return _local(value, shown, zone)
     offset_hours, offset_minutes = int(zone_hours or 0), int(zone_minutes or 0)
     if offset_hours > 23 or offset_minutes > 59:
-        raise Broken(f"{_shown(value)} has a zone beyond 23:59")
+        raise Broken(f"{shown_value(value)} has a zone beyond 23:59")
     offset = (offset_hours * 60 + offset_minutes) * 60_000_000
     return shown - (-offset if sign == "-" else offset)
 
@@ -240,6 +241,6 @@ def _local(value: str, shown_us: int, zone: Zone) -> int:
     found, known = zone.clock.utc(np.array([shown_us], np.int64))
     if not known[0]:
         raise Broken(
-            f"{_shown(value)} is skipped or repeated by a change of the clocks in {zone.key}; send it with its offset"
+            f"{shown_value(value)} is skipped or repeated by a change of the clocks in {zone.key}; send it with its offset"
         )
     return int(found[0])

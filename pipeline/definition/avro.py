@@ -21,6 +21,8 @@ DEEPEST = 200  # levels of a schema's own text
 MOST_BYTES = 2**40  # more than any record has
 LOGICAL = {  # what a logical type may stand on
     "date": ("int",),
+    "time-millis": ("int",),
+    "time-micros": ("long",),
     "timestamp-millis": ("long",),
     "timestamp-micros": ("long",),
     "timestamp-nanos": ("long",),
@@ -33,6 +35,9 @@ LOGICAL = {  # what a logical type may stand on
 CONNECT = {  # names that Kafka Connect and Debezium give to what they encode
     "org.apache.kafka.connect.data.Date": "date",
     "io.debezium.time.Date": "date",
+    "org.apache.kafka.connect.data.Time": "time-millis",
+    "io.debezium.time.Time": "time-millis",
+    "io.debezium.time.MicroTime": "time-micros",
     "org.apache.kafka.connect.data.Timestamp": "timestamp-millis",
     "io.debezium.time.Timestamp": "timestamp-millis",
     "io.debezium.time.MicroTimestamp": "timestamp-micros",

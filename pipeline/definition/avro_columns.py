@@ -8,16 +8,21 @@ Numbers widen as Avro's resolution has it, a string and bytes read as text; a lo
 from dataclasses import dataclass
 
 from pipeline.definition.avro import Type
-from pipeline.definition.marks import UNITS, Zone
+from pipeline.definition.marks import UNITS, FromText, Zone
 from pipeline.definition.paths import shown
 from pipeline.definition.record import Column
 
 TIME_UNITS = {"timestamp-millis": UNITS["ms"], "timestamp-micros": UNITS["us"], "timestamp-nanos": UNITS["ns"]}
 LOCAL_UNITS = {f"local-{name}": unit for name, unit in TIME_UNITS.items()}
+ASK = "ask"  # the record-by-record reader decides
 NUMBERS = ("int", "long")
 TEXTS = ("string", "bytes")
 DECLARED = {
     "int": "an int",
+    "wide": "a decimal",
+    "bytes": "bytes",
+    "uuid": "a UUID",
+    "time": "a time",
     "decimal": "a decimal",
     "float": "a float",
     "str": "text",
@@ -36,11 +41,20 @@ class Reading:
     size: int = -1
 
 
+def is_json(type: Type, column: Column) -> bool:
+    """True where the column reads such a value as it reads JSON's text, number or bool."""
+    text = type.kind == "string" and column.type.kind in ("wide", "bytes", "uuid", "time")
+    plain = type.kind in ("string", "int", "long", "boolean") and not type.logical
+    return text or (plain and (column.mark(FromText) is not None or column.type.kind == "wide"))
+
+
 def reading(type: Type, column: Column) -> Reading | str:
     """The way in which a column reads a value of the type; in words what is there and what is declared, where it cannot."""
     kind, logical = column.type.kind, type.logical
     unit = UNITS[column.epoch] if column.epoch else UNITS["ms"]
     bits = 32 if type.kind == "int" else 64
+    if is_json(type, column):
+        return Reading(ASK)
     if type.kind == "boolean" and kind == "bool":
         return Reading("bool")
     if type.kind in ("float", "double") and kind == "float":
@@ -58,6 +72,16 @@ def reading(type: Type, column: Column) -> Reading | str:
             return Reading("long_clock", LOCAL_UNITS[logical], bits)
         if kind == "date" and logical == "date":
             return Reading("long_date", size=bits)
+    if type.kind == "int" and kind == "time" and logical == "time-millis":
+        return Reading(ASK)
+    if type.kind == "long" and kind == "time" and logical == "time-micros":
+        return Reading(ASK)
+    if (
+        (kind == "bytes" and type.kind in ("bytes", "fixed"))
+        or (kind == "wide" and logical == "decimal")
+        or (kind == "uuid" and logical == "uuid" and type.kind == "fixed")
+    ):
+        return Reading(ASK)
     if type.kind == "enum" and kind == "str":
         return Reading("enum")
     if logical == "decimal" and kind in ("decimal", "int"):

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.base.declared import Declared
 from pipeline.base.errors import DefinitionError
-from pipeline.base.types import ColumnType
+from pipeline.base.types import WIDE_DIGITS, ColumnType
 
 
 class Constraint(metaclass=Declared):
@@ -37,7 +37,7 @@ def _is_for(constraint: object, column: str, type: ColumnType, kinds: tuple[str,
 
 @dataclass(frozen=True)
 class Scale(Constraint):
-    """A Decimal has at most `digits` decimals, trailing zeros aside; needed beside every Decimal column, 0 to 12."""
+    """A Decimal has at most `digits` decimals, 0 to 12, trailing zeros aside, and 18 digits in all; this or Precision is beside each."""
 
     digits: int
 
@@ -47,6 +47,26 @@ class Scale(Constraint):
 
     def check(self, column: str, type: ColumnType) -> None:
         _is_for(self, column, type, ("decimal",))
+
+
+@dataclass(frozen=True)
+class Precision(Constraint):
+    """A Decimal has at most `digits` digits in all, 1 to 38, `decimals` of them behind the point, trailing zeros aside.
+
+    As SQL's numeric(digits, decimals). The usual mistake: to take it where Scale(n) would do, which is computed in half the width.
+    """
+
+    digits: int
+    decimals: int
+
+    def __post_init__(self) -> None:
+        if type(self.digits) is not int or not 1 <= self.digits <= WIDE_DIGITS:
+            raise DefinitionError(f"{self}: allowed are whole numbers of digits in all from 1 to {WIDE_DIGITS}")
+        if type(self.decimals) is not int or not 0 <= self.decimals <= self.digits:
+            raise DefinitionError(f"{self}: allowed are whole numbers of decimals from 0 to the digits in all")
+
+    def check(self, column: str, type: ColumnType) -> None:
+        _is_for(self, column, type, ("wide",))
 
 
 @dataclass(frozen=True)
@@ -70,7 +90,7 @@ class Between(Constraint):
             raise DefinitionError(f"Between({self.low!r}, {self.high!r}) allows nothing; low must not be above high")
 
     def check(self, column: str, type: ColumnType) -> None:
-        _is_for(self, column, type, ("int", "decimal", "float", "datetime", "date", "str"))
+        _is_for(self, column, type, ("int", "decimal", "wide", "float", "datetime", "date", "time", "str"))
         for bound in (self.low, self.high):
             if bound is not None and not type.accepts(bound):
                 raise DefinitionError(f"{self} on column {column!r}: {bound!r} is no value of type {type}")
@@ -94,7 +114,7 @@ class Pattern(Constraint):
 
 @dataclass(frozen=True)
 class Length(Constraint):
-    """min <= number of code points <= max, both ends included; max None is no upper end."""
+    """min <= number of code points (of bytes: of bytes) <= max, both ends included; max None is no upper end."""
 
     min: int = 0
     max: int | None = None
@@ -108,7 +128,7 @@ class Length(Constraint):
             raise DefinitionError(f"Length({self.min}, {self.max}) allows nothing; needed is 0 <= min <= max")
 
     def check(self, column: str, type: ColumnType) -> None:
-        _is_for(self, column, type, ("str",))
+        _is_for(self, column, type, ("str", "bytes"))
 
 
 @dataclass(frozen=True, init=False)
@@ -123,7 +143,7 @@ class OneOf(Constraint):
         object.__setattr__(self, "options", options)
 
     def check(self, column: str, type: ColumnType) -> None:
-        _is_for(self, column, type, ("str", "int", "decimal", "date", "datetime"))
+        _is_for(self, column, type, ("str", "int", "decimal", "wide", "date", "datetime", "time", "uuid", "bytes"))
         for option in self.options:
             if not type.accepts(option):
                 raise DefinitionError(f"OneOf on column {column!r}: {option!r} is no value of type {type}")
@@ -158,7 +178,7 @@ def keeps(value: Any, constraints: tuple[Constraint, ...]) -> bool:
                 ok = low <= len(value) and (high is None or len(value) <= high)
             case OneOf(options):
                 ok = value in options
-            case _:  # Scale is kept by type.accepts()
+            case _:  # Scale and Precision are kept by type.accepts()
                 ok = True
         if not ok:
             return False
@@ -174,6 +194,7 @@ __all__ = [
     "Nullable",
     "OneOf",
     "Pattern",
+    "Precision",
     "Remedy",
     "Scale",
     "keeps",

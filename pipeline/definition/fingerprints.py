@@ -7,13 +7,14 @@ class stands is not: an aggregate goes by its canonical name.
 """
 
 import hashlib
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline import kernels
-from pipeline.base.types import ColumnType
+from pipeline.base.types import EXACT, ColumnType
 from pipeline.columns.arrays import codes
 from pipeline.definition.constraints import Between, Constraint, Default, OneOf, Remedy
 from pipeline.definition.formats import Json
@@ -48,8 +49,10 @@ def _mark(mark: Constraint | Remedy | None, type: ColumnType) -> str:
 
 def _exactly(value: Any, type: ColumnType) -> str:
     """The value as the column holds it: 1, 1.0 and Decimal("1.00") are one bound."""
-    if value is None or type.kind == "str":
+    if value is None or type.kind in ("str", "bytes", "uuid"):
         return repr(value)
+    if type.kind == "wide":
+        return str(int(Decimal(value).scaleb(type.scale, EXACT)))
     if type.kind == "float":
         return (float(value) + 0.0).hex()
     return str(codes(pa.array([value], type.arrow), type)[0])

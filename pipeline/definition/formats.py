@@ -17,7 +17,7 @@ from pipeline.definition.record import Column, in_event
 class Format(metaclass=Declared):
     """A way in which a record's value holds its event. Its repr stands in the fingerprint, but for Json(), the default."""
 
-    def check(self, columns: Sequence[Column], what: str) -> None:
+    def check(self, columns: Sequence[Column], explode: str | None, what: str) -> None:
         """Raise DefinitionError, which begins with `what`, when no event of this format can have one of the columns."""
 
     @property
@@ -92,8 +92,10 @@ class Avro(Format):
         """The schema's text, None where each record names its own."""
         return None if self.schema is None else str(self.schema)
 
-    def check(self, columns: Sequence[Column], what: str) -> None:
+    def check(self, columns: Sequence[Column], explode: str | None, what: str) -> None:
         """Hold the columns to the schema that all events have, where there is one."""
+        if explode is not None:
+            raise DefinitionError(f"{what}: explode={explode!r} with {type(self).__name__}(); it is for Json()")
         if self.text is not None:
             found = misfits(avro.parse(self.text), in_event(columns))
             if found:

@@ -5,6 +5,7 @@
 At says where in the event; RecordKey, RecordTime and Header say that it is not in the event at all.
 """
 
+import unicodedata
 from dataclasses import dataclass
 
 from pipeline.base.declared import Declared
@@ -13,7 +14,13 @@ from pipeline.base.types import ColumnType
 from pipeline.definition.paths import parse
 from pipeline.definition.zones import Clock, clock, zone_info
 
+# Unicode's White_Space, which does not change from version to version
+BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 UNITS = {"s": 6, "ms": 3, "us": 0, "ns": -3}  # unit -> how many decimal places a microsecond is away
+
+
+CASES = (None, "lower", "upper")
+FORMS = (None, "NFC", "NFD", "NFKC", "NFKD")
 
 
 class Mark(metaclass=Declared):
@@ -61,6 +68,50 @@ class Epoch(Mark):
 
     def check(self, column: str, type: ColumnType) -> None:
         is_for(self, column, type, "datetime")
+
+
+@dataclass(frozen=True)
+class FromText(Mark):
+    """A number or a bool that may be written as text: "12", " 1.50 ", "true", "no", and a bool as 0 or 1.
+
+    A number as text has the form of JSON's, a bool is true, t, yes, y, on, 1, or false, f, no, n, off, 0 in any case; blanks around
+    it are left out, and an empty text is null. The usual mistake: a comma for the point, which is rejected.
+    """
+
+    def check(self, column: str, type: ColumnType) -> None:
+        is_for(self, column, type, "int", "decimal", "wide", "float", "bool")
+
+
+@dataclass(frozen=True)
+class Text(Mark):
+    """Text becomes one form before constraints, keys and identities see it: Text(strip="\\x00", trim=True, case="lower", form="NFC").
+
+    In this order: each character of `strip` is taken out, wherever it stands; `form` is Unicode's NFC, NFD, NFKC or NFKD; `case` is
+    "lower" or "upper" as Unicode says, so that ß becomes SS; `trim` leaves out white space at both ends. Only with `strip="\\x00"`
+    may an event's text have U+0000. The usual mistake: identities in another case than that of the same source's other producers.
+    """
+
+    strip: str = ""
+    trim: bool = False
+    case: str | None = None
+    form: str | None = None
+
+    def __post_init__(self) -> None:
+        sound = isinstance(self.strip, str) and not any("\ud800" <= c <= "\udfff" for c in self.strip)
+        if not sound or not isinstance(self.trim, bool) or self.case not in CASES or self.form not in FORMS:
+            raise DefinitionError(
+                f"{self}: allowed are characters to strip, trim=True or False, case {' or '.join(map(repr, CASES[1:]))},"
+                f" form {', '.join(map(repr, FORMS[1:]))}"
+            )
+        if not (self.strip or self.trim or self.case or self.form):
+            raise DefinitionError("Text() changes nothing; give strip, trim, case or form")
+
+    def check(self, column: str, type: ColumnType) -> None:
+        is_for(self, column, type, "str")
+
+    def canonical(self) -> str:
+        """With the version of Unicode where form or case depend on it."""
+        return f"{self!r}{f' of Unicode {unicodedata.unidata_version}' if self.form or self.case else ''}"
 
 
 @dataclass(frozen=True)

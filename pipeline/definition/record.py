@@ -7,28 +7,49 @@ record to every layer, whatever their names.
 import ast
 import builtins
 import dataclasses
+import enum
 import inspect
 import textwrap
 import types
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from functools import cache
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from uuid import UUID
 
 from pipeline.base.declared import is_ours, place
 from pipeline.base.errors import DefinitionError, did_you_mean
 from pipeline.base.types import ColumnType
-from pipeline.definition.constraints import Between, Clip, Constraint, Default, Nullable, Remedy, Scale, keeps
+from pipeline.definition.constraints import (
+    Between,
+    Clip,
+    Constraint,
+    Default,
+    Nullable,
+    OneOf,
+    Precision,
+    Remedy,
+    Scale,
+    keeps,
+)
 from pipeline.definition.marks import At, Epoch, FromRecord, Mark
 from pipeline.definition.names import check_name
 from pipeline.definition.paths import ELEMENT, Path, parse, tree
 
 M = TypeVar("M", bound=Mark)
 MISSING = type(dataclasses.MISSING)  # cloudpickle copies the instance, when it carries a record class by value
-PYTHON_TYPES = {int: "int", float: "float", str: "str", bool: "bool", datetime: "datetime", date: "date"}
+PYTHON_TYPES = {
+    int: "int",
+    float: "float",
+    str: "str",
+    bool: "bool",
+    datetime: "datetime",
+    date: "date",
+}  # that an expression may give
+MORE_TYPES = {bytes: "bytes", UUID: "uuid", time: "time"}
 
 
 @dataclass(frozen=True)
@@ -171,6 +192,7 @@ def _column(record: str, field: "dataclasses.Field[Any]", hint: Any) -> Column:
         raise DefinitionError(
             f"{where} has a dataclass default, which events never see; use Annotated[..., Default(value)]"
         )
+    hint, marks = _enumerated(where, hint, [_plain(mark) for mark in marks])
     unknown = [m for m in marks if not isinstance(m, Constraint | Remedy | Mark)]
     if unknown:
         raise DefinitionError(f"{where}: {unknown[0]!r} is no constraint of pipeline; see `from pipeline import ...`")
@@ -217,16 +239,56 @@ def _unwrap(hint: Any, marks: list[Any]) -> tuple[Any, list[Any]]:
     return hint, marks
 
 
+def _enumerated(where: str, hint: Any, marks: list[Any]) -> tuple[Any, list[Any]]:
+    """An enumeration is text that allows its values alone: str, and a OneOf before the other marks."""
+    if get_origin(hint) is Literal:
+        values = get_args(hint)
+    elif isinstance(hint, type) and issubclass(hint, enum.Enum):
+        values = tuple(member.value for member in hint)
+    else:
+        return hint, marks
+    if not values or not all(isinstance(value, str) for value in values):
+        raise DefinitionError(f"{where} is declared {hint!r}; allowed are enumerations whose values are all text")
+    if any(isinstance(mark, OneOf) for mark in marks):
+        raise DefinitionError(f"{where} is an enumeration, which allows its own values alone; leave OneOf out")
+    return str, [OneOf(*(_value(value) for value in values)), *marks]
+
+
+def _plain(mark: Any) -> Any:
+    """The mark with the values of enumerations in the place of their members."""
+    match mark:
+        case Default(enum.Enum() as member):
+            return Default(_value(member))
+        case OneOf(options) if any(isinstance(option, enum.Enum) for option in options):
+            return OneOf(*map(_value, options))
+    return mark
+
+
+def _value(given: Any) -> Any:
+    return given.value if isinstance(given, enum.Enum) else given
+
+
 def _type(where: str, hint: Any, constraints: tuple[Constraint, ...]) -> ColumnType:
     if hint is Decimal:
-        scales = [c.digits for c in constraints if isinstance(c, Scale)]
-        if not scales:
-            raise DefinitionError(f"{where} is a Decimal without a scale; declare Annotated[Decimal, Scale(2)]")
-        return ColumnType("decimal", scales[0])
-    if hint not in PYTHON_TYPES:
-        allowed = ", ".join(t.__name__ for t in (*PYTHON_TYPES, Decimal))
+        return _decimal(where, [c for c in constraints if isinstance(c, Scale | Precision)])
+    kinds = PYTHON_TYPES | MORE_TYPES
+    if not isinstance(hint, builtins.type) or hint not in kinds:
+        allowed = ", ".join(t.__name__ for t in (*kinds, Decimal))
         raise DefinitionError(f"{where} is declared {hint!r}; allowed are {allowed}, each also `| None`")
-    return ColumnType(PYTHON_TYPES[hint])
+    return ColumnType(kinds[hint])
+
+
+def _decimal(where: str, scales: list[Scale | Precision]) -> ColumnType:
+    match scales:
+        case [Scale(digits)]:
+            return ColumnType("decimal", digits)
+        case [Precision(digits, decimals)]:
+            return ColumnType("wide", decimals, digits)
+        case []:
+            raise DefinitionError(
+                f"{where} is a Decimal without a scale; declare Annotated[Decimal, Scale(2)], or Precision(38, 18) for more digits"
+            )
+    raise DefinitionError(f"{where} has {' and '.join(map(str, scales))}; give one")
 
 
 def _check_remedy(

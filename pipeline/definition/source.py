@@ -22,7 +22,7 @@ JSON = Json()
 class Source(Compared):
     """One topic of events and what makes a record of it valid; one Source per topic.
 
-    `key`, `event_time` (datetime) and `identity` (a column, or a tuple of columns, of str or int) name columns that are never null. Two
+    `key`, `event_time` (datetime) and `identity` (a column, or a tuple of them, of str, int, UUID or bytes) are columns, never null. Two
     valid records of one partition with the same identity, at most `identity_horizon` of log time apart, are one event: the later is a
     duplicate. The usual mistake: an identity that is sent under two keys, and so lands in two partitions, is never seen as a duplicate.
 
@@ -55,7 +55,7 @@ class Source(Compared):
             raise DefinitionError(f"Source({self.topic}): format={self.format!r}; allowed is Json() and the like")
         _check_explode(self, f"Source({self.topic})")
         _check_roles(self, f"Source({self.topic})")
-        self.format.check(self.columns, f"Source({self.topic})")
+        self.format.check(self.columns, self.explode, f"Source({self.topic})")
         horizon = self.identity_horizon
         if not isinstance(horizon, timedelta) or not timedelta(0) <= horizon <= timedelta(days=36500):
             raise DefinitionError(
@@ -103,7 +103,10 @@ def _check_roles(source: Source, what: str) -> None:
         )
     names = identity if isinstance(identity, tuple) else () if identity is None else (identity,)
     given: list[tuple[str, str, tuple[str, ...]]] = [("key", source.key, ())]
-    given += [("event_time", source.event_time, ("datetime",)), *(("identity", n, ("str", "int")) for n in names)]
+    given += [
+        ("event_time", source.event_time, ("datetime",)),
+        *(("identity", n, ("str", "int", "uuid", "bytes")) for n in names),
+    ]
     for role, name, kinds in given:
         column = column_named(source.record, name, f"{what}: {role}")
         if column.nullable:

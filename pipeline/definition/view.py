@@ -88,7 +88,7 @@ class View(Compared):
 
 def _entering(type: ColumnType) -> str:
     """The kind as which a column enters expressions."""
-    return "float" if type.kind == "decimal" else type.kind
+    return "float" if type.is_decimal else type.kind
 
 
 def _readable(view: View) -> dict[str, str]:

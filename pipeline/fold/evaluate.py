@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.base.types import DECIMAL_LIMIT, INT, TIME_MAX, TIME_MIN, ColumnType
-from pipeline.columns.arrays import Ints, Mask, chunk, codes, decimals, valid
+from pipeline.columns.arrays import Ints, Mask, chunk, codes, decimals, integers, valid
 from pipeline.definition.expressions import Call, Field, Literal, Node
 
 ARROW: dict[str, pa.DataType] = {
@@ -29,6 +29,9 @@ EXACT_FLOAT = 2**53
 
 def enter(column: pa.Array, type: ColumnType) -> pa.Array:
     """A column as expressions see it: a decimal as the nearest float64, anything else as it is."""
+    if type.kind == "wide":
+        unit = 10**type.scale  # the quotient of two ints is the nearest float
+        return pa.array([v / unit for v in integers(column)], pa.float64(), mask=~valid(column))
     if type.kind != "decimal":
         return column
     unscaled = codes(column, type)

@@ -122,10 +122,10 @@ def _derive_and_filter(
 
 
 def _key_bytes(view: View, columns: dict[str, pa.Array], rows: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """UTF-8 bytes of each row's text keys; a null counts none."""
+    """UTF-8 bytes of each row's text keys, and the bytes of others; a null counts none."""
     total = np.zeros(rows, np.int64)
     for name in view.key:
-        if view.types[name].kind == "str":
+        if view.types[name].kind in ("str", "bytes"):
             column: Any = columns[name]
             encoded = isinstance(column, pa.DictionaryArray)
             offsets, _ = text_buffers(column.dictionary if encoded else column)  # of a null: empty

@@ -9,7 +9,23 @@ from importlib import import_module
 from typing import Any
 
 VERSION = 1
-MODULES = ("avro", "hashing", "json", "log_time", "records", "reduce", "sketches", "tables", "times")
+MODULES = (
+    *(
+        "avro",
+        "ascii",
+        "elements",
+        "hashing",
+        "json",
+        "log_time",
+        "records",
+        "reduce",
+        "sketches",
+        "tables",
+        "texts",
+        "times",
+    ),
+    *("tokens", "wide"),
+)
 
 
 class _Later:

@@ -37,7 +37,7 @@ Array = np.ndarray[Any, Any]
 DEPTH_LIMIT = 64
 WIDTH, SHIFT = 8, 3
 FRAME = 6
-END, JUMP, SKIP, SKIP_LONG, SKIP_BYTES, OPTION, UNION, FAIL, CALL, RETURN, LOOP, NEXT, READ, DEEP = range(14)
+END, JUMP, SKIP, SKIP_LONG, SKIP_BYTES, OPTION, UNION, FAIL, CALL, RETURN, LOOP, NEXT, READ, DEEP, ASK = range(15)
 BOOL, LONG, LONG_FLOAT, LONG_DECIMAL, LONG_TIME, LONG_CLOCK, LONG_DATE, FLOAT32, FLOAT64 = range(9)
 TEXT, TEXT_DECIMAL, TEXT_DATETIME, TEXT_DATE, TEXT_EPOCH, ENUM, DECIMAL, DECIMAL_INT, UUID = range(9, 18)
 OF_TEXT = np.array([json.STR] * 10 + [json.DECIMAL, json.DATETIME, json.DATE, json.EPOCH], np.int64)  # by conversion
@@ -320,6 +320,8 @@ def _body(  # type: ignore[no-untyped-def]
 def _nested(data, at, end, ops, code, row, what, stack, top, base, texts, shared, seen, event):  # type: ignore[no-untyped-def]
     """(place, row, top of the stack, base, state) after an instruction that goes into or out of a record, array or map, or FAIL."""
     level = int_at(ops, code + (6 if what == LOOP else 2 if what == CALL else 1))
+    if what == ASK:
+        return at, row, top, base, UNSURE
     if what == FAIL or (what != NEXT and what != RETURN and base + level > DEPTH_LIMIT):
         return at, row, top, base, BROKEN
     if what == RETURN:

@@ -32,10 +32,11 @@ from pipeline.kernels.scalars import (
 )
 from pipeline.kernels.skipping import BRACKET, BRACKET_CLOSE, CLOSE, COMMA, OPEN, name, scalar, skip
 from pipeline.kernels.times import DATE_SIZE, days, microseconds, unit_of
+from pipeline.kernels.tokens import NUMBER, TEXT, TRUTH, token
 
 Array = np.ndarray[Any, Any]
 
-INT, DECIMAL, FLOAT, STR, BOOL, DATETIME, DATE, EPOCH = 0, 1, 2, 3, 4, 5, 6, 7
+INT, DECIMAL, FLOAT, STR, BOOL, DATETIME, DATE, EPOCH, SPAN, TOKEN = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
 FLOAT_DIGITS = 15  # below 2**53: exact as a double, as is 10**15
 MAX_MS = 400_000_000_000_000  # beyond every year that is allowed
 FLOAT_POWERS = np.array([10.0**n for n in range(23)], np.float64)
@@ -109,7 +110,7 @@ def _escaped(data, start, stop, size, cell, kind, scale, least, most, values, en
     """State of the text [start, stop), which has escapes, in a declared column."""
     tail = int_at(held, TAIL)
     end, is_text = unescape(data, start, stop, texts, tail)
-    if kind != STR:
+    if kind != STR and kind != TOKEN:
         value, breach, state = from_text(texts, tail, end, kind, scale, least, most)
         _set(values, nulls, breaches, cell, value, breach)
         return state
@@ -117,15 +118,24 @@ def _escaped(data, start, stop, size, cell, kind, scale, least, most, values, en
     set_int(ends, cell, size + end)
     set_int(held, TAIL, end)
     set_byte(nulls, cell, 0)
+    if kind == TOKEN:
+        set_byte(breaches, cell, TEXT)
+        return DECODED
     return DECODED if is_text else BROKEN
 
 
 @njit(forceinline=True)
 def _value(  # type: ignore[no-untyped-def]
-    data, at, end, size, cell, kind, scale, least, most, values, ends, reals, nulls, breaches, texts, held
+    data, at, end, depth, size, cell, kind, scale, least, most, values, ends, reals, nulls, breaches, texts, held
 ):  # fmt: skip
     """(behind it, state) of the value at `at` in a declared column of `kind`, which is written into the outputs' `cell`."""
     first = byte(data, at)
+    if kind == SPAN and first == BRACKET:
+        stop, state = skip(data, at, end, depth)
+        set_int(values, cell, at)
+        set_int(ends, cell, stop)
+        set_byte(nulls, cell, 0)
+        return stop, state
     if first == QUOTE:
         start = at + 1
         stop, state, escaped = string(data, start, end)
@@ -137,13 +147,17 @@ def _value(  # type: ignore[no-untyped-def]
             set_int(values, cell, start)
             set_int(ends, cell, stop)
             set_byte(nulls, cell, 0)
+        elif state == DECODED and kind == TOKEN:
+            token(values, ends, nulls, breaches, cell, start, stop, TEXT)
         elif state == DECODED:
             value, breach, state = from_text(data, start, stop, kind, scale, least, most)
             _set(values, nulls, breaches, cell, value, breach)
         return stop + 1, state
     if first == MINUS or ZERO <= first <= NINE:
         stop, state, mantissa, digits, fraction, exponent = number(data, at, end)
-        if state == DECODED:
+        if state == DECODED and kind == TOKEN:
+            token(values, ends, nulls, breaches, cell, at, stop, NUMBER)
+        elif state == DECODED:
             read = (mantissa, digits, fraction, exponent)
             value, real, breach, state = _from_number(data, at, stop, kind, scale, least, most, read)
             _set(values, nulls, breaches, cell, value, breach)
@@ -151,9 +165,11 @@ def _value(  # type: ignore[no-untyped-def]
                 set_real(reals, cell, real)
         return stop, state
     length, truth = literal(data, at, end)
-    if length == 0 or (truth >= 0 and kind != BOOL):
+    if length == 0 or (truth >= 0 and kind != BOOL and kind != TOKEN):
         return at, BROKEN
-    if truth >= 0:
+    if truth >= 0 and kind == TOKEN:
+        token(values, ends, nulls, breaches, cell, at, at + length, TRUTH)
+    elif truth >= 0:
         set_int(values, cell, truth)
         set_byte(nulls, cell, 0)
     return at + length, DECODED
@@ -261,7 +277,8 @@ def _event(  # type: ignore[no-untyped-def]
             elif column >= 0:
                 kind, scale = int_at(kinds, column), int_at(scales, column)
                 at, state = _value(
-                    data, at, end, size, column * n + i, kind, scale, least, most, values, ends, reals, nulls, breaches, texts, held
+                    data, at, end, level + 2, size, column * n + i, kind, scale, least, most, values, ends, reals, nulls, breaches, texts,
+                    held
                 )  # fmt: skip
             elif byte(data, at) == (BRACKET if int_at(places, int_at(first, -column)) >= 0 else OPEN):
                 _push(held, level, node, place, likely)
@@ -290,9 +307,10 @@ def _event(  # type: ignore[no-untyped-def]
             at = space(data, at + 1, end)
 
 
-@kernel((READ_INTS32, READ_BYTES, READ_MASK, READ_BYTES, *[READ_INTS] * 6, INT64, INT64))
+@kernel((READ_INTS32, READ_INTS32, READ_BYTES, READ_MASK, READ_BYTES, *[READ_INTS] * 6, INT64, INT64))
 def parse_events(
-    offsets: Array,
+    begins: Array,
+    stops: Array,
     data: Array,
     present: Array,
     names: Array,
@@ -305,17 +323,18 @@ def parse_events(
     least: int,
     most: int,
 ) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
-    """Events data[offsets[i]:offsets[i + 1]] where present[i] -> (state, values, ends, reals, nulls, breaches, texts).
+    """Events data[begins[i]:stops[i]] where present[i] -> (state, values, ends, reals, nulls, breaches, texts).
 
     Declared objects and arrays are nodes, the event is node 0; node k has the entries [first[k], first[k + 1]): entry e has the UTF-8 name
     names[starts[e]:starts[e + 1]], or is element places[e] of an array (-1: it is a name); it is the column targets[e], or the node
     -targets[e]. Columns: kinds[c] and scales[c] (of times: kernels.times.written). All int64; datetimes from `least` to `most`
     microseconds, but for those of a clock on the wall, which have a breach. state int8 (n,), DECODED where not present.
-    values int64 (columns, n): the value, or a text's first byte in `data`
-    followed by `texts`, and ends int64 where it ends; reals float64 for floats, (columns, 0) without any; nulls, breaches uint8. Rows of
-    an event that is not DECODED mean nothing. All arrays are contiguous.
+    values int64 (columns, n): the value, an array's first byte in `data` (SPAN), or a text's in `data`
+    followed by `texts`, and ends int64 where it ends; reals float64 for floats, (columns, 0) without any; nulls, breaches uint8. Of a
+    TOKEN column any scalar stands as a text does, and breaches holds its sort (kernels.tokens). Rows of an event that is not DECODED
+    mean nothing. All arrays are contiguous.
     """
-    n, columns = len(offsets) - 1, len(kinds)
+    n, columns = len(begins), len(kinds)
     state = np.zeros(n, np.int8)
     values, ends = np.zeros((columns, n), np.int64), np.zeros((columns, n), np.int64)
     reals = np.zeros((columns, n if (kinds == FLOAT).any() else 0), np.float64)
@@ -323,11 +342,11 @@ def parse_events(
     seen = np.full(len(targets), -1, np.int64)
     held = np.zeros(HELD, np.int64)
     # Never longer than what is read; no page of it is touched before it is needed.
-    texts = np.empty(offsets[n] - offsets[0] if n else 0, np.uint8)
+    texts = np.empty(stops[n - 1] - begins[0] if n else 0, np.uint8)
     for i in range(n):
         if present[i]:
             state[i] = _event(
-                data.ctypes.data, np.int64(offsets[i]), np.int64(offsets[i + 1]), len(data), i, n, names.ctypes.data,
+                data.ctypes.data, np.int64(begins[i]), np.int64(stops[i]), len(data), i, n, names.ctypes.data,
                 starts.ctypes.data, first.ctypes.data, targets.ctypes.data, places.ctypes.data, kinds.ctypes.data,
                 scales.ctypes.data, least, most, seen.ctypes.data, held.ctypes.data, texts.ctypes.data,
                 values.ctypes.data, ends.ctypes.data, reals.ctypes.data, nulls.ctypes.data, breaches.ctypes.data,
@@ -363,7 +382,9 @@ __all__ = [
     "DECODED",
     "FLOAT",
     "INT",
+    "SPAN",
     "STR",
+    "TOKEN",
     "UNSURE",
     "from_text",
     "gather_texts",

@@ -12,6 +12,7 @@ writes into memory that is not the result's) and the values, contiguous. The usu
 from typing import Any
 
 import numpy as np
+from numba import types
 
 from pipeline.kernels.compiling import INT64, READ_INTS, READ_MASK, READ_WORDS, kernel
 
@@ -95,13 +96,14 @@ def sum_squares_by_group(values: Array, mask: Array, group: Array, groups: int) 
     return out
 
 
-@kernel((READ_INTS, READ_INTS, READ_INTS, READ_INTS, READ_MASK, READ_INTS, INT64))
+@kernel((READ_INTS, READ_INTS, READ_INTS, READ_INTS, READ_MASK, READ_INTS, INT64, types.boolean))
 def best_by_group(
-    rank: Array, time: Array, partition: Array, offset: Array, mask: Array, group: Array, groups: int
+    rank: Array, time: Array, partition: Array, offset: Array, mask: Array, group: Array, groups: int, last: bool
 ) -> Array:
     """int64 (groups,): the row least by (rank, time, partition, offset), all int64 (n,), of each group, -1 where none counts.
 
-    For the greatest value pass ranks that fall as it rises. Of rows that are equal in all four the first wins.
+    For the greatest value pass ranks that fall as it rises. Of rows that are equal in all four, those of one record that was exploded,
+    the first wins, or the last.
     """
     out = np.full(groups, -1, np.int64)
     for i in range(len(group)):
@@ -118,7 +120,13 @@ def best_by_group(
                     time[i] < time[j]
                     or (
                         time[i] == time[j]
-                        and (partition[i] < partition[j] or (partition[i] == partition[j] and offset[i] < offset[j]))
+                        and (
+                            partition[i] < partition[j]
+                            or (
+                                partition[i] == partition[j]
+                                and (offset[i] < offset[j] or (last and offset[i] == offset[j]))
+                            )
+                        )
                     )
                 )
             )

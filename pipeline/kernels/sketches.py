@@ -16,7 +16,7 @@ from pipeline.kernels.compiling import INT64, READ_BYTES, READ_INTS, READ_INTS32
 
 Array = np.ndarray[Any, Any]
 
-BUCKETS, BUCKET_BIAS, BUCKET_BYTES = 1 << 13, 1 << 12, 10  # |bucket| <= 3712
+BUCKETS, BUCKET_BIAS, BUCKET_BYTES = 1 << 14, 1 << 12, 10  # |bucket| <= 3712; of wide decimals 7808, given from 4096 on
 REGISTER_BITS, REGISTER_BYTES = 12, 3
 REGISTERS = 1 << REGISTER_BITS
 SPARSE = REGISTERS // REGISTER_BYTES  # so many registers of 3 bytes are shorter than all of 1 byte

@@ -9,18 +9,19 @@ import struct
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from math import isfinite
 from typing import Any
 
-from pipeline.base.types import DECIMAL_DIGITS, INT_MAX, INT_MIN
-from pipeline.definition.marks import Zone
+from pipeline.base.types import INT_MAX, INT_MIN
+from pipeline.definition.marks import FromText, Zone
 from pipeline.definition.paths import Path
 from pipeline.definition.record import Column
 from pipeline.plain.avro_schema import LOCAL, TIMES, Resolved
-from pipeline.plain.json_text import MAX_DEPTH, Invalid
-from pipeline.plain.values import TOO_FINE, TooFine, date_of_day, decimal_of, time_of, utc_of
+from pipeline.plain.json_text import MAX_DEPTH, Invalid, Number
+from pipeline.plain.values import EPOCH, TOO_FINE, TooFine, date_of_day, decimal_of, time_of, utc_of
 
 UNITS_US = {"s": Fraction(1_000_000), "ms": Fraction(1000), "us": Fraction(1), "ns": Fraction(1, 1000)}
 WIDTHS = {"boolean": 1, "float": 4, "double": 8}
@@ -140,6 +141,27 @@ def _element(runs: list[tuple[int, Value]], place: int) -> Value | None:
     return None
 
 
+def is_json(value: Value, column: Column) -> bool:
+    """True for text, a number or a bool in a column that reads those as JSON's, whatever Avro could say of them."""
+    text = value.type["kind"] == "string" and column.type.kind in ("wide", "bytes", "uuid", "time")
+    plain = value.type["kind"] in ("string", "int", "long", "boolean") and "logical" not in value.type
+    return text or (plain and (column.mark(FromText) is not None or column.type.kind == "wide"))
+
+
+def as_json(value: Value) -> Any:
+    """A text, a number or a bool as a JSON value."""
+    kind, held = value.type["kind"], value.held
+    if kind == "string":
+        return _text(held)
+    if kind == "boolean":
+        if held not in (b"\0", b"\1"):
+            raise Invalid("a byte that is neither true nor false")
+        return held == b"\1"
+    if kind == "int" and not -(2**31) <= held < 2**31:
+        raise Invalid("out of the range of Avro's int")
+    return Number(str(held))
+
+
 def read_avro(value: Value, column: Column, read_text: Callable[[str, Column], Any]) -> Any:
     """The value (not null) as one of the column's type, or TOO_FINE; a text by `read_text`, as JSON's is. Raises Invalid."""
     kind, logical, held = value.type["kind"], value.type.get("logical", ""), value.held
@@ -165,6 +187,12 @@ def read_avro(value: Value, column: Column, read_text: Callable[[str, Column], A
         case "string", ("decimal" | "datetime" | "date") if logical != "uuid":
             return read_text(_text(held), column)
     raise Invalid(f"Avro's {logical or kind} does not go into a column of type {column.type}, or not this one")
+
+
+def _time_of_day(us: int) -> time:
+    if not 0 <= us < 86_400_000_000:
+        raise Invalid("no time of day")
+    return (EPOCH + timedelta(microseconds=us)).time()
 
 
 def _text(held: bytes) -> str:
@@ -202,7 +230,7 @@ def _decimal(value: Fraction, column: Column) -> int | Decimal | TooFine:
         if value.denominator != 1 or not INT_MIN <= value <= INT_MAX:
             raise Invalid("no 64-bit integer")
         return int(value)
-    if abs(value) >= 10 ** (DECIMAL_DIGITS - column.type.scale):
+    if abs(value) >= 10 ** (column.type.digits - column.type.scale):
         raise Invalid(f"out of the range of {column.type}")
     scaled = value * 10**column.type.scale
     return decimal_of(int(scaled), column.type.scale) if scaled.denominator == 1 else TOO_FINE

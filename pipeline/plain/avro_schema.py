@@ -14,9 +14,13 @@ Resolved = dict[str, Any]
 PRIMITIVES = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
 TIMES = {"timestamp-millis": 1000, "timestamp-micros": 1, "timestamp-nanos": None}
 LOCAL = ("local-timestamp-millis", "local-timestamp-micros", "local-timestamp-nanos")
+FITS = {"int": ("date", "time-millis"), "long": ("time-micros", *TIMES, *LOCAL)}
 CONNECT = {
     "io.debezium.time.Date": "date",
     "org.apache.kafka.connect.data.Date": "date",
+    "io.debezium.time.Time": "time-millis",
+    "org.apache.kafka.connect.data.Time": "time-millis",
+    "io.debezium.time.MicroTime": "time-micros",
     "io.debezium.time.Timestamp": "timestamp-millis",
     "org.apache.kafka.connect.data.Timestamp": "timestamp-millis",
     "io.debezium.time.MicroTimestamp": "timestamp-micros",
@@ -125,6 +129,6 @@ def _logical(found: Resolved, given: dict[str, Any]) -> Resolved:
             found |= {"logical": "decimal", "scale": scale}
     elif logical == "uuid" and (kind == "string" or (kind == "fixed" and found["size"] == 16)):
         found["logical"] = "uuid"
-    elif (logical == "date" and kind == "int") or (logical in (*TIMES, *LOCAL) and kind == "long"):
+    elif logical in FITS.get(kind, ()):
         found["logical"] = logical
     return found

@@ -3,20 +3,16 @@
 read(column) = the value in the column's own form, None where it is null or missing, TOO_FINE; Invalid with the reason
 """
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol
 
 from pipeline.definition.formats import Avro, Format, Json
-from pipeline.definition.marks import Epoch, Lenient, Zone
 from pipeline.definition.paths import Path
-from pipeline.definition.record import Column
-from pipeline.plain.avro_body import Body, at, read_avro
+from pipeline.plain.avro_body import Body, Value
+from pipeline.plain.avro_body import at as avro_at
 from pipeline.plain.avro_schema import Resolved, resolved
 from pipeline.plain.json_text import TWICE, Invalid, decode
-from pipeline.plain.values import read, read_time
 
-Read = Callable[[Column], Any]
 MOST_ID = 2**31 - 1
 
 
@@ -47,44 +43,28 @@ class NoRegistry:
         return None
 
 
-def event(value: bytes, format: Format, registry: Registry) -> Read:
-    """The value of a record, read: what a column has in it. Raises Invalid."""
+NO_REGISTRY = NoRegistry()
+
+
+def event(value: bytes, format: Format, registry: Registry = NO_REGISTRY) -> Any:
+    """The event that a record's value holds: a JSON object, or a Value of Avro. Raises Invalid."""
     match format:
         case Json(framed=framed):
-            return json_event(_unframed(value)[1] if framed else value)
+            return decode(_unframed(value)[1] if framed else value)
         case Avro(schema=None):
             id, body = _unframed(value)
-            return _avro(body, _writer(id, registry))
+            return Body(body).whole(_writer(id, registry))
         case Avro(schema=text):
             if value == b"":
                 raise Invalid("empty value")
-            return _avro(value, _resolved(str(text), ()))
+            return Body(value).whole(_resolved(str(text), ()))
     raise TypeError(f"the reference has no rule for {format}")
 
 
-def json_event(text: bytes) -> Read:
-    """A JSON text, read."""
-    found = decode(text)
-
-    def column_of(column: Column) -> Any:
-        value = json_at(found, column.path)
-        return None if value is None else read_json(value, column)
-
-    return column_of
-
-
-def read_json(value: Any, column: Column) -> Any:
-    """The JSON value (not null) as one of the column's type, or TOO_FINE. Raises Invalid."""
-    if column.type.kind != "datetime":
-        return read(value, column.type)
-    epoch, zone = column.mark(Epoch), column.mark(Zone)
-    return read_time(
-        value, epoch.unit if epoch else "", zone.key if zone else "", lenient=column.mark(Lenient) is not None
-    )
-
-
-def json_at(found: Any, path: Path) -> Any:
+def at(found: Any, path: Path) -> Any:
     """The value that the path leads to, None where it ends early. Raises Invalid where it leads through something else."""
+    if isinstance(found, Value):
+        return avro_at(found, path)
     for part in path:
         if found is None:
             return None
@@ -123,13 +103,3 @@ def _writer(id: int, registry: Registry) -> Resolved:
 @lru_cache(maxsize=256)
 def _resolved(text: str, references: tuple[tuple[str, str], ...]) -> Resolved:
     return resolved(text, references)
-
-
-def _avro(body: bytes, writer: Resolved) -> Read:
-    whole = Body(body).whole(writer)
-
-    def column_of(column: Column) -> Any:
-        found = at(whole, column.path)
-        return None if found is None else read_avro(found, column, read_json)
-
-    return column_of

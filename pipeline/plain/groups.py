@@ -2,7 +2,7 @@
 
     value() after add(r1), add(r2), ...   = the aggregate's definition applied to {r1, r2, ...}
 
-A row is (event time, partition, offset, value); memory is per group, except for an aggregate of the user's own.
+A row is (event time, partition, offset, number in its record, value); memory is per group, except for an aggregate of the user's own.
 """
 
 from abc import ABC, abstractmethod
@@ -33,12 +33,14 @@ from pipeline.base.types import ColumnType
 from pipeline.plain.sketches import bucket, bucket_at, estimate, middle, register_and_rank
 from pipeline.plain.values import decimal_of, unscaled
 
-Place = tuple[datetime, int, int]  # event time, partition, offset
+Place = tuple[datetime, int, int, int]  # event time, partition, offset, number of the row in its record
 MORE_DIGITS = 6
 
 
 class Group(ABC):
-    """One aggregate of one group. `scale` is that of its column, 0 for other than decimals."""
+    """One aggregate of one group. `scale` is that of its column, 0 for other than decimals; its numbers have `width` bytes."""
+
+    width = 8
 
     def __init__(self, aggregate: Aggregate, scale: int) -> None:
         self.aggregate = aggregate
@@ -175,7 +177,7 @@ class Distinct(Group):
 
     def add(self, place: Place, value: Any) -> None:
         if value is not None:
-            register, rank = register_and_rank(value, self.scale)
+            register, rank = register_and_rank(value, self.scale, self.width)
             self.registers[register] = max(rank, self.registers.get(register, 0))
 
     def value(self) -> int:
@@ -210,7 +212,7 @@ class Own(Group):
         self.values: list[tuple[datetime, int, int, Any]] = []
 
     def add(self, place: Place, value: Any) -> None:
-        self.values.append((*place, value))
+        self.values.append((*place[:3], value))
 
     def value(self) -> Any:
         return self.aggregate.reference(list(self.values))  # type: ignore[attr-defined]
@@ -256,7 +258,9 @@ def value_of(aggregate: Aggregate, row: dict[str, Any]) -> Any:
 
 def new_group(kind: type[Group], aggregate: Aggregate, type: ColumnType | None) -> Group:
     """An empty group."""
-    return kind(aggregate, type.scale if type else 0)
+    group = kind(aggregate, type.scale if type else 0)
+    group.width = 16 if type and type.kind == "wide" else 8
+    return group
 
 
 def rounded(value: Fraction, scale: int) -> Decimal:

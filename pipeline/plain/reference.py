@@ -1,7 +1,7 @@
 """Reference: decode -> validate -> deduplicate per source, then derive -> filter -> fold per view, record by record.
 
 records fed = accepted + duplicates + rejected + tombstones        for each partition
-accepted    = folded + filtered + rejected by the view             for each view and partition
+rows of the accepted = folded + filtered + rejected by the view    for each view and partition; a record is one row, or explodes
 """
 
 from collections import OrderedDict
@@ -19,13 +19,15 @@ from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.definition.window import Tumbling, Window
 from pipeline.plain.expression import Evaluate, Failed, compile_node, derived, enters
-from pipeline.plain.formats import Registry
+from pipeline.plain.formats import NO_REGISTRY, Registry
 from pipeline.plain.groups import Group, group_class, new_group, value_of
 from pipeline.plain.json_text import Invalid
-from pipeline.plain.validation import NO_REGISTRY, record_of
+from pipeline.plain.validation import Around, rows_of
 from pipeline.plain.values import EPOCH, epoch_us
 
-Record = tuple[int, int, bytes | None, bytes | None]  # offset, timestamp_ms (-1: none), key, value (None: tombstone)
+Headers = Sequence[tuple[str, bytes | None]]
+# Offset, timestamp_ms (-1: none), key, value (None: tombstone), and perhaps headers
+Record = tuple[int, int, bytes | None, bytes | None] | tuple[int, int, bytes | None, bytes | None, Headers]
 Key = tuple[Any, ...]
 HOUR_MS = 3_600_000
 
@@ -83,7 +85,7 @@ class Reference:
     def feed(self, partition: int, records: Iterable[Record]) -> None:
         """The next records of one partition. Raises LogError when an offset does not rise."""
         state = self._partitions.setdefault(partition, _Partition())
-        for offset, timestamp_ms, _, value in records:
+        for offset, timestamp_ms, key, value, *headers in records:
             if offset < state.next_offset:
                 raise LogError(
                     f"{self.source.topic}, partition {partition}: offset {offset} was fed after"
@@ -92,29 +94,30 @@ class Reference:
             state.next_offset = offset + 1
             if timestamp_ms >= 0:
                 state.log_time_ms = _log_time(state.log_time_ms, timestamp_ms)
-            self._record(partition, state, offset, value)
+            self._record(partition, state, offset, value, Around(key, timestamp_ms, headers[0] if headers else ()))
 
     def rows(self, view: View) -> dict[Key, dict[str, Any]]:
         """(key columns..., window_start) -> aggregate name -> value."""
         return self._views[view.name].rows()
 
-    def _record(self, partition: int, state: _Partition, offset: int, value: bytes | None) -> None:
+    def _record(self, partition: int, state: _Partition, offset: int, value: bytes | None, around: Around) -> None:
         if value is None:
             state.tombstones += 1
             return
         try:
-            record = record_of(value, self.source.columns, self.source.format, self._registry)
+            once, rows = rows_of(value, self.source, around, self._registry)
         except Invalid as reason:
             state.rejected += 1
             self.rejected.append((partition, offset, str(reason)))
             return
-        identity = tuple(record[name] for name in self.source.identities)
+        identity = tuple(once[name] for name in self.source.identities)
         if identity and _is_duplicate(state, identity, self.source.horizon_ms):
             state.duplicates += 1
             return
         state.accepted += 1
         for view in self._views.values():
-            view.fold(record, partition, offset)
+            for number, row in enumerate(rows):
+                view.fold(row, partition, offset, number)
 
 
 def _log_time(before: int | None, timestamp_ms: int) -> int:
@@ -155,8 +158,8 @@ class _View:
             for name, a in view.aggregates.items()
         ]
 
-    def fold(self, record: dict[str, Any], partition: int, offset: int) -> None:
-        """One accepted record: folded, filtered or rejected, and counted as that."""
+    def fold(self, record: dict[str, Any], partition: int, offset: int, number: int) -> None:
+        """One row of an accepted record, which has that number in it: folded, filtered or rejected, and counted as that."""
         folded, filtered, rejected = self.counts.get(partition, (0, 0, 0))
         try:
             row = self._row(record)
@@ -167,7 +170,7 @@ class _View:
                 filtered += 1
             else:
                 folded += 1
-                self._add(row, partition, offset)
+                self._add(row, partition, offset, number)
         self.counts[partition] = (folded, filtered, rejected)
 
     def rows(self) -> dict[Key, dict[str, Any]]:
@@ -186,22 +189,27 @@ class _View:
         for name in self.view.key:
             if row[name] is None:
                 raise Failed(f"key column {name} is null")
-        if sum(len(row[name].encode()) for name in self.view.key if isinstance(row[name], str)) > KEY_BYTES:
+        sizes = (
+            len(row[name].encode() if isinstance(row[name], str) else row[name])
+            for name in self.view.key
+            if self.view.types[name].kind in ("str", "bytes")
+        )
+        if sum(sizes) > KEY_BYTES:
             raise Failed(f"the key columns are longer than {KEY_BYTES} bytes together")
         return row
 
-    def _add(self, row: dict[str, Any], partition: int, offset: int) -> None:
+    def _add(self, row: dict[str, Any], partition: int, offset: int, number: int) -> None:
         time: datetime = row[self.view.source.event_time]
         key = (*(row[name] for name in self.view.key), window_start(time, self.view.window))
         if key not in self._groups:
             self._groups[key] = {name: new_group(group, a, type) for name, a, type, group in self._aggregates}
         for name, aggregate, _, _ in self._aggregates:
-            self._groups[key][name].add((time, partition, offset), value_of(aggregate, row))
+            self._groups[key][name].add((time, partition, offset, number), value_of(aggregate, row))
 
 
 def _kind(type: ColumnType) -> str:
     """The kind as which a column enters expressions."""
-    return "float" if type.kind == "decimal" else type.kind
+    return "float" if type.is_decimal else type.kind
 
 
 def window_start(time: datetime, window: Window) -> datetime:
@@ -214,7 +222,7 @@ def window_start(time: datetime, window: Window) -> datetime:
 
 def records_of(batch: pa.RecordBatch) -> Iterator[Record]:
     """The records of a raw batch, one by one, as `Reference.feed` takes them."""
-    columns = [batch.column(name) for name in ("offset", "timestamp_ms", "key", "value")]
+    columns = [batch.column(name) for name in ("offset", "timestamp_ms", "key", "value", "headers")]
     for row in range(batch.num_rows):
-        offset, timestamp_ms, key, value = (column[row].as_py() for column in columns)
-        yield offset, timestamp_ms, key, value
+        offset, timestamp_ms, key, value, headers = (column[row].as_py() for column in columns)
+        yield offset, timestamp_ms, key, value, [(header["key"], header["value"]) for header in headers or ()]

@@ -5,7 +5,7 @@ estimate(registers) and middle(bucket) as pipeline.DistinctCount and pipeline.Qu
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Context, Decimal
 from fractions import Fraction
 from math import floor
@@ -55,9 +55,9 @@ def _turned(word: int, bits: int) -> int:
     return (word << bits) % WORD | word >> (64 - bits)
 
 
-def register_and_rank(value: Any, scale: int) -> tuple[int, int]:
+def register_and_rank(value: Any, scale: int, width: int = 8) -> tuple[int, int]:
     """Register that a value (not null) belongs to, and the rank that it lifts it to."""
-    hashed = sip_hash(bytes(16) + _bytes(value, scale))
+    hashed = sip_hash(bytes(16) + _bytes(value, scale, width))
     rest, register = divmod(hashed, REGISTERS)
     rank = 1
     while rest % 2 == 0 and rank <= HASHED:
@@ -66,17 +66,21 @@ def register_and_rank(value: Any, scale: int) -> tuple[int, int]:
     return register, rank
 
 
-def _bytes(value: Any, scale: int) -> bytes:
-    """UTF-8 of text; else 8 bytes, little-endian, of the number that stands for the value."""
+def _bytes(value: Any, scale: int, width: int) -> bytes:
+    """UTF-8 of text, bytes as they are; else `width` bytes, little-endian, of the number that stands for the value."""
     if isinstance(value, str):
         return value.encode()
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, time):
+        value = datetime.combine(date(1970, 1, 1), value, UTC)
     if isinstance(value, datetime):
         number = epoch_us(value)
     elif isinstance(value, date):
         number = value.toordinal() - date(1970, 1, 1).toordinal()
     else:
         number = unscaled(value, scale)
-    return number.to_bytes(8, "little", signed=True)
+    return number.to_bytes(width, "little", signed=True)
 
 
 def estimate(registers: Mapping[int, int]) -> int:
@@ -98,7 +102,7 @@ def estimate(registers: Mapping[int, int]) -> int:
 def _bounds() -> list[int]:
     """The least magnitude of each bucket, ascending: 128 of width 1, then 64 each of width 2, 4, 8, ..."""
     bounds, width = list(range(128)), 2
-    while bounds[-1] < WORD:
+    while bounds[-1] < WORD**2:
         bounds += range(bounds[-1] + width // 2, 2 * (bounds[-1] + width // 2), width)
         width *= 2
     return bounds

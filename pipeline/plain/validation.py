@@ -5,53 +5,151 @@ kept(value) = value, or what the remedy makes of it, or Invalid         columns 
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pipeline.definition.constraints import Between, Clip, Constraint, Default, Length, Nullable, OneOf, Pattern, Scale
-from pipeline.definition.formats import Format, Json
+from pipeline.definition.constraints import (
+    Between,
+    Clip,
+    Constraint,
+    Default,
+    Length,
+    Nullable,
+    OneOf,
+    Pattern,
+    Precision,
+    Scale,
+)
+from pipeline.definition.marks import (
+    Epoch,
+    FromRecord,
+    FromText,
+    Header,
+    Lenient,
+    RecordKey,
+    RecordTime,
+    Text,
+    Zone,
+)
 from pipeline.definition.record import Column
-from pipeline.plain.formats import NoRegistry, Registry, event
-from pipeline.plain.json_text import Invalid
-from pipeline.plain.values import TOO_FINE, same_type
+from pipeline.definition.source import Source
+from pipeline.plain.avro_body import Value, as_json, is_json, read_avro
+from pipeline.plain.formats import NO_REGISTRY, Registry, at, event
+from pipeline.plain.json_text import Invalid, Number, decode
+from pipeline.plain.values import JSON_NUMBER, TOO_FINE, read, read_time, same_type
+from pipeline.plain.written import as_written, cleaned, read_text
 
-JSON, NO_REGISTRY = Json(), NoRegistry()
+
+@dataclass(frozen=True)
+class Around:
+    """The record around an event: its key, its timestamp (-1: none) and its headers, in order."""
+
+    key: bytes | None = None
+    timestamp_ms: int = -1
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
-def record_of(
-    value: bytes, columns: Sequence[Column], format: Format = JSON, registry: Registry = NO_REGISTRY
-) -> dict[str, Any]:
-    """Column name -> value (None for null). Raises Invalid with the reason, which names the column."""
-    read = event(value, format, registry)
-    record = {}
+NOTHING_AROUND = Around()
+
+
+def record_of(value: bytes, columns: Sequence[Column], around: Around = NOTHING_AROUND) -> dict[str, Any]:
+    """Column name -> value (None for null), of an event that is one row. Raises Invalid with the reason, which names the column."""
+    return _columns(decode(value), columns, around, 0)
+
+
+def rows_of(
+    value: bytes, source: Source, around: Around, registry: Registry = NO_REGISTRY
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(what the record has once, its rows): one row, or one for each element of the array that is exploded. Raises Invalid."""
+    found = event(value, source.format, registry)
+    once = _columns(found, [c for c in source.columns if not c.of_element], around, 0)
+    if not source.exploded:
+        return once, [once]
+    elements = at(found, source.exploded)
+    if elements is None:
+        return once, []
+    if not isinstance(elements, list):
+        raise Invalid(f"no array, but {source.explode} is exploded")
+    inner = [c for c in source.columns if c.of_element]
+    rows = []
+    for element in elements:
+        if element is not None and not isinstance(element, dict):
+            raise Invalid(f"an element of {source.explode} is no object")
+        rows.append(once | _columns(element, inner, around, len(source.exploded) + 1))
+    return once, rows
+
+
+def _columns(within: Any, columns: Sequence[Column], around: Around, depth: int) -> dict[str, Any]:
+    """The columns of an event, or of an element, whose paths begin behind `depth` parts."""
+    found = {}
     for column in columns:
         try:
-            found = read(column)
-            record[column.name] = _missing(column) if found is None else _kept(found, column)
+            outside = column.mark(FromRecord)
+            given = at(within, column.path[depth:]) if outside is None else _outside(outside, column, around)
+            found[column.name] = _column(given, column)
         except Invalid as reason:
             raise Invalid(f"{column.name}: {reason}") from None
-    return record
+    return found
 
 
-def _missing(column: Column) -> Any:
-    """The value of a column that the event does not have, or as null."""
-    if isinstance(column.remedy, Default):
-        return same_type(column.remedy.value, column.type)
-    if not column.nullable:
-        raise Invalid("null or missing")
-    return None
+def _outside(mark: FromRecord, column: Column, around: Around) -> Any:
+    """What the record has there, as a JSON value would say it; None for null."""
+    if isinstance(mark, RecordTime):
+        return None if around.timestamp_ms < 0 else Number(str(around.timestamp_ms))
+    found = around.key if isinstance(mark, RecordKey) else None
+    if isinstance(mark, Header):
+        named = [value for name, value in around.headers if name == mark.name]
+        found = named[-1] if named else None
+    if found is None:
+        return None
+    try:
+        text = found.decode()
+    except UnicodeDecodeError:
+        raise Invalid("no UTF-8") from None
+    if column.type.kind == "str":
+        return text
+    if not JSON_NUMBER.fullmatch(text):
+        raise Invalid("no number")
+    return Number(text)
 
 
-def _kept(value: Any, column: Column) -> Any:
-    """The value, if it keeps the column's constraints, or what the remedy makes of it."""
+def _column(json_value: Any, column: Column) -> Any:
+    if isinstance(json_value, Value) and is_json(json_value, column):
+        json_value = as_json(json_value)
+    if column.mark(FromText) and not isinstance(json_value, Value):
+        json_value = as_written(json_value, column.type)
+    if json_value is None:
+        if isinstance(column.remedy, Default):
+            return same_type(column.remedy.value, column.type)
+        if not column.nullable:
+            raise Invalid("null or missing")
+        return None
+    value = read_given(json_value, column)
     broken = [c for c in column.constraints if not _keeps(value, c, column)]
     return _mended(value, broken, column) if broken else value
 
 
+def read_given(value: Any, column: Column) -> Any:
+    """The value (not null) of an event as one of the column's type, or TOO_FINE. Raises Invalid."""
+    if isinstance(value, Value):
+        return read_avro(value, column, read_given)
+    if column.type.kind != "datetime":
+        text = column.mark(Text)
+        found = read_text(value) if text and "\x00" in text.strip else read(value, column.type)
+        return cleaned(found, text) if text else found
+    epoch, zone = column.mark(Epoch), column.mark(Zone)
+    return read_time(
+        value, epoch.unit if epoch else "", zone.key if zone else "", lenient=column.mark(Lenient) is not None
+    )
+
+
 def _keeps(value: Any, constraint: Constraint, column: Column) -> bool:
     if value is TOO_FINE:
-        return not isinstance(constraint, Scale)  # what else it breaks does not matter: a Scale breach is never clipped
+        return not isinstance(
+            constraint, Scale | Precision
+        )  # what else it breaks does not matter: a Scale breach is never clipped
     match constraint:
-        case Scale():
+        case Scale() | Precision():
             return True
         case Between(low, high):
             above = low is None or value >= same_type(low, column.type)

@@ -2,6 +2,7 @@
 
     int: int     decimal(s): Decimal with exponent -s, always     float: float, never NaN, infinite or -0.0     str: str
     bool: bool   datetime: datetime in UTC, to the microsecond    date: date
+    wide: as decimal     bytes: bytes     uuid: its 16 bytes      time: time of day, to the microsecond
 
 TooFine stands for a decimal that has more decimals than its Scale: the one breach of a constraint that is seen here.
 """
@@ -18,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 from pipeline.base.types import DECIMAL_DIGITS, INT_MAX, INT_MIN, TIME_MAX, TIME_MIN, ColumnType
 from pipeline.plain.json_text import Invalid, Number
+from pipeline.plain.written import read_bytes, read_day_time, read_text, read_uuid
 
 MAX_NUMBER = 4_000  # characters; longer ones are out of range, whatever their value
 JSON_NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
@@ -65,7 +67,7 @@ def _decimal(value: Any, type: ColumnType) -> Decimal | TooFine:
     if coefficient == 0:
         return decimal_of(0, type.scale)
     adjusted = len(str(abs(coefficient))) + exponent - 1  # 10^adjusted <= |value| < 10^(adjusted + 1)
-    if adjusted >= DECIMAL_DIGITS - type.scale:
+    if adjusted >= type.digits - type.scale:
         raise Invalid(f"out of the range of {type}")
     if -exponent > type.scale:
         return TOO_FINE
@@ -73,13 +75,9 @@ def _decimal(value: Any, type: ColumnType) -> Decimal | TooFine:
 
 
 def _str(value: Any, type: ColumnType) -> str:
-    if not isinstance(value, str):
-        raise Invalid("not a string")
-    if "\x00" in value:
+    if "\x00" in read_text(value):
         raise Invalid("text with U+0000")
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
-        raise Invalid("text with half of a surrogate pair")
-    return value
+    return read_text(value)
 
 
 def _bool(value: Any, type: ColumnType) -> bool:
@@ -139,7 +137,11 @@ READERS = {
     "int": _int,
     "float": _float,
     "decimal": _decimal,
+    "wide": _decimal,
     "str": _str,
+    "bytes": read_bytes,
+    "uuid": read_uuid,
+    "time": read_day_time,
     "bool": _bool,
     "date": _date,
 }
@@ -241,8 +243,10 @@ def epoch_us(time: datetime) -> int:
 
 def same_type(value: Any, type: ColumnType) -> Any:
     """A bound, option or default of a definition (`type.accepts` it) in the form that the column's values have."""
-    if type.kind == "decimal":
+    if type.is_decimal:
         return decimal_of(unscaled(value, type.scale), type.scale)
     if type.kind == "float":
         return float(value) + 0.0
+    if type.kind == "uuid":
+        return value.bytes
     return value.astimezone(UTC) if type.kind == "datetime" else value

@@ -185,6 +185,26 @@ snapshots = Table(
     PrimaryKeyConstraint("topic", "generation", "partition", "path"),
 )
 
+# By the topic's id, not by generation: a record of the log is replayed once, whatever definition rejected it.
+replays = Table(
+    "replays",
+    OPS,
+    Column("topic", Text, nullable=False),
+    Column("topic_id", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),  # why it was rejected when the replay was begun
+    Column("mended", Boolean, nullable=False),  # sent with another value
+    Column(
+        "sought_from", BigInteger, nullable=False
+    ),  # the log's end before it was first sent: it lies there or above, or nowhere
+    Column("run", Uuid, nullable=False),  # the replay that noted it last: no other sends it
+    Column("begun_at", TIME, nullable=False, server_default=func.clock_timestamp()),
+    Column("sent_offset", BigInteger),  # null: begun, and not known to be sent
+    Column("sent_at", TIME),
+    PrimaryKeyConstraint("topic", "topic_id", "partition", "offset"),
+)
+
 workers = Table(
     "workers",
     OPS,

@@ -3,13 +3,14 @@
     copy_out(copy_in(table)) == table        to the bit, for every type a state or a value can have
 
 Null is an empty field without quotes, the empty text is `""`. decimal256 travels as text, for pyarrow's CSV reader does
-not know it; binary as Postgres's hex, `\\x` and two digits a byte.
+not know it; binary as Postgres's hex, `\\x` and two digits a byte; UUIDs as Postgres writes them.
 """
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
+from uuid import UUID
 
 import numpy as np
 import psycopg2.extensions
@@ -19,7 +20,7 @@ import pyarrow.csv as pacsv
 from sqlalchemy.engine import Connection
 
 from pipeline.base.errors import StoreError
-from pipeline.columns.arrays import text_buffers
+from pipeline.columns.arrays import fixed_buffers, text_buffers
 from serving.postgres.quoting import quote
 
 CHUNK_BYTES = 1 << 20
@@ -38,7 +39,7 @@ def cursor_of(connection: Connection) -> Any:
 
 def travels_as_text(type: pa.DataType) -> bool:
     """True when CSV gives the type as text that we read ourselves."""
-    return bool(pa.types.is_decimal256(type) or pa.types.is_binary(type))
+    return bool(pa.types.is_decimal256(type) or pa.types.is_binary(type) or pa.types.is_fixed_size_binary(type))
 
 
 def to_csv(table: pa.Table) -> pa.Buffer:
@@ -50,6 +51,9 @@ def to_csv(table: pa.Table) -> pa.Buffer:
             table = table.set_column(
                 i, field.name, pa.chunked_array([to_hex(c) for c in table.column(i).chunks], pa.large_string())
             )
+        elif pa.types.is_fixed_size_binary(field.type):
+            texts = pa.chunked_array([to_uuid(c) for c in table.column(i).chunks], pa.string())
+            table = table.set_column(i, field.name, texts)
     sink = pa.BufferOutputStream()
     pacsv.write_csv(table, sink, WRITE)
     return sink.getvalue()
@@ -65,6 +69,31 @@ def to_hex(array: pa.Array) -> pa.Array:
     parts: Any = [pa.scalar("\\x", pa.large_string()), text, pa.scalar("", pa.large_string())]
     found: pa.Array = pc.if_else(array.is_valid(), pc.binary_join_element_wise(*parts), None)
     return found
+
+
+def to_uuid(array: pa.Array) -> pa.Array:
+    """UUIDs as 32 hexadecimal digits, which Postgres takes; nulls stay null."""
+    offsets, data = fixed_buffers(array)
+    digits = DIGITS[data[offsets[0] : offsets[-1]]]
+    ends: Any = np.arange(0, 32 * len(array) + 1, 32, dtype=np.int32)
+    text = pa.Array.from_buffers(pa.string(), len(array), [None, pa.py_buffer(ends), pa.py_buffer(digits)])
+    return pc.if_else(array.is_valid(), text, pa.scalar(None, pa.string())) if array.null_count else text
+
+
+def from_uuid(text: pa.Array) -> pa.Array:
+    """UUIDs from what Postgres writes: 8-4-4-4-12, in lower case."""
+    offsets, digits = text_buffers(text.fill_null(str(UUID(int=0))))
+    digits = digits[offsets[0] : offsets[-1]]
+    nibbles = NIBBLES[digits[digits != ord("-")]].reshape(-1, 2)
+    data: Any = nibbles[:, 0] << 4 | nibbles[:, 1]
+    found = pa.Array.from_buffers(pa.binary(16), len(text), [None, pa.py_buffer(data)])
+    return pc.if_else(text.is_valid(), found, pa.scalar(None, pa.binary(16))) if text.null_count else found
+
+
+def _typed(column: pa.Array, type: pa.DataType) -> pa.Array:
+    if pa.types.is_fixed_size_binary(type):
+        return from_uuid(column)
+    return from_hex(column) if pa.types.is_binary(type) else column.cast(type)
 
 
 def from_hex(text: pa.Array) -> pa.Array:
@@ -132,8 +161,5 @@ def read_csv(
     )
     with reader:
         for batch in reader:
-            columns = [
-                from_hex(column) if pa.types.is_binary(field.type) else column.cast(field.type)
-                for column, field in zip(batch.columns, schema, strict=True)
-            ]
+            columns = [_typed(column, field.type) for column, field in zip(batch.columns, schema, strict=True)]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -13,13 +13,15 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
+from pipeline.definition.paths import Path
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.log.log import RAW_SCHEMA, Block
 from simulation.texts import members
 from tests.support.strategies_values import NINES, texts
 
-Record = tuple[int, int, bytes | None, bytes | None]  # offset, timestamp_ms, key, value
+Headers = list[tuple[str, bytes | None]]
+Record = tuple[int, int, bytes | None, bytes | None, Headers]  # offset, timestamp_ms, key, value, headers
 Log = dict[int, list[Record]]
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
@@ -87,7 +89,8 @@ class Maker:
 
     def __init__(self, source: Source) -> None:
         self.columns = source.columns
-        self.texts = {c.name: texts(c, c.name == source.identity) for c in self.columns}
+        self.exploded = source.exploded
+        self.texts = {c.name: texts(c, c.name in source.identities) for c in self.columns}
         self.size = 6 + 2 * len(self.columns)
 
     def value(self, recipe: bytes, earlier: Sequence[bytes | None]) -> bytes | None:
@@ -104,7 +107,8 @@ class Maker:
             of = self.texts[column]
             bad = of.breaking if sort < 182 else of.wrong if sort < 198 else of.foreign
             parts[column] = bad[b % len(bad)]
-        fields = members([(c.path, parts[c.name]) for c in self.columns if parts[c.name]])
+        own = [(c.path, parts[c.name]) for c in self.columns if c.path and not c.of_element and parts[c.name]]
+        fields = members([*own, *self._array(recipe, parts)])
         if 190 <= recipe[3] < 200 and fields:  # what stands on the way to a value is something else
             at = a % len(fields)
             fields[at] = f"{fields[at].partition(': ')[0]}: {INSTEAD[b % len(INSTEAD)]}"
@@ -123,6 +127,23 @@ class Maker:
             return broken[a % len(broken)]
         return value
 
+    def _array(self, recipe: bytes, parts: dict[str, str]) -> list[tuple[Path, str]]:
+        """The array that is exploded, of 0 to 3 elements, one of which has the parts given; [] when none is."""
+        if not self.exploded or recipe[4] % 16 == 15:
+            return []
+        depth = len(self.exploded) + 1
+        found = []
+        for number in range(recipe[4] % 4):
+            chosen = parts if number == recipe[3] % 2 else self._parts(recipe[:6] + recipe[:5:-1])
+            inside = members(
+                [(c.path[depth:], chosen[c.name]) for c in self.columns if c.of_element and chosen[c.name]]
+            )
+            found.append("{" + ", ".join(inside) + "}")
+        if recipe[4] % 32 == 14:
+            found.append(INSTEAD[recipe[5] % len(INSTEAD)])
+        array = "[" + ", ".join(found) + "]"
+        return [(self.exploded, INSTEAD[recipe[5] % len(INSTEAD)] if recipe[4] % 32 == 13 else array)]
+
     def _parts(self, recipe: bytes) -> dict[str, str]:
         found = {}
         for n, column in enumerate(self.columns):
@@ -132,6 +153,16 @@ class Maker:
         return found
 
 
+KEYS = [
+    None,
+    *(b"%d" % n for n in (0, 7, -12, 1, 2, 3, 4, 5, 6, 8, 9, 10)),
+    b"1e2",
+    b"1.0",
+    b"1.5",
+    "é".encode(),
+    b"\xff",
+    b"x\x00",
+]
 STEPS_MS = [0, 1, 100, 2000, 10_000, 10_001, -500, -20_000, 86_400_000, 7 * 86_400_000, 8 * 86_400_000]
 TIMESTAMP_BASE = 1_700_000_000_000
 FUTURE_MS = TIMESTAMP_BASE + 10**12  # of a producer whose clock is wrong
@@ -149,8 +180,9 @@ def partitions(draw: Draw, source: Source, max_records: int = 30) -> list[Record
     for recipe in recipes:
         now += STEPS_MS[recipe[4] % len(STEPS_MS)]
         timestamp = {255: -1, 254: 0, 253: -1, 252: FUTURE_MS, 251: 2**63 - 1}.get(recipe[5], now)
-        value = maker.value(recipe, [v for _, _, _, v in found])
-        found.append((offset, timestamp, None if recipe[5] % 5 == 4 else recipe[4:6], value))
+        value = maker.value(recipe, [r[3] for r in found])
+        headers = [(("trace", "other", "Trace")[n % 3], KEYS[n % len(KEYS)]) for n in recipe[2 : 2 + recipe[1] % 4]]
+        found.append((offset, timestamp, KEYS[recipe[5] % len(KEYS)], value, headers))
         offset += 1 + (recipe[5] % 7 == 6) * 3
     return found
 
@@ -169,7 +201,8 @@ def block(records: Sequence[Record], start: int, end: int) -> Block:
     inside = [r for r in records if start <= r[0] < end]
     columns = [[r[n] for r in inside] for n in range(4)]
     arrays = [pa.array(values, RAW_SCHEMA.field(n).type) for n, values in enumerate(columns)]
-    arrays.append(pa.array([[]] * len(inside), RAW_SCHEMA.field("headers").type))
+    headers = [[{"key": key, "value": value} for key, value in (r[4] if len(r) > 4 else ())] for r in inside]
+    arrays.append(pa.array(headers, RAW_SCHEMA.field("headers").type))
     return Block(pa.RecordBatch.from_arrays(arrays, schema=RAW_SCHEMA), start, end)
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
-from datetime import UTC, date, datetime, timedelta, timezone
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
-from pipeline.base.types import TIME_MAX, TIME_MIN, ColumnType
+from pipeline.base.types import EXACT, TIME_MAX, TIME_MIN, ColumnType
 from pipeline.definition.constraints import Default, keeps
-from pipeline.definition.marks import UNITS
+from pipeline.definition.marks import UNITS, FromText
 from pipeline.definition.record import Column
+from tests.support.strategies_texts import WRITTEN_WRONG, WRONG_MORE, written
 
 NOON = datetime(2013, 1, 2, 12, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -44,6 +48,19 @@ VALUES: dict[str, list[Any]] = {
         '"\\/',
         "x" * 70,
     ],
+    "bytes": [b"", b"a", b"ab", b"abc", b"\x00", b"\xfb\xff\xfe", b"\xff" * 70, b"water", b"\x80"],
+    "uuid": [
+        UUID(int=n) for n in (0, 1, 2**127 - 1, 2**127, 2**128 - 1, 0x123E4567E89B12D3A456426614174000, 0xF << 64)
+    ],
+    "time": [
+        time(12),
+        time(0),
+        time(0, 0, 0, 1),
+        time(23, 59, 59, 999_999),
+        time(1, 2, 3, 120_000),
+        time(7, 5),
+        time(7, 5, 6),
+    ],
     "bool": [True, False],
     "datetime": TIMES,
     "date": [date(2013, 1, 2), date(1970, 1, 1), date(1969, 12, 31), date(2012, 2, 29), date.min, date.max],
@@ -53,8 +70,12 @@ UNSCALED = [0, 1, -1, 5, 250, -1999, 12345, 10**12, 3 * 10**15 + 1, 2**53 + 1, 1
 
 def pool(type: ColumnType) -> list[Any]:
     """Python values of a type, boundaries included."""
-    if type.kind == "decimal":
-        return [Decimal(u).scaleb(-type.scale) for u in UNSCALED]
+    if type.is_decimal:
+        most = 10**type.digits - 1
+        wide = (
+            [most, -most, 2**64, -(2**64) - 1, 2**63, 10**20 + 7, -(10**37), 3 * 10**30] if type.kind == "wide" else []
+        )
+        return [Decimal(u).scaleb(-type.scale, EXACT) for u in [*UNSCALED, *wide] if abs(u) <= most]
     return VALUES[type.kind]
 
 
@@ -73,9 +94,34 @@ def spellings(value: Any) -> list[str]:
     if isinstance(value, Decimal):
         plain = f"{value:f}"
         more = plain + ("000" if "." in plain else ".0")
-        return [plain, f'"{plain}"', more, f'"{more}"', f"{plain}E+0", f'"{plain}e-0"', f"{value.scaleb(3):f}e-3"]
+        return [
+            plain,
+            f'"{plain}"',
+            more,
+            f'"{more}"',
+            f"{plain}E+0",
+            f'"{plain}e-0"',
+            f"{value.scaleb(3, EXACT):f}e-3",
+        ]
     if isinstance(value, datetime):
         return _time_spellings(value)
+    if isinstance(value, bytes):
+        plain = base64.b64encode(value).decode()
+        return [f'"{plain}"', '"' + plain.replace("/", "\\/").replace("=", "\\u003d") + '"']
+    if isinstance(value, UUID):
+        return [f'"{value}"', f'"{value}"'.upper(), f'"{value}"'.replace("-", "\\u002D")]
+    if isinstance(value, time):
+        plain = value.isoformat()
+        finer = value.isoformat("microseconds")
+        short = [f'"{plain[:5]}"'] if not (value.second or value.microsecond) else []
+        return [
+            f'"{plain}"',
+            f'"{finer}"',
+            f'"{finer}9"',
+            f'"{finer}001"',
+            f'"{plain}"'.replace(":", "\\u003a"),
+            *short,
+        ]
     if isinstance(value, date):
         return [f'"{value.isoformat()}"', json.dumps(value.isoformat()).replace("-", "\\u002d")]
     return [
@@ -95,6 +141,7 @@ def _time_spellings(value: datetime) -> list[str]:
     fraction = f".{value.microsecond:06d}" if value.microsecond else ""
     found = [f'"{plain}{fraction}Z"', f'"{plain.replace("T", " ")}{fraction}+00:00"', f'"{plain.lower()}{fraction}z"']
     found.append(f'"{plain}.{value.microsecond:06d}000-00"')
+    found.append(f'"{plain},{value.microsecond:06d}999 UTC"')
     if value.second == 0 and not fraction:
         found.append(f'"{plain[:-3]}Z"')
     if TIME_MIN + timedelta(days=1) < value < TIME_MAX - timedelta(days=1):
@@ -169,7 +216,7 @@ LONG = [
     "0e99999",
     "-0",
 ]
-WRONG: dict[str, list[str]] = {
+WRONG: dict[str, list[str]] = WRONG_MORE | {
     "int": ["9223372036854775808", "-9223372036854775809", "1e19", "0.5", "1e-1", '"1"', *LONG],
     "float": ["1e309", "-1.8e308", "1.7976931348623159e308", '"1.0"', '"NaN"', *LONG],
     "decimal": [
@@ -190,9 +237,9 @@ WRONG: dict[str, list[str]] = {
         *(
             '"2013-01-02T12:00:60Z"',
             '"2013-01-02T12:60:00Z"',
-            '"2013-01-02T12:00:00.1234567Z"',
-            '"2013-01-02T12:00:00.0000001Z"',
-            '"2013-01-02T12:00:00,5Z"',
+            '"2013-03-31T02:30:00"',
+            '"2013-10-27T02:30:00.5"',
+            '"2013-01-02T12:00:00.,5Z"',
         ),
         *(
             '"9999-12-31T23:59:59.999999-00:01"',
@@ -202,7 +249,7 @@ WRONG: dict[str, list[str]] = {
         ),
         *(
             '"0001-01-01T00:00:00+23:59"',
-            '"9999-12-31T23:59:59.9999999Z"',
+            '"9999-12-31T23:59:59.9999999"',
             '"10000-01-01T00:00:00Z"',
             '"20130102T120000Z"',
         ),
@@ -218,7 +265,7 @@ WRONG: dict[str, list[str]] = {
             '"2013-01-02T12:00:00Z\\n"',
             '"2013-01-02t12:00:00.Z"',
         ),
-        *('"2013-01-02T12:00:00 Z"', '"2013-W01-3T12:00:00Z"', '"1357128000000"', '"now"', '"2013-01-02T12:00:00UTC"'),
+        *('"2013-01-02T12:00:00  Z"', '"2013-W01-3T12:00:00Z"', '"1357128000000"', '"now"', '"2013-01-02T12:00:00utc"'),
         *("1357128000000.5", "253402300800000", "-62104060800000", "-62104060800001", "253402300799999", "1e30", *LONG),
     ],
     "date": [
@@ -255,12 +302,24 @@ class Texts:
 def texts(column: Column, identity: bool = False) -> Texts:
     """The texts for a column; an identity is one of 40, so that duplicates are common and not the rule."""
     if identity:
-        values: list[Any] = [f"id-{n}" for n in range(40)] if column.type.kind == "str" else list(range(40))
+        made: dict[str, Callable[[int], Any]] = {"str": lambda n: f"id-{n}", "bytes": lambda n: b"id-%d" % n}
+        made["uuid"] = lambda n: UUID(int=n << 60)
+        values: list[Any] = [made.get(column.type.kind, int)(n) for n in range(40)]
     else:
         values = [v for v in pool(column.type) if keeps(v, column.constraints)]
     good = [_epoch_spellings(v, column.epoch) if column.epoch else spellings(v) for v in values]
+    if column.mark(FromText):
+        good = [[*found, *written(value, found[0])] for value, found in zip(values, good, strict=True)]
     if column.nullable or isinstance(column.remedy, Default):
         good.append(["null", ""])
-    wrong = WRONG[column.type.kind]
+    wrong = WRITTEN_WRONG if column.mark(FromText) else []
+    wrong = [*WRONG[column.type.kind], *wrong]
+    if column.type.kind == "wide":
+        wrong += [
+            f"1{'0' * column.type.digits}",
+            f"-1e{column.type.digits - column.type.scale}",
+            f"1e-{column.type.scale + 1}",
+        ]
+        wrong += [f"0.{'0' * column.type.scale}9{'0' * 50}", f"{'9' * column.type.digits}", f'"{"9" * 45}"']
     breaking = [t for v in pool(column.type) if not keeps(v, column.constraints) for t in spellings(v)[:2]]
     return Texts(good, breaking or wrong, wrong, ANY_TYPE + NOT_JSON + [""])

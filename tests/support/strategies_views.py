@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, get_args, get_origin
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,7 +28,8 @@ from pipeline.aggregates import (
     Sum,
     Variance,
 )
-from pipeline.base.types import ColumnType
+from pipeline.base.errors import DefinitionError
+from pipeline.base.types import KINDS, ColumnType
 from pipeline.definition.constraints import (
     Between,
     Clip,
@@ -37,12 +39,13 @@ from pipeline.definition.constraints import (
     Nullable,
     OneOf,
     Pattern,
+    Precision,
     Remedy,
     Scale,
     keeps,
 )
 from pipeline.definition.derived import Derived
-from pipeline.definition.marks import At, Epoch
+from pipeline.definition.marks import At, Epoch, FromText, Header, Lenient, Mark, RecordKey, RecordTime, Text, Zone
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.definition.window import tumbling
@@ -51,6 +54,14 @@ from tests.support.strategies_values import VALUES, pool
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Kinds = dict[str, str]
 PYTHON = {"int": int, "float": float, "str": str, "bool": bool, "datetime": datetime, "date": date, "decimal": Decimal}
+PYTHON |= {"wide": Decimal, "bytes": bytes, "uuid": UUID, "time": time}
+PRECISIONS = [(38, 18), (38, 0), (20, 2), (38, 38), (5, 5), (19, 12), (1, 0)]
+TEXTS = [
+    Text(strip="\x00"),
+    Text(trim=True),
+    Text(strip="\x00aE", case="lower", form="NFC"),
+    Text(case="upper", form="NFKD", trim=True),
+]
 PATTERNS = ["[A-Z]{3}", r"\w*", r"(a|B|x).*", r"\d+", "(?s).*", "a$", r"[^\n]*"]
 
 # ---------------------------------------------------------------- columns
@@ -59,12 +70,13 @@ PATTERNS = ["[A-Z]{3}", r"\w*", r"(a|B|x).*", r"\d+", "(?s).*", "a$", r"[^\n]*"]
 @st.composite
 def hints(draw: Draw, kind: str | None = None, nullable: bool | None = None) -> Any:
     """A field's annotation: type, constraints, a remedy."""
-    kind = kind or draw(st.sampled_from(["decimal", "int", "str", "float", "bool", "datetime", "date"]))
+    kind = kind or draw(st.sampled_from(["decimal", "str", *KINDS]))
     nullable = draw(st.booleans()) if nullable is None else nullable
     scale = draw(st.sampled_from([2, 0, 1, 5, 12])) if kind == "decimal" else 0
-    type = ColumnType(kind, scale)
+    type = ColumnType("wide", *draw(st.sampled_from(PRECISIONS))[::-1]) if kind == "wide" else ColumnType(kind, scale)
     constraints = draw(_constraints(type))
-    marks = [*([Scale(scale)] if kind == "decimal" else []), *constraints]
+    of_decimal = {"decimal": [Scale(scale)], "wide": [Precision(type.digits, type.scale)]}
+    marks = [*of_decimal.get(kind, []), *constraints, *draw(_written(kind))]
     remedy = draw(st.sampled_from(_remedies(type, constraints, nullable)))
     base = PYTHON[kind] | None if nullable else PYTHON[kind]
     for mark in marks + ([remedy] if remedy else []):
@@ -73,15 +85,26 @@ def hints(draw: Draw, kind: str | None = None, nullable: bool | None = None) -> 
 
 
 @st.composite
+def _written(draw: Draw, kind: str) -> list[Mark]:
+    """FromText or Text, or mostly neither."""
+    if draw(st.integers(0, 3)):
+        return []
+    if kind == "str":
+        return [draw(st.sampled_from(TEXTS))]
+    return [FromText()] if kind in ("int", "float", "decimal", "wide", "bool") else []
+
+
+@st.composite
 def _constraints(draw: Draw, type: ColumnType) -> list[Constraint]:
     possible: list[Callable[[], Constraint]] = []
     values = st.sampled_from(pool(type))
-    if type.kind != "bool":
+    if type.kind not in ("bool", "bytes", "uuid"):
         possible.append(lambda: _between(draw(values), draw(values), draw(st.integers(0, 5))))
-    if type.kind in ("str", "int", "decimal", "date", "datetime"):
+    if type.kind not in ("bool", "float"):
         possible.append(lambda: OneOf(*draw(st.lists(values, min_size=1, max_size=6, unique=True))))
-    if type.kind == "str":
+    if type.kind in ("str", "bytes"):
         possible.append(lambda: Length(draw(st.integers(0, 2)), draw(st.sampled_from([None, 2, 3, 70]))))
+    if type.kind == "str":
         possible.append(lambda: Pattern(draw(st.sampled_from(PATTERNS))))
     how_many = draw(st.sampled_from([0, 1, 2, 2]))
     chosen = draw(st.permutations(possible))[:how_many] if possible else []
@@ -98,7 +121,7 @@ def _between(one: Any, other: Any, open_end: int) -> Between:
 
 def _remedies(type: ColumnType, constraints: Sequence[Constraint], nullable: bool) -> list[Remedy | None]:
     found: list[Remedy | None] = [None]
-    if constraints or type.kind == "decimal":
+    if constraints or type.is_decimal:
         found += [Nullable()] if nullable else []
         clips = type.kind != "str" and any(isinstance(c, Between) for c in constraints)
         found += [Clip()] * 3 if clips else []
@@ -113,20 +136,36 @@ def _remedies(type: ColumnType, constraints: Sequence[Constraint], nullable: boo
 def sources(draw: Draw) -> Source:
     """A source whose record has a key, a time, an identity and one to five columns more."""
     fields: list[tuple[str, Any]] = [
-        ("id", draw(st.sampled_from([str, int, Annotated[str, Length(1, 64)]]))),
+        ("id", draw(st.sampled_from([str, int, Annotated[str, Length(1, 64)], UUID, bytes]))),
         ("station", draw(st.one_of(st.just(Annotated[str, OneOf("EWR", "JFK", "é")]), hints(nullable=False)))),
         ("at", draw(st.one_of(st.just(datetime), hints("datetime", nullable=False)))),
     ]
     fields += [(f"c{n}", hint) for n, hint in enumerate(draw(st.lists(hints(), min_size=1, max_size=5)))]
-    fields = [(name, _marked(draw, name, n, hint)) for n, (name, hint) in enumerate(fields)]
+    explode = draw(st.sampled_from([None] * 3 + ["items", "context.items"]))
+    fields = [(name, _marked(draw, name, n, hint, explode)) for n, (name, hint) in enumerate(fields)]
+    if explode:
+        fields.append(("piece", Annotated[draw(hints()), At(f"{explode}[].piece")]))
+    fields += draw(st.lists(st.sampled_from(AROUND), max_size=2, unique_by=lambda field: field[0]))
+    identity: Any = draw(st.sampled_from(["id"] * 5 + [None, ("id", "part"), ("part", "id")]))
+    fields += [("part", draw(st.sampled_from([str, int])))] if isinstance(identity, tuple) else []
     record = dataclasses.make_dataclass("Event", draw(st.permutations(fields)), frozen=True)
     horizon = draw(st.sampled_from([timedelta(days=7), timedelta(0), timedelta(milliseconds=1), timedelta(seconds=10)]))
-    identity = draw(st.sampled_from(["id"] * 5 + [None]))
-    return Source("events", record, key="station", event_time="at", identity=identity, identity_horizon=horizon)
+    event_time = "sent" if "sent" in dict(fields) and draw(st.booleans()) else "at"
+    return Source("events", record, "station", event_time, identity, identity_horizon=horizon, explode=explode)
 
 
-def _marked(draw: Draw, name: str, number: int, hint: Any) -> Any:
-    """The hint with a path or not, and a time with a unit or not."""
+AROUND: list[tuple[str, Any]] = [
+    ("sent", Annotated[datetime, RecordTime()]),
+    ("sent_maybe", Annotated[datetime | None, RecordTime()]),
+    ("record_key", Annotated[str | None, RecordKey()]),
+    ("record_number", Annotated[int | None, RecordKey(), Between(-20, 1000), Nullable()]),
+    ("trace", Annotated[str | None, Header("trace"), Length(0, 1), Nullable()]),
+    ("trace_number", Annotated[int, Header("trace"), Default(5)]),
+]
+
+
+def _marked(draw: Draw, name: str, number: int, hint: Any, explode: str | None) -> Any:
+    """The hint with a path or not, in each element or not, and a time with marks or not."""
     paths = [
         f"context.{name}",
         f"context.deep.{name}",
@@ -134,10 +173,14 @@ def _marked(draw: Draw, name: str, number: int, hint: Any) -> Any:
         f"list[{number}]",
         f"rows[{number % 2}].{name}",
     ]
+    if explode and name not in ("id", "station"):
+        paths += [f"{explode}[].{name}", f"{explode}[].deep.{name}", f"{explode}[].list[{number}]"]
     path = draw(st.sampled_from([None] * 4 + paths))
     marks = [At(path)] if path else []
     if _is_time(hint) and draw(st.integers(0, 2)) == 0:
         marks.append(Epoch(draw(st.sampled_from(["s", "ms", "us", "ns"]))))
+    if _is_time(hint) and draw(st.integers(0, 2)) == 0:
+        marks += [Zone("Europe/Berlin"), Lenient()][draw(st.integers(0, 1)) :]
     for mark in marks:
         hint = Annotated[hint, mark]
     return hint
@@ -277,11 +320,11 @@ MAKERS: dict[str, list[Any]] = {
 # ---------------------------------------------------------------- views
 
 FROM = {"decimal": ["float", "int"], "float": ["float", "int"], "int": ["int", "float"]}
-NUMBERS = ("int", "decimal")
+NUMBERS = ("int", "decimal", "wide")
 
 
 def _kind(type: ColumnType) -> str:
-    return "float" if type.kind == "decimal" else type.kind
+    return "float" if type.is_decimal else type.kind
 
 
 @st.composite
@@ -308,6 +351,10 @@ def aggregates(draw: Draw, types: dict[str, ColumnType]) -> Aggregate:
     classes += [DistinctCount] if types[name].kind != "float" else []
     classes += [_quantile(draw), Sum, Mean, Variance, StdDev] * 2 if types[name].kind in NUMBERS else []
     found: Aggregate = draw(st.sampled_from(classes))(name)
+    try:
+        found.check((types[name],), "drawn")
+    except DefinitionError:  # a variance of more digits than there are
+        return StdDev(name)
     return found
 
 

@@ -3,12 +3,13 @@
 present(lift(rows)) = the value that Python's whole numbers and fractions give, to the last digit
 """
 
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
 from itertools import product
 from math import isqrt
 from typing import Any
+from uuid import UUID
 
 import hypothesis.strategies as st
 import numpy as np
@@ -25,6 +26,7 @@ from pipeline import (
     Max,
     Mean,
     Min,
+    Precision,
     Quantile,
     Scale,
     StdDev,
@@ -37,9 +39,10 @@ from pipeline.laws import boundaries, check, column_types, hold
 
 SCALES = (0, 2, 6, 7, 12)
 DECIMALS = tuple(Scale(s) for s in SCALES)
-ALL = (int, Scale(2), float, str, bool, datetime, date)
+WIDE = (Precision(38, 18), Precision(5, 5))
+ALL = (int, Scale(2), WIDE[0], float, str, bytes, UUID, bool, datetime, date, time)
 ORDERED = tuple(t for t in ALL if t is not bool)
-EXACT = (int, *DECIMALS)
+EXACT = (int, *DECIMALS, *WIDE)
 ACCEPTED: dict[type[Aggregate], tuple[Any, ...]] = {
     CountNonNull: ALL,
     Sum: EXACT,

@@ -65,7 +65,11 @@ WRONG_SOURCES: list[tuple[str, Callable[[], object], list[str]]] = [
 
 WRONG_COLUMNS: list[tuple[str, Callable[[], object], list[str]]] = [
     ("no scale", field(Decimal), ["Own.x", "Decimal without a scale", "Annotated[Decimal, Scale(2)]"]),
-    ("type", field(complex), ["Own.x", "allowed are int, float, str, bool, datetime, date, Decimal"]),
+    (
+        "type",
+        field(complex),
+        ["Own.x", "allowed are int, float, str, bool, datetime, date, bytes, UUID, time, Decimal"],
+    ),
     ("list", field(list[int]), ["Own.x", "allowed are int"]),
     ("union", field(int | str), ["Own.x", "a union is allowed only with None"]),
     ("unknown mark", field(Annotated[int, "positive"]), ["Own.x", "'positive' is no constraint of pipeline"]),

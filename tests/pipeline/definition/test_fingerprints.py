@@ -51,20 +51,23 @@ CELSIUS = pc.field("celsius")
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = [
     *("At", "Avro", "Between", "Clip", "Count", "CountNonNull", "Default", "Derived", "DistinctCount", "Epoch"),
-    *("First", "Header", "Json", "Last", "Length", "Lenient", "Max", "Mean", "Min", "Nullable", "OneOf", "Pattern"),
     *(
-        "Quantile",
-        "RecordKey",
-        "RecordTime",
-        "Scale",
-        "Source",
-        "StdDev",
-        "Sum",
-        "Variance",
-        "View",
-        "Zone",
-        "tumbling",
+        "First",
+        "FromText",
+        "Header",
+        "Json",
+        "Last",
+        "Length",
+        "Lenient",
+        "Max",
+        "Mean",
+        "Min",
+        "Nullable",
+        "OneOf",
+        "Pattern",
     ),
+    *("Precision", "Quantile", "RecordKey", "RecordTime", "Scale"),
+    *("Source", "StdDev", "Sum", "Text", "Variance", "View", "Zone", "tumbling"),
 ]
 
 

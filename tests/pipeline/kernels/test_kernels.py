@@ -252,7 +252,7 @@ def test_best_by_group_is_the_least_tuple(data: st.DataObject, groups: int) -> N
     rows = data.draw(st.lists(row, max_size=30, unique_by=lambda r: r[:4]))
     columns = [np.array([r[i] for r in rows], np.int64) for i in range(4)]
     mask, number = np.array([r[4] for r in rows], np.bool_), np.array([r[5] for r in rows], np.int64)
-    got = best_by_group(*columns, mask, number, groups)
+    got = best_by_group(*columns, mask, number, groups, data.draw(st.booleans()))
     for g in range(groups):
         own = [(r[:4], i) for i, r in enumerate(rows) if r[4] and r[5] == g]
         assert got[g] == (min(own)[1] if own else -1)
