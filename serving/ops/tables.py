@@ -95,6 +95,19 @@ positions = Table(
     postgresql_with={"fillfactor": "50"},  # a few rows, updated ten times a second: room on the page for HOT updates
 )
 
+schemas = Table(
+    "schemas",
+    OPS,
+    Column("topic", Text, nullable=False),
+    Column("source_fingerprint", Text, nullable=False),
+    Column("id", BigInteger, nullable=False),
+    Column("kind", Text),
+    Column("text", Text),  # null: the registry did not know the id when it was asked
+    Column("others", Text, nullable=False),  # what it refers to: JSON, [name, text] each
+    Column("decided_at", TIME, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("topic", "source_fingerprint", "id"),
+)
+
 segments = Table(
     "segments",
     OPS,
