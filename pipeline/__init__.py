@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         Scale,
     )
     from pipeline.definition.derived import Derived
-    from pipeline.definition.formats import Json
+    from pipeline.definition.formats import Avro, Json
     from pipeline.definition.marks import At, Epoch, FromText, Header, Lenient, RecordKey, RecordTime, Text, Zone
     from pipeline.definition.source import Source
     from pipeline.definition.view import View
@@ -59,7 +59,7 @@ HOMES = {
         "Scale",
     ),
     "pipeline.definition.derived": ("Derived",),
-    "pipeline.definition.formats": ("Json",),
+    "pipeline.definition.formats": ("Avro", "Json"),
     "pipeline.definition.marks": (
         "At",
         "Epoch",
@@ -79,6 +79,7 @@ _HOME = {name: module for module, names in HOMES.items() for name in names}
 
 __all__ = [
     "At",
+    "Avro",
     "Between",
     "Clip",
     "Count",

@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.base.errors import SettingsError
+from pipeline.decode.registry import Registry
 from pipeline.definition.view import View
 from pipeline.definition.views_module import load_views
 from pipeline.kernels import cache
@@ -117,6 +118,9 @@ class Settings(BaseSettings):
     kafka_ssl_cafile: str | None = None
     kafka_ssl_certfile: str | None = None
     kafka_ssl_keyfile: str | None = None
+    schema_registry: SecretStr | None = None  # its URL may hold a password
+    schema_registry_username: str | None = None
+    schema_registry_password: SecretStr | None = None
     postgres: SecretStr | None = None
     lake: str = "lake"
     lake_url: str | None = None  # where the lake's manifests are served over HTTP: tasks.luigid does, below /lake
@@ -190,6 +194,17 @@ class Settings(BaseSettings):
         if self.postgres is None or not self.postgres.get_secret_value():
             raise SettingsError(_missing("postgres", "postgresql://user@localhost/watershed"))
         return self.postgres.get_secret_value()
+
+    def registry(self) -> Registry | None:
+        """The schema registry, None where none is set; SettingsError when its settings do not go together."""
+        if self.schema_registry is None or not self.schema_registry.get_secret_value():
+            return None
+        if self.schema_registry_password is not None and not self.schema_registry_username:
+            raise SettingsError(
+                "schema_registry_password (WATERSHED_SCHEMA_REGISTRY_PASSWORD) is set, and schema_registry_username is not: set both"
+            )
+        url = self.schema_registry.get_secret_value()
+        return Registry(url, self.schema_registry_username or "", self.schema_registry_password)
 
     def load_views(self) -> tuple[View, ...]:
         """VIEWS of the views module, checked: at least one, distinct names, one Source per topic."""

@@ -32,7 +32,8 @@ def kernels_of(views: Iterable[View]) -> list[Kernel]:
     around, exploded = any(issubclass(m, FromRecord) for m in marked), any(view.source.exploded for view in chosen)
     more = {"sketches": sketched, "tokens": read, "ascii": Text in marked, "wide": wide}
     more |= {"texts": around, "elements": exploded}
-    return needed(*ALWAYS, *(module for module, wanted in more.items() if wanted))
+    formats = {module for view in chosen for module in view.source.format.kernels}
+    return needed(*ALWAYS, *(module for module, wanted in more.items() if wanted), *sorted(formats))
 
 
 def cold(views: Iterable[View]) -> list[Kernel]:

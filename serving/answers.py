@@ -200,6 +200,9 @@ def by_layer(engine: Engine, view: View, *, limit: int = 1000, **equal: Any) -> 
 
 
 def _selected(source: str, view: View, equal: Mapping[str, Any]) -> sa.TextClause:
-    conditions = " AND ".join(f"{quote(name)} = :{name}" for name in equal) or "true"
+    conditions = (
+        " AND ".join(f"{quote(n)} = :{n}" if v is not None else f"{quote(n)} IS NULL" for n, v in equal.items())
+        or "true"
+    )
     order = ", ".join(["window_start DESC", *(quote(name) for name in view.key)])
     return sa.text(f"SELECT * FROM {source} WHERE {conditions} ORDER BY {order} LIMIT :limit")  # noqa: S608 -- quoted names

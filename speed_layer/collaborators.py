@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pipeline.base.crash import CrashPoints, NoCrash
+from pipeline.decode.schemas import SchemasOf, no_schemas
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.handover import Clock, Generation, SnapshotStore, SpeedStore, SystemClock
@@ -32,9 +33,10 @@ class ActiveSource:
 class Collaborators:
     """The parts of a worker. `transient` are the errors of a store, log or lake that is down: the worker waits and tries again.
 
-    Without `snapshot_store` no identity snapshots are written or read: a takeover replays the log from the batch's. Large blocks are
-    folded by `folding` (None: by the caller), commits sent by `committing`, snapshots written by `snapshotting`. Leases last
-    `lease_s`; a partition's snapshot is `snapshot_every_s` old at most while it is read. Whoever makes the executors ends them.
+    `schemas` are asked by `asking` for what they do not know, while other partitions go on. Without `snapshot_store` no identity
+    snapshots are written or read: a takeover replays the log from the batch's. Large blocks are folded by `folding` (None: by the
+    caller), commits sent by `committing`, snapshots written by `snapshotting`. Leases last `lease_s`; a partition's snapshot is
+    `snapshot_every_s` old at most while it is read. Whoever makes the executors ends them.
     """
 
     store: SpeedStore
@@ -45,6 +47,8 @@ class Collaborators:
     transient: tuple[type[BaseException], ...] = ()
     clock: Clock = field(default_factory=SystemClock)
     crash: CrashPoints = field(default_factory=NoCrash)
+    schemas: SchemasOf = no_schemas
+    asking: Executor = field(default_factory=InCaller)
     folding: Executor | None = None
     committing: Executor = field(default_factory=InCaller)
     snapshotting: Executor = field(default_factory=lambda: InThreads("snapshot"))

@@ -83,6 +83,7 @@ class PartitionWork:
 
     def __init__(self, source: ActiveSource, collaborators: Collaborators, claim: Claim) -> None:
         self.source, self.collaborators = source, collaborators
+        self.schemas = collaborators.schemas(source.source)
         self.claim = claim
         self.loaded: Loaded | None = None
         self.limit: int | None = None  # a chosen cut that the next commit must end at
@@ -178,7 +179,7 @@ class PartitionWork:
                     return None  # a night published and purged while we looked: read the row again
                 raise
         start = snapshot.position if snapshot is not None else start
-        ingest = Ingest(self.source.source, partition, snapshot, columns_of(self.source.views))
+        ingest = Ingest(self.source.source, partition, snapshot, columns_of(self.source.views), self.schemas)
         if start < claim.position:
             for block in parts.log.read(topic, partition, start, claim.position):
                 if give_up():

@@ -14,6 +14,7 @@ from pipeline.accept.accept import Ingest
 from pipeline.accept.dedupe import IdentitySnapshot
 from pipeline.accept.identity_files import IdentitiesMissing, identities_at
 from pipeline.base.errors import Refused
+from pipeline.decode.schemas import SchemasOf, no_schemas
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.fold.fold import columns_of, combine, fold
@@ -92,11 +93,11 @@ class SourceRefold:
     def __init__(
         self, source: Source, views: Sequence[View], generation: Generation, store: RefoldStore, nights: NightStore,
         log: Log, lake: Lake, *, from_start: bool = False, worker: str = "watershed rebuild",
-        near: int = NEAR, lease_s: float = LEASE_S,
+        near: int = NEAR, lease_s: float = LEASE_S, schemas: SchemasOf = no_schemas,
     ) -> None:  # fmt: skip
         self.source, self.views, self.generation, self.store, self.nights = source, views, generation, store, nights
         self.log, self.lake, self.from_start, self.worker = log, lake, from_start, worker
-        self.near, self.lease_s = near, lease_s
+        self.near, self.lease_s, self.schemas = near, lease_s, schemas(source)
 
     def partition(self, partition: int) -> tuple[Standing, list[Segment]]:
         """Refold one partition and put the result in place; how it stood then, and the new segments."""
@@ -136,7 +137,7 @@ class SourceRefold:
         None when a night published and purged it while we looked: look again how the partition stands.
         """
         if self.from_start:
-            ingest = Ingest(self.source, partition, columns=columns_of(self.views))
+            ingest = Ingest(self.source, partition, columns=columns_of(self.views), schemas=self.schemas)
             ledger = self.nights.ledger(self.generation)
             for block in whole_log(self.log, self.lake, self.generation, ledger, partition, standing.cut, MAX_RECORDS):
                 ingest.feed(block)
@@ -148,4 +149,4 @@ class SourceRefold:
             if self.store.standing(self.generation, partition).visible.number != standing.visible.number:
                 return None  # a night published and purged while we looked
             raise
-        return Ingest(self.source, partition, known, columns_of(self.views))
+        return Ingest(self.source, partition, known, columns_of(self.views), self.schemas)

@@ -15,6 +15,7 @@ import structlog
 from pipeline.base.crash import crash_points
 from pipeline.base.errors import LakeError
 from pipeline.base.memory import reuse_memory
+from pipeline.decode.registry import RegistryAway
 from pipeline.definition.view import View
 from pipeline.handover import Generation
 from pipeline.handover.generation import refuse_other_log
@@ -25,11 +26,12 @@ from pipeline.log.log import Unreachable
 from pipeline.settings import Settings, by_source
 from serving.generations.create import require
 from serving.postgres.connection import Engine, StoreUnavailable, engine
+from serving.stores.schemas import SchemaLedger
 from serving.stores.speed import PostgresSpeedStore
 from speed_layer.collaborators import ActiveSource, Collaborators
 from speed_layer.consumer import LiveConsumer
 from speed_layer.display import Display
-from speed_layer.executors import Executor, InCaller
+from speed_layer.executors import Executor, InCaller, InThreads
 from speed_layer.metrics import serve
 from speed_layer.warm_up import warm_up
 from speed_layer.worker import Worker
@@ -38,7 +40,7 @@ GROUP = "watershed"
 SWITCH_S = 0.0005  # Python's own 5 ms is what a commit would wait for each thread that computes
 THREADS = min(4, os.cpu_count() or 1)
 COMMITTERS = 4
-PASSING = (StoreUnavailable, Unreachable, LakeError)
+PASSING = (StoreUnavailable, Unreachable, LakeError, RegistryAway)
 
 
 def main(until_caught_up: bool, stop: threading.Event) -> None:
@@ -51,7 +53,7 @@ def main(until_caught_up: bool, stop: threading.Event) -> None:
     views = settings.load_views()
     database = engine(settings.postgres_url(), application_name="watershed speed")
     kafka = settings.kafka_connection()
-    log, crash = KafkaLog(kafka), crash_points()
+    log, crash, registry = KafkaLog(kafka), crash_points(), settings.registry()
     store = PostgresSpeedStore(database, views, crash)
 
     def begin() -> tuple[list[ActiveSource], Callable[[], bool] | None]:
@@ -74,6 +76,8 @@ def main(until_caught_up: bool, stop: threading.Event) -> None:
             lake=Lake(settings.lake, crash),
             snapshot_store=store,
             transient=PASSING,
+            schemas=SchemaLedger(database, registry),
+            asking=InThreads("schemas"),
             crash=crash,
             folding=folding,
             committing=committing,

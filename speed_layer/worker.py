@@ -21,6 +21,7 @@ from speed_layer.fetch_ahead import COMMIT_ROWS, FetchAhead, ends_of
 from speed_layer.identity_snapshots import SnapshotWriter
 from speed_layer.ownership import Ownership
 from speed_layer.partition import PartitionWork
+from speed_layer.schemas import AwaitedSchemas
 from speed_layer.stats import Stats
 
 COMMIT_EVERY_S = 0.02
@@ -63,6 +64,7 @@ class Worker:
             every_s=collaborators.snapshot_every_s,
             crash=collaborators.crash,
         )
+        self.waiting = AwaitedSchemas(collaborators)
         self.commits = Commits(collaborators.committing, self.clock)
         self.fetching = FetchAhead(self.reader)
         self._ended = threading.Event()  # the thread that renews goes on while the worker drains
@@ -102,6 +104,8 @@ class Worker:
                 raise failed
         try:
             self.ownership.rebalance()
+            if self.waiting.answered():
+                self._assign()
             more = self._load_missing()
             self._read(0 if more else self._patience_ms())
             self._commit_due()
@@ -119,8 +123,8 @@ class Worker:
             return False
 
     def _look_at_the_log(self) -> None:
-        """Note the log's ends, which nobody knows while Kafka does not answer."""
-        if reason := self.reader.down_reason:
+        """Note the log's ends, which nobody knows while Kafka does not answer; say what is waited for."""
+        if reason := self.reader.down_reason or self.waiting.reason:
             self.stats.waits(reason)
         else:
             self.stats.goes_on(self.reader.end_offsets)
@@ -158,18 +162,23 @@ class Worker:
         return len(missing) > 1
 
     def _assign(self) -> None:
-        self.reader.assign({work.at: work.read for work in self.ownership.in_hand if work.read is not None})
+        """Read what is in hand, but for partitions that wait for a schema."""
+        works = [work for work in self.ownership.in_hand if work.read is not None and not self.waiting.holds(work.at)]
+        self.reader.assign({work.at: work.read for work in works if work.read is not None})
 
     def _read(self, timeout_ms: int) -> None:
         """Read and fold; while far behind the log's end, read on during the folding, for as long as no commit is due."""
-        if not self.ownership.in_hand:
+        if all(self.waiting.holds(work.at) for work in self.ownership.in_hand):  # or there is none
             self.clock.wait(self.stop, timeout_ms / 1000)
             return
         began_s, rows = self.clock.monotonic(), 0
         blocks = self.fetching.poll(timeout_ms)
         while blocks:
             held = [(self.ownership.get(at), block) for at, block in blocks.items()]
-            fed = [(work, block) for work, block in held if work is not None and work.loaded is not None]
+            whole = [(work, block) for work, block in held if work is not None and work.loaded is not None]
+            fed = [(work, block) for work, block in whole if not self.waiting.awaits(work, block)]
+            if len(fed) < len(whole):
+                self._assign()
             rows += sum(len(block) for _, block in fed)
             futures: list[Future[Block | None]] = []
             try:

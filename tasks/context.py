@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from pipeline.base.crash import CrashPoints, NoCrash, crash_points
 from pipeline.base.errors import DefinitionError, Refused
+from pipeline.decode.schemas import SchemasOf
 from pipeline.definition.fingerprints import view_fingerprint
 from pipeline.definition.view import View
 from pipeline.handover import Generation
@@ -24,6 +25,7 @@ from pipeline.settings import Settings, by_source
 from serving.generations.replace import PostgresGenerationStore
 from serving.postgres.connection import Engine, engine
 from serving.stores.night import PostgresNightStore
+from serving.stores.schemas import SchemaLedger
 from tasks.night.night import Night
 
 LOG = logging.getLogger("luigi-interface")
@@ -40,6 +42,7 @@ class Context:
     engine: Engine
     store: PostgresNightStore
     generations: GenerationStore
+    schemas: SchemasOf
     crash: CrashPoints = field(default_factory=NoCrash)
     opened_s: float = field(default_factory=time.monotonic)
     _nights: dict[tuple[str, int], Night] = field(default_factory=dict)
@@ -62,7 +65,7 @@ class Context:
             views = by_source(self.views)[topic]
             found = generation_for(self.generations, topic, generation, views)
             self._nights[topic, generation] = Night(
-                views[0].source, views, found, self.store, self.log, self.lake, self.crash
+                views[0].source, views, found, self.store, self.log, self.lake, self.crash, schemas=self.schemas
             )
         return self._nights[topic, generation]
 
@@ -99,9 +102,9 @@ def _open(pid: int) -> Context:
         settings.postgres_url(), application_name="watershed night", outage_patience_s=patience_s, say=LOG.warning
     )
     generations = PostgresGenerationStore(database, crash)
-    return Context(
-        settings, views, lake, log, database, PostgresNightStore(database, views, crash=crash), generations, crash
-    )
+    store = PostgresNightStore(database, views, crash=crash)
+    schemas = SchemaLedger(database, settings.registry(), patience_s, LOG.warning)
+    return Context(settings, views, lake, log, database, store, generations, schemas, crash)
 
 
 def context() -> Context:

@@ -4,6 +4,7 @@ listed(name) = the first line of the docstring of the command `name`        a te
 """
 
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 import typer
@@ -11,6 +12,8 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 LISTED = {
+    "new": "Write a views module from a sample of a topic or a file: types, paths, key, identity, event time, a first view.",
+    "try": "Run the declared views over a sample of a topic or a file, before anything is set up; no Postgres is asked.",
     "init": "Make topics, tables, batch 0 and the SQL views. Safe to run again, also while everything runs.",
     "speed": "Run a worker of the speed layer. Run as many as you like; SIGTERM drains, commits and stops.",
     "status": "Positions, cuts, lag, workers and batches.",
@@ -18,6 +21,8 @@ LISTED = {
     "audit": "Recompute from the log and compare every row and column with what Postgres serves. Exit 1 if any differs.",
     "rollback": "Undo the last publish of a topic: the batch before it is visible again, exact at once, also while workers run.",
     "rebuild": "Refold the real-time views of a source from the cut, while the old ones are served; then put them in their place.",
+    "rejected": "Show rejected records: where they are, why, how many of each reason, and whether they were replayed.",
+    "replay": "Send rejected records again, once, to the end of their partition: after a mend of the data, or of what it is held to.",
     "purge": "Delete old batches, covered segments and the lake files that no kept batch needs. Every night does, keeping two.",
 }
 
@@ -44,6 +49,7 @@ def load(name: str) -> Any:
     """The command of that name, with its parameters; KeyError for a name that is none of LISTED."""
     LISTED[name]
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    module = import_module(f"console.commands.{name}")
-    app.command(name)(getattr(module, name))
+    called = f"{name}_" if iskeyword(name) else name  # `try` is a word of Python's
+    module = import_module(f"console.commands.{called}")
+    app.command(name)(getattr(module, called))
     return get_command(app)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from console.commands.chosen import refuse_unknown
 from console.commands.documents import print_document
-from console.commands.waiting import patient_database, patient_log
+from console.commands.waiting import patient_database, patient_log, patient_schemas
 from pipeline.base.errors import SettingsError
 from pipeline.lake.lake import Lake
 from pipeline.settings import Settings, by_source
@@ -48,7 +48,8 @@ def audit(
         require(database, of_source[0].source, of_source)
     with _Bars() as bars:
         log, lake = patient_log(settings), Lake(settings.lake)
-        reports = Audit(database, log, lake, seed, reference, bars.show, batch, vector).run(chosen)
+        schemas = patient_schemas(settings, database)
+        reports = Audit(database, log, lake, seed, reference, bars.show, batch, vector, schemas).run(chosen)
     if as_json:
         print_document({"reference": reference, "seed": seed, "views": [asdict(r) for r in reports]})
     else:

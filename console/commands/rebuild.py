@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from console.commands.chosen import refuse_unknown
-from console.commands.waiting import patient_database, patient_log
+from console.commands.waiting import patient_database, patient_log, patient_schemas
 from pipeline.base.crash import crash_points
 from pipeline.lake.lake import Lake
 from pipeline.settings import Settings, by_source
@@ -33,13 +33,15 @@ def rebuild(
     declared = settings.load_views()
     refuse_unknown(names, declared)
     database = patient_database(settings, "rebuild")
-    log, lake = patient_log(settings), Lake(settings.lake)
+    log, lake, schemas = patient_log(settings), Lake(settings.lake), patient_schemas(settings, database)
     for topic, mine in by_source(declared).items():
         if names and not any(v.name in names for v in mine):
             continue
         generation = require(database, mine[0].source, mine)
         stores = PostgresRefoldStore(database, mine, crash=crash_points()), PostgresNightStore(database, mine)
-        work = SourceRefold(mine[0].source, mine, generation, *stores, log, lake, from_start=from_start)
+        work = SourceRefold(
+            mine[0].source, mine, generation, *stores, log, lake, from_start=from_start, schemas=schemas
+        )
         say(f"{topic}: refolding the real-time views {', '.join(v.name for v in mine)}, which share their segments")
         for partition in range(generation.partitions):
             standing, new = work.partition(partition)

@@ -10,6 +10,7 @@ from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.log import Unreachable
 from pipeline.settings import Settings
 from serving.postgres.connection import Engine, engine
+from serving.stores.schemas import SchemaLedger
 
 
 def patient_database(settings: Settings, command: str) -> Engine:
@@ -25,8 +26,13 @@ def patient_log(settings: Settings) -> KafkaLog:
     return KafkaLog(settings.kafka_connection(), caller=Patient((Unreachable,), settings.start_patience_s, _say))
 
 
+def patient_schemas(settings: Settings, database: Engine) -> SchemaLedger:
+    """The schemas of sources, by a ledger that waits for the registry."""
+    return SchemaLedger(database, settings.registry(), settings.start_patience_s, _say)
+
+
 def _say(why: str) -> None:
     typer.echo(why, err=True)
 
 
-__all__ = ["patient_database", "patient_log"]
+__all__ = ["patient_database", "patient_log", "patient_schemas"]

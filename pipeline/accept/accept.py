@@ -18,6 +18,7 @@ from pipeline.columns.arrays import Ints
 from pipeline.columns.hashing import hash_rows
 from pipeline.decode.decode import decode
 from pipeline.decode.decoded import Decoded
+from pipeline.decode.schemas import NO_SCHEMAS, Schemas
 from pipeline.definition.source import Source
 from pipeline.handover import Counts, Witness
 from pipeline.log.log import Block, last_hash
@@ -75,8 +76,10 @@ class Ingest:
         partition: int,
         snapshot: IdentitySnapshot | None = None,
         columns: Collection[str] | None = None,
+        schemas: Schemas = NO_SCHEMAS,
     ) -> None:
         self.source = source
+        self.schemas = schemas
         self.partition = partition
         self.identities = Identities(source.horizon_ms, snapshot)
         self._kept = [n for n, c in enumerate(source.columns) if columns is None or c.name in columns]
@@ -92,7 +95,7 @@ class Ingest:
         timestamps = np.asarray(raw.column("timestamp_ms").to_numpy(), np.int64)
         times = self.identities.advance(timestamps)
         with stage("parse", raw.num_rows):
-            decoded = decode(self.source, raw)
+            decoded = decode(self.source, raw, self.schemas)
         with stage("validate", raw.num_rows):
             columns, reason, reasons = self._validate(decoded)
         good = reason < 0

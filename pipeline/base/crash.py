@@ -51,6 +51,10 @@ POINTS = (
     "rebuild.begun",  # `watershed init --rebuild`: the new generation is there, and empty
     "rebuild.folded",
     "activate.written",
+    "replay.begun",  # `watershed replay`: what will be sent is noted, and nothing is sent
+    "replay.sent",  # in the log, and Kafka's transaction is open
+    "replay.committed",  # there for good, and not marked
+    "replay.marked",
 )
 
 

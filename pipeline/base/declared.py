@@ -136,6 +136,12 @@ def innermost(frames: Iterable[Frame], module: str = "") -> str | None:
     return place(frame.f_code.co_filename, line)
 
 
+def users_file() -> str | None:
+    """The file of the innermost line of a user's code that is being run; None in a console."""
+    users = (frame.f_code.co_filename for frame, _ in _callers() if not _is_machinery(frame))
+    return next((file for file in users if not file.startswith("<")), None)
+
+
 def place(file: str, line: int | None) -> str:
     """file:line, the file as seen from the working directory; for code without a file, as in a console, its line."""
     if file.startswith("<"):

@@ -87,6 +87,13 @@ def plain(array: pa.Array) -> pa.Array:
     return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
 
 
+def indices_of(array: pa.DictionaryArray) -> Ints:
+    """The place of each row's value in the dictionary, int64; of a null 0."""
+    indices: Any = array.indices
+    indices = indices.fill_null(0) if indices.null_count else indices
+    return np.asarray(indices.to_numpy(zero_copy_only=False), np.int64)
+
+
 def chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """One contiguous array."""
     if isinstance(column, pa.ChunkedArray):

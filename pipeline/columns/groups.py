@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.base.types import ColumnType
-from pipeline.columns.arrays import Ints, codes
+from pipeline.columns.arrays import Ints, codes, indices_of, valid
 from pipeline.columns.hash_table import capacity_for
 from pipeline.columns.hashing import Hashes, hash_rows
 from pipeline.kernels import hashing, tables
@@ -26,12 +26,14 @@ def group(hashes: Hashes) -> tuple[Ints, Ints]:
 def number_rows(columns: Sequence[tuple[pa.Array, ColumnType]], integers: Ints) -> tuple[Ints, Ints]:
     """group(hash_rows(columns and integers)), by direct tables where few values are possible: a window's number, a day, a dictionary.
 
-    Columns without nulls; one that is dictionary-encoded is never decoded. `integers` is one more column, int64 of the same length.
+    A null is a value of its own; a column that is dictionary-encoded is never decoded. `integers` is one more column, of the same length.
     """
     limit = max(4 * len(integers), FEW_CODES)
     number, size = _few_codes(integers, limit)
     for array, type in columns:
         own, count = _codes_of(array, type, limit)
+        if array.null_count:
+            own, count = np.where(valid(array), own, count), count + 1
         if size * count > limit:  # each is at most `limit` by itself, so that the product fits
             number, first = _by_hash(number)
             size = max(1, len(first))
@@ -48,8 +50,10 @@ def _by_hash(values: Ints) -> tuple[Ints, Ints]:
 def _codes_of(array: pa.Array, type: ColumnType, limit: int) -> tuple[Ints, int]:
     """(a number of each value in [0, n), n)."""
     if isinstance(array, pa.DictionaryArray):
+        if not len(array.dictionary):  # of nulls alone
+            return np.zeros(len(array), np.int64), 1
         distinct, first = group(hash_rows([(array.dictionary, type)]))  # a dictionary may name a value twice
-        return distinct[np.asarray(array.indices.to_numpy(zero_copy_only=False), np.int64)], max(1, len(first))
+        return distinct[indices_of(array)], max(1, len(first))
     if not type.coded:
         number, first = group(hash_rows([(array, type)]))
         return number, max(1, len(first))

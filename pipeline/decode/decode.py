@@ -9,17 +9,17 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from pipeline.decode import json_blocks
+from pipeline.decode import avro_blocks, json_frames
 from pipeline.decode.around import read_around, why_broken
 from pipeline.decode.decoded import Decoded, element_names, merged
-from pipeline.decode.schemas import NoSchemas, Schemas
-from pipeline.definition.formats import Format, Json
+from pipeline.decode.frames import framed
+from pipeline.decode.schemas import NO_SCHEMAS, Schemas
+from pipeline.definition.formats import Avro, Format, Json
 from pipeline.definition.record import Column
 from pipeline.definition.source import Source
 
 Decoder = Callable[[Source, pa.Array, Schemas], Decoded]  # of a binary array of values, null: tombstone
-DECODERS: dict[type[Format], Decoder] = {Json: json_blocks.decode}
-NO_SCHEMAS = NoSchemas()
+DECODERS: dict[type[Format], Decoder] = {Json: json_frames.decode, Avro: avro_blocks.decode}
 
 
 def decode(source: Source, raw: pa.RecordBatch, schemas: Schemas = NO_SCHEMAS) -> Decoded:
@@ -27,6 +27,14 @@ def decode(source: Source, raw: pa.RecordBatch, schemas: Schemas = NO_SCHEMAS) -
     found = DECODERS[type(source.format)](source, raw.column("value"), schemas)
     around = [column for column in source.columns if not column.path]
     return _with_what_is_around(source, around, raw, found) if around else found
+
+
+def unknown_ids(source: Source, raw: pa.RecordBatch, schemas: Schemas) -> list[int]:
+    """The ids of schemas that decode() would have to ask for, which may take as long as a registry is away."""
+    if not source.format.registered:
+        return []
+    ids = np.unique(framed(raw.column("value")).ids)
+    return [int(id) for id in ids if id and not schemas.knows(int(id))]
 
 
 def _with_what_is_around(source: Source, around: list[Column], raw: pa.RecordBatch, found: Decoded) -> Decoded:

@@ -6,6 +6,7 @@ Strict RFC 8259: one object, UTF-8, no NaN, at most DEPTH_LIMIT levels. Unknown 
 declared path goes through is given once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,8 +30,8 @@ EXPLODED_BYTES = 4 * 1024 * 1024  # of texts whose elements are parsed at once
 
 
 @dataclass(frozen=True)
-class _Parsed:
-    """Answer of the kernel about a block, one row an event; see kernels.json.parse_events."""
+class Parsed:
+    """Answer of a kernel about a block, one row an event; see kernels.json.parse_events."""
 
     data: np.ndarray[Any, Any]
     state: np.ndarray[Any, Any]
@@ -42,9 +43,9 @@ class _Parsed:
     texts: np.ndarray[Any, Any]
     second: dict[int, Read] = field(default_factory=dict)  # the columns of TOKENs, by number
 
-    def columns(self, layout: Layout, rows: Ints) -> tuple[dict[str, pa.Array], dict[str, Mask]]:
-        """The layout's columns in these rows, and where those breach their Scale that do."""
-        found = {c.name: self.column(n, c, rows) for n, c in enumerate(layout.columns)}
+    def columns(self, declared: Sequence[Column], rows: Ints) -> tuple[dict[str, pa.Array], dict[str, Mask]]:
+        """The declared columns in these rows, and where those breach their Scale that do."""
+        found = {c.name: self.column(n, c, rows) for n, c in enumerate(declared)}
         breaches = {name: breach for name, (_, breach) in found.items() if breach is not None}
         return {name: array for name, (array, _) in found.items()}, breaches
 
@@ -107,7 +108,7 @@ def decode(source: Source, values: pa.Array, schemas: Schemas | None = None) -> 
     rows = np.flatnonzero(outer.state == json.DECODED)
     if values.null_count:
         rows = rows[valid(values)[rows]]
-    columns, breaches = outer.columns(layout, rows)
+    columns, breaches = outer.columns(layout.columns, rows)
     elements: Ints | None = None
     if inner is not None:
         elements, more, more_breaches = inner.of(rows)
@@ -140,15 +141,15 @@ class _Elements:
 
     row: Ints
     layout: Layout
-    parsed: _Parsed
+    parsed: Parsed
 
     def of(self, rows: Ints) -> tuple[Ints, dict[str, pa.Array], dict[str, Mask]]:
         """(event, columns, breaches) of the elements of these events."""
         chosen = np.flatnonzero(np.isin(self.row, rows, kind="table" if len(rows) else None))
-        return self.row[chosen], *self.parsed.columns(self.layout, chosen)
+        return self.row[chosen], *self.parsed.columns(self.layout.columns, chosen)
 
 
-def _elements(source: Source, layout: Layout, outer: _Parsed) -> _Elements:
+def _elements(source: Source, layout: Layout, outer: Parsed) -> _Elements:
     """The elements of all events; an event of which one does not decode becomes BROKEN, or UNSURE, itself."""
     span, data = layout.exploded, outer.data
     there = (outer.state == json.DECODED) & (outer.nulls[span] == 0)
@@ -173,9 +174,9 @@ def _texts_of(values: pa.Array) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, A
     return bounds[:-1], bounds[1:], held
 
 
-def _parse(layout: Layout, begins: Any, stops: Any, data: np.ndarray[Any, Any], present: Mask) -> _Parsed:
-    state, *found = json.parse_events(begins, stops, data, present, *layout.arrays, TIME_MIN_US, TIME_MAX_US)
-    parsed = _Parsed(data, state, *found)
+def _parse(layout: Layout, begins: Any, stops: Any, data: np.ndarray[Any, Any], present: Mask) -> Parsed:
+    found = json.parse_events(begins, stops, data, present, *layout.arrays, TIME_MIN_US, TIME_MAX_US)
+    parsed = Parsed(data, *found)
     for number, column in enumerate(layout.columns):
         zone = column.mark(Zone)
         if zone is not None:

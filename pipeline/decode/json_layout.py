@@ -75,7 +75,7 @@ def _arrays(columns: tuple[Column, ...], paths: Mapping[str, Path]) -> Arrays:
         first.append(len(targets))
     spans = len(paths) - len(columns)
     kinds = [_kind(column) for column in columns] + [json.SPAN] * spans
-    scales = [_written(c) if c.type.kind == "datetime" else c.type.scale for c in columns] + [0] * spans
+    scales = [written(c) if c.type.kind == "datetime" else c.type.scale for c in columns] + [0] * spans
     starts = np.cumsum([0, *map(len, names)])
     packed = np.frombuffer(b"".join(names), np.uint8)
     places.append(-1)  # looked at for an event of which nothing is declared
@@ -96,7 +96,7 @@ def _kind(column: Column) -> int:
     return json.EPOCH if column.mark(Epoch) else KINDS[column.type.kind]
 
 
-def _written(column: Column) -> int:
+def written(column: Column) -> int:
     """How the times of a column may be written, as kernels.times has it."""
     epoch = column.mark(Epoch)
     return times.written(

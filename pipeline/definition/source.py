@@ -55,6 +55,7 @@ class Source(Compared):
             raise DefinitionError(f"Source({self.topic}): format={self.format!r}; allowed is Json() and the like")
         _check_explode(self, f"Source({self.topic})")
         _check_roles(self, f"Source({self.topic})")
+        self.format.check(self.columns, self.explode, f"Source({self.topic})")
         horizon = self.identity_horizon
         if not isinstance(horizon, timedelta) or not timedelta(0) <= horizon <= timedelta(days=36500):
             raise DefinitionError(

@@ -28,8 +28,8 @@ from pipeline.definition.window import WINDOWS, Window
 class View(Compared):
     """An aggregated view: SELECT key, window_start, aggregates FROM source [derive] [WHERE] GROUP BY key, window.
 
-    A null `where` drops the record, as SQL does. Key columns are never null: a derived key that comes out null rejects the record
-    for this view. The values of a group are exact for every event of any age.
+    A null `where` drops the record, and a null key is a group of its own, as SQL has it. The values of a group are exact for every
+    event of any age.
     """
 
     name: str
@@ -64,6 +64,12 @@ class View(Compared):
         """Every column that keys and aggregates may read, derived ones last."""
         own = {c.name: c.type for c in self.source.columns}
         return MappingProxyType(own | {name: d.column_type for name, d in self.derive.items()})
+
+    @cached_property
+    def nullable_keys(self) -> frozenset[str]:
+        """The key columns that may be null: those of the record that are declared so, and derived ones."""
+        solid = {c.name for c in self.source.columns if not c.nullable}
+        return frozenset(self.key) - solid
 
     @cached_property
     def measures(self) -> Mapping[str, Measure]:
@@ -140,11 +146,6 @@ def _check_key(view: View, what: str) -> None:
             raise DefinitionError(f"{what}: key column {name!r} is a float; a key must have exact equality: Scale it")
         if view.key.count(name) > 1:
             raise DefinitionError(f"{what}: key={view.key!r} names a column twice")
-        nullable = [c.name for c in view.source.columns if c.nullable]
-        if name in nullable:
-            raise DefinitionError(
-                f"{what}: key column {name!r} may be null; a key is never null: declare it without `| None`"
-            )
 
 
 def _check_aggregates(view: View, what: str) -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.accept.accept import OFFSET, PARTITION
 from pipeline.aggregates.base import Rows
 from pipeline.base.types import INT, KEY_BYTES, TIME
-from pipeline.columns.arrays import chunk, codes, plain, text_buffers, valid
+from pipeline.columns.arrays import Ints, chunk, codes, indices_of, plain, text_buffers, valid
 from pipeline.columns.groups import group, number_rows
 from pipeline.columns.hashing import Hashes, hash_rows
 from pipeline.definition.view import View
@@ -112,9 +112,6 @@ def _derive_and_filter(
     if view.where_tree is not None:
         keep, lost = as_condition(view.where_tree, seen, rows)
         blame(lost, f"where: {view.where_tree} cannot be computed")
-    for name in view.key:
-        if columns[name].null_count:
-            blame(~valid(columns[name]) & keep, f"{name}: a derived key is null")
     long = _key_bytes(view, columns, rows) > KEY_BYTES
     if long.any():
         blame(long & keep, f"key: {', '.join(view.key)} are longer than {KEY_BYTES} bytes together")
@@ -130,8 +127,14 @@ def _key_bytes(view: View, columns: dict[str, pa.Array], rows: int) -> np.ndarra
             encoded = isinstance(column, pa.DictionaryArray)
             offsets, _ = text_buffers(column.dictionary if encoded else column)  # of a null: empty
             sizes = np.diff(offsets)
-            total += sizes[np.asarray(column.indices.to_numpy(zero_copy_only=False), np.int64)] if encoded else sizes
+            total += encoded_sizes(column, sizes) if encoded else sizes
     return total
+
+
+def encoded_sizes(column: pa.DictionaryArray, sizes: Ints) -> Ints:
+    """The size of each row's value; of a null 0."""
+    found: Ints = sizes[indices_of(column)]
+    return np.where(valid(column), found, 0) if column.null_count else found
 
 
 def _lift(view: View, columns: dict[str, pa.Array]) -> pa.Table:

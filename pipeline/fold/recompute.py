@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.accept.accept import Ingest
 from pipeline.accept.dedupe import IdentitySnapshot
+from pipeline.decode.schemas import NO_SCHEMAS, Schemas
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.fold.fold import columns_of, combine, fold, group_hashes
@@ -90,7 +91,15 @@ class Buckets:
 class Recompute:
     """Feed it every partition's log, then read `values` bucket by bucket. It may go on from states and identities of a cut."""
 
-    def __init__(self, source: Source, views: Sequence[View], folder: Path, spill_rows: int = SPILL_ROWS) -> None:
+    def __init__(
+        self,
+        source: Source,
+        views: Sequence[View],
+        folder: Path,
+        spill_rows: int = SPILL_ROWS,
+        schemas: Schemas = NO_SCHEMAS,
+    ) -> None:
+        self.schemas = schemas
         self.source, self.views, self.spill_rows = source, views, spill_rows
         self.counts: dict[int, Counts] = {}
         self.view_counts: dict[tuple[str, int], ViewCounts] = {}
@@ -103,7 +112,7 @@ class Recompute:
 
     def feed(self, partition: int, blocks: Iterator[Block], known: IdentitySnapshot | None = None) -> Iterator[int]:
         """Fold one partition's log, from its start or from where `known` was taken; yields the offset reached, for progress."""
-        ingest = Ingest(self.source, partition, known, columns_of(self.views))
+        ingest = Ingest(self.source, partition, known, columns_of(self.views), self.schemas)
         self.counts.setdefault(partition, Counts())
         for view in self.views:
             self.view_counts.setdefault((view.name, partition), ViewCounts())

@@ -25,7 +25,7 @@ def state_fields(view: View) -> dict[str, StateField]:
 
 
 def _group_fields(view: View) -> list[pa.Field]:
-    keys = [pa.field(name, view.types[name].arrow, nullable=False) for name in view.key]
+    keys = [pa.field(name, view.types[name].arrow, nullable=name in view.nullable_keys) for name in view.key]
     return [*keys, pa.field(WINDOW_START, WINDOW_TYPE, nullable=False)]
 
 

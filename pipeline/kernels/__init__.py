@@ -10,7 +10,20 @@ from typing import Any
 
 VERSION = 1
 MODULES = (
-    *("ascii", "elements", "hashing", "json", "log_time", "records", "reduce", "sketches", "tables", "texts", "times"),
+    *(
+        "avro",
+        "ascii",
+        "elements",
+        "hashing",
+        "json",
+        "log_time",
+        "records",
+        "reduce",
+        "sketches",
+        "tables",
+        "texts",
+        "times",
+    ),
     *("tokens", "wide"),
 )
 

@@ -19,6 +19,7 @@ from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.definition.window import Tumbling, Window
 from pipeline.plain.expression import Evaluate, Failed, compile_node, derived, enters
+from pipeline.plain.formats import NO_REGISTRY, Registry
 from pipeline.plain.groups import Group, group_class, new_group, value_of
 from pipeline.plain.json_text import Invalid
 from pipeline.plain.validation import Around, rows_of
@@ -53,10 +54,11 @@ class Reference:
     and in any pieces. The usual mistake: feeding from the middle of a log, whose T and identities come from its start.
     """
 
-    def __init__(self, views: Sequence[View]) -> None:
+    def __init__(self, views: Sequence[View], registry: Registry = NO_REGISTRY) -> None:
         if not views:
             raise DefinitionError("Reference() of no view; give at least one")
         self.source: Source = views[0].source
+        self._registry = registry
         for view in views:
             if view.source != self.source:
                 raise DefinitionError(
@@ -103,7 +105,7 @@ class Reference:
             state.tombstones += 1
             return
         try:
-            once, rows = rows_of(value, self.source, around)
+            once, rows = rows_of(value, self.source, around, self._registry)
         except Invalid as reason:
             state.rejected += 1
             self.rejected.append((partition, offset, str(reason)))
@@ -184,13 +186,10 @@ class _View:
             visible = entering | {name: enters(row[name]) for name in self.view.derive}
             if self._where(visible) is not True:
                 return None
-        for name in self.view.key:
-            if row[name] is None:
-                raise Failed(f"key column {name} is null")
         sizes = (
             len(row[name].encode() if isinstance(row[name], str) else row[name])
             for name in self.view.key
-            if self.view.types[name].kind in ("str", "bytes")
+            if row[name] is not None and self.view.types[name].kind in ("str", "bytes")
         )
         if sum(sizes) > KEY_BYTES:
             raise Failed(f"the key columns are longer than {KEY_BYTES} bytes together")

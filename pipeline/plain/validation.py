@@ -31,10 +31,11 @@ from pipeline.definition.marks import (
     Text,
     Zone,
 )
-from pipeline.definition.paths import Path
 from pipeline.definition.record import Column
 from pipeline.definition.source import Source
-from pipeline.plain.json_text import TWICE, Invalid, Number, decode
+from pipeline.plain.avro_body import Value, as_json, is_json, read_avro
+from pipeline.plain.formats import NO_REGISTRY, Registry, at, event
+from pipeline.plain.json_text import Invalid, Number, decode
 from pipeline.plain.values import JSON_NUMBER, TOO_FINE, read, read_time, same_type
 from pipeline.plain.written import as_written, cleaned, read_text
 
@@ -56,13 +57,15 @@ def record_of(value: bytes, columns: Sequence[Column], around: Around = NOTHING_
     return _columns(decode(value), columns, around, 0)
 
 
-def rows_of(value: bytes, source: Source, around: Around) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def rows_of(
+    value: bytes, source: Source, around: Around, registry: Registry = NO_REGISTRY
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(what the record has once, its rows): one row, or one for each element of the array that is exploded. Raises Invalid."""
-    event = decode(value)
-    once = _columns(event, [c for c in source.columns if not c.of_element], around, 0)
+    found = event(value, source.format, registry)
+    once = _columns(found, [c for c in source.columns if not c.of_element], around, 0)
     if not source.exploded:
         return once, [once]
-    elements = _at(event, source.exploded)
+    elements = at(found, source.exploded)
     if elements is None:
         return once, []
     if not isinstance(elements, list):
@@ -76,13 +79,13 @@ def rows_of(value: bytes, source: Source, around: Around) -> tuple[dict[str, Any
     return once, rows
 
 
-def _columns(event: Any, columns: Sequence[Column], around: Around, depth: int) -> dict[str, Any]:
+def _columns(within: Any, columns: Sequence[Column], around: Around, depth: int) -> dict[str, Any]:
     """The columns of an event, or of an element, whose paths begin behind `depth` parts."""
     found = {}
     for column in columns:
         try:
             outside = column.mark(FromRecord)
-            given = _at(event, column.path[depth:]) if outside is None else _outside(outside, column, around)
+            given = at(within, column.path[depth:]) if outside is None else _outside(outside, column, around)
             found[column.name] = _column(given, column)
         except Invalid as reason:
             raise Invalid(f"{column.name}: {reason}") from None
@@ -110,26 +113,10 @@ def _outside(mark: FromRecord, column: Column, around: Around) -> Any:
     return Number(text)
 
 
-def _at(found: Any, path: Path) -> Any:
-    """The value that the path leads to, None where it ends early. Raises Invalid where it leads through something else."""
-    for part in path:
-        if found is None:
-            return None
-        if isinstance(part, str):
-            if not isinstance(found, dict):
-                raise Invalid(f"no object, but {part!r} is declared in it")
-            found = found.get(part)
-        else:
-            if not isinstance(found, list):
-                raise Invalid(f"no array, but its element {part} is declared")
-            found = found[part] if len(found) > part else None
-        if found is TWICE:
-            raise Invalid(f"{part!r} is given twice")
-    return found
-
-
 def _column(json_value: Any, column: Column) -> Any:
-    if column.mark(FromText):
+    if isinstance(json_value, Value) and is_json(json_value, column):
+        json_value = as_json(json_value)
+    if column.mark(FromText) and not isinstance(json_value, Value):
         json_value = as_written(json_value, column.type)
     if json_value is None:
         if isinstance(column.remedy, Default):
@@ -137,12 +124,15 @@ def _column(json_value: Any, column: Column) -> Any:
         if not column.nullable:
             raise Invalid("null or missing")
         return None
-    value = _read(json_value, column)
+    value = read_given(json_value, column)
     broken = [c for c in column.constraints if not _keeps(value, c, column)]
     return _mended(value, broken, column) if broken else value
 
 
-def _read(value: Any, column: Column) -> Any:
+def read_given(value: Any, column: Column) -> Any:
+    """The value (not null) of an event as one of the column's type, or TOO_FINE. Raises Invalid."""
+    if isinstance(value, Value):
+        return read_avro(value, column, read_given)
     if column.type.kind != "datetime":
         text = column.mark(Text)
         found = read_text(value) if text and "\x00" in text.strip else read(value, column.type)

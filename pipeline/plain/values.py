@@ -92,13 +92,13 @@ def read_time(value: Any, epoch: str = "", zone: str = "", lenient: bool = False
     `zone` is the zone of a text without one, "" where there must be one; `lenient` allows a second 60.
     """
     if isinstance(value, str) and not (epoch and JSON_NUMBER.fullmatch(value)):
-        return _in_range(_time_us(value, zone, lenient))
+        return time_of(_time_us(value, zone, lenient))
     if epoch:
-        return _in_range(_counted_us(value, epoch))
+        return time_of(_counted_us(value, epoch))
     ms = _integral(_number(value, "neither an ISO 8601 time nor epoch milliseconds"))
     if ms is None:
         raise Invalid("epoch milliseconds out of range")
-    return _in_range(ms * 1000)
+    return time_of(ms * 1000)
 
 
 def _counted_us(value: Any, unit: str) -> int:
@@ -111,10 +111,19 @@ def _counted_us(value: Any, unit: str) -> int:
     return floor(coefficient * Fraction(10) ** max(places, -MAX_NUMBER - 10)) if coefficient else 0
 
 
-def _in_range(us: int) -> datetime:
+def time_of(us: int) -> datetime:
+    """The time that many microseconds after 1970. Raises Invalid."""
     if not epoch_us(TIME_MIN) <= us <= epoch_us(TIME_MAX):
         raise Invalid(f"a time outside of {TIME_MIN.isoformat()} to {TIME_MAX.isoformat()}")
     return EPOCH + timedelta(microseconds=us)
+
+
+def date_of_day(day: int) -> date:
+    """The date that many days after 1970-01-01. Raises Invalid."""
+    try:
+        return date.fromordinal(EPOCH.toordinal() + day)
+    except (ValueError, OverflowError):
+        raise Invalid("a date outside of the years 1 to 9999") from None
 
 
 def _date(value: Any, type: ColumnType) -> date:
@@ -192,10 +201,10 @@ def _time_us(text: str, zone: str, lenient: bool) -> int:
     offset = int(offset_hour or 0) * 60 + int(offset_minute or 0)
     minutes += offset if sign == "-" else -offset
     found = (minutes * 60 + int(second or 0)) * SECOND + int(fraction[:6].ljust(6, "0"))
-    return found if behind else _utc_of(found, zone)
+    return found if behind else utc_of(found, zone)
 
 
-def _utc_of(shown_us: int, zone: str) -> int:
+def utc_of(shown_us: int, zone: str) -> int:
     """Microseconds since 1970 at which a clock in the zone shows that time; Invalid where it never does, or twice."""
     try:
         shown = EPOCH.replace(tzinfo=None) + timedelta(microseconds=shown_us)

@@ -19,6 +19,7 @@ import pyarrow as pa
 from sqlalchemy.engine import Engine
 
 from pipeline.base.errors import Refused
+from pipeline.decode.schemas import SchemasOf, no_schemas
 from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
@@ -83,6 +84,7 @@ class Audit:
     progress: Progress = lambda what, done, of: None
     batch: bool = False
     at: Mapping[int, int] | None = None
+    schemas: SchemasOf = no_schemas
 
     def run(self, views: Sequence[View]) -> list[Report]:
         """Audit these views, each source at one instant of its own."""
@@ -116,7 +118,8 @@ class _Source:
         number = part.number[topic]
         if audit.at is None:
             return part.answer, f"batch {number} alone with f(log[0, cut))"
-        merged = refolded(audit.log, audit.lake, self.source, self.views, part, audit.at, self.folder)
+        schemas = audit.schemas(self.source)
+        merged = refolded(audit.log, audit.lake, self.source, self.views, part, audit.at, self.folder, schemas)
         cut = [f.cut for f in part.answer.freshness[topic]]
         return (
             merged,
@@ -160,7 +163,7 @@ class _Source:
     # ---- with the shared kernels, in bounded memory
     def _by_kernels(self) -> None:
         ledger = self._ledger()
-        again = Recompute(self.source, self.views, self.folder)
+        again = Recompute(self.source, self.views, self.folder, schemas=self.audit.schemas(self.source))
         for partition in sorted(self.positions):
             for _ in again.feed(partition, self._blocks(ledger, partition)):
                 pass
@@ -183,7 +186,7 @@ class _Source:
     # ---- with the plain-Python f
     def _by_reference(self) -> None:
         ledger = self._ledger()
-        again = Reference(self.views)
+        again = Reference(self.views, self.audit.schemas(self.source))
         for partition in sorted(self.positions):
             for block in self._blocks(ledger, partition):
                 columns = (block.batch.column(name).to_pylist() for name in ("offset", "timestamp_ms", "key", "value"))

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from pipeline.accept.identity_files import identities_at
 from pipeline.base.errors import Refused
+from pipeline.decode.schemas import NO_SCHEMAS, Schemas
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.fold.recompute import BUCKETS, Recompute
@@ -35,13 +36,20 @@ class Refolded(Snapshot):
 
 
 def refolded(
-    log: Log, lake: Lake, source: Source, views: Sequence[View], part: BatchPart, at: Mapping[int, int], folder: Path
+    log: Log,
+    lake: Lake,
+    source: Source,
+    views: Sequence[View],
+    part: BatchPart,
+    at: Mapping[int, int],
+    folder: Path,
+    schemas: Schemas = NO_SCHEMAS,
 ) -> Refolded:
     """Merge the batch with a refold of [cut, at) read from the log; Refused for a vector that is outside."""
     topic, below = source.topic, part.answer
     generation, fresh = below.generations[topic], below.freshness[topic]
     _check(topic, at, [f.cut for f in fresh], log.end_offsets(topic))
-    states = Recompute(source, views, folder / "refold")
+    states = Recompute(source, views, folder / "refold", schemas=schemas)
     for view in views:
         for batch in part.states(view.name):
             states.add(view, pa.Table.from_batches([batch], state_schema(view)))

@@ -95,6 +95,19 @@ positions = Table(
     postgresql_with={"fillfactor": "50"},  # a few rows, updated ten times a second: room on the page for HOT updates
 )
 
+schemas = Table(
+    "schemas",
+    OPS,
+    Column("topic", Text, nullable=False),
+    Column("source_fingerprint", Text, nullable=False),
+    Column("id", BigInteger, nullable=False),
+    Column("kind", Text),
+    Column("text", Text),  # null: the registry did not know the id when it was asked
+    Column("others", Text, nullable=False),  # what it refers to: JSON, [name, text] each
+    Column("decided_at", TIME, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("topic", "source_fingerprint", "id"),
+)
+
 segments = Table(
     "segments",
     OPS,
@@ -172,6 +185,26 @@ snapshots = Table(
     PrimaryKeyConstraint("topic", "generation", "partition", "path"),
 )
 
+# By the topic's id, not by generation: a record of the log is replayed once, whatever definition rejected it.
+replays = Table(
+    "replays",
+    OPS,
+    Column("topic", Text, nullable=False),
+    Column("topic_id", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),  # why it was rejected when the replay was begun
+    Column("mended", Boolean, nullable=False),  # sent with another value
+    Column(
+        "sought_from", BigInteger, nullable=False
+    ),  # the log's end before it was first sent: it lies there or above, or nowhere
+    Column("run", Uuid, nullable=False),  # the replay that noted it last: no other sends it
+    Column("begun_at", TIME, nullable=False, server_default=func.clock_timestamp()),
+    Column("sent_offset", BigInteger),  # null: begun, and not known to be sent
+    Column("sent_at", TIME),
+    PrimaryKeyConstraint("topic", "topic_id", "partition", "offset"),
+)
+
 workers = Table(
     "workers",
     OPS,
@@ -205,10 +238,18 @@ def state_columns(view: View) -> list[Column[object]]:
     Quoted always: SQLAlchemy's list of reserved words is not Postgres's (`collation` is missing, tried).
     """
     columns: list[Column[object]] = [
-        Column(name, SqlType(view.types[name].postgres), nullable=False, quote=True) for name in view.key
+        Column(name, SqlType(view.types[name].postgres), nullable=name in view.nullable_keys, quote=True)
+        for name in view.key
     ]
     columns.append(Column(WINDOW_START, TIME, nullable=False))
     return columns + [Column(name, SqlType(field.postgres), quote=True) for name, field in state_fields(view).items()]
+
+
+def group_key(view: View, *more: str) -> PrimaryKeyConstraint | UniqueConstraint:
+    """One row for each group and `more`: a primary key, or where a key may be null a constraint to which nulls are equal (Postgres 15)."""
+    if not view.nullable_keys:
+        return PrimaryKeyConstraint(*group_columns(view), *more)
+    return UniqueConstraint(*group_columns(view), *more, postgresql_nulls_not_distinct=True)
 
 
 def batch_table(view: View, generation: int) -> Table:
@@ -218,7 +259,7 @@ def batch_table(view: View, generation: int) -> Table:
         MetaData(schema="batch"),
         *state_columns(view),
         Column("batch", Integer, nullable=False),
-        PrimaryKeyConstraint(*group_columns(view), "batch"),
+        group_key(view, "batch"),
     )
 
 
@@ -230,7 +271,7 @@ def speed_table(view: View, generation: int) -> Table:
         *state_columns(view),
         Column("partition", Integer, nullable=False),
         Column("segment", BigInteger, nullable=False),
-        PrimaryKeyConstraint(*group_columns(view), "partition", "segment"),
+        group_key(view, "partition", "segment"),
         postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.05"},
     )
     Index(f"{table.name}_segment", table.c.partition, table.c.segment)

@@ -118,7 +118,10 @@ class PostgresOperatorStore(PostgresStore):
 def _delete_superseded(connection: Connection, view: View, generation: int, row: dict[str, Any]) -> None:
     """Rows at or below the kept batch that a later row of their group, at or below it too, has replaced."""
     table = relation("batch", table_name(view.name, generation))
-    same = " AND ".join(f"newer.{quote(name)} = old.{quote(name)}" for name in group_columns(view))
+    same = " AND ".join(
+        f"newer.{quote(name)} {'IS NOT DISTINCT FROM' if name in view.nullable_keys else '='} old.{quote(name)}"
+        for name in group_columns(view)
+    )
     connection.execute(
         sa.text(f"""DELETE FROM {table} AS old WHERE old.batch < :keep AND old.batch <> ALL(CAST(:chosen AS integer[]))
   AND EXISTS (SELECT FROM {table} AS newer WHERE {same} AND newer.batch > old.batch AND newer.batch <= :keep

@@ -198,5 +198,5 @@ def _write_changed(connection: Connection, view: View, claim: Claim) -> None:
     )
     states = {name: statement.excluded[name] for name in state_fields(view)}
     connection.execute(
-        statement.on_conflict_do_update(index_elements=[c.name for c in target.primary_key], set_=states)
+        statement.on_conflict_do_update(index_elements=[*group_columns(view), "partition", "segment"], set_=states)
     )

@@ -57,7 +57,7 @@ class Cleaning:
             known = identities_at(night.lake, night.source, night.generation, self._before, r.partition, r.start)
         except IdentitiesMissing as missing:  # purged under a night that slept: its next run makes them again
             raise LakeError(f"{missing}; a night makes them again: run it again") from missing
-        return Ingest(night.source, r.partition, known)
+        return Ingest(night.source, r.partition, known, schemas=night.schemas(night.source))
 
     def __enter__(self) -> Self:
         return self

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import Refused, StoreError
+from pipeline.decode.schemas import SchemasOf, no_schemas
 from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
@@ -49,6 +50,7 @@ class Night:
     lake: Lake
     crash: CrashPoints = field(default_factory=NoCrash)
     executor: Executor = field(default_factory=Threads)
+    schemas: SchemasOf = no_schemas
 
     def __post_init__(self) -> None:
         self._targets: dict[int, CutTargets] = {}

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.base.crash import CrashPoints
 from pipeline.base.errors import Refused
+from pipeline.decode.schemas import SchemasOf, no_schemas
 from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
 from pipeline.handover import Generation
 from pipeline.handover.replacement import AS_IT_WAS, GenerationStore, Plan, Restart
@@ -42,6 +43,7 @@ class Mending:
     crash: CrashPoints
     say: Say
     executor: Executor = field(default_factory=Threads)
+    schemas: SchemasOf = no_schemas
 
     @property
     def topic(self) -> str:
@@ -81,7 +83,7 @@ class Mending:
             self._mend_identities(night)
 
     def _night_of(self, generation: Generation) -> Night:
-        parts = (self.nights, self.log, self.lake, self.crash, self.executor)
+        parts = (self.nights, self.log, self.lake, self.crash, self.executor, self.schemas)
         return Night(self.plan.source, self.plan.views, generation, *parts)
 
     def _resume(self, night: Night, damage: Damage) -> tuple[int, ...]:

@@ -54,9 +54,8 @@ def init(rebuild: bool, partitions: int, say: Say, accept_loss: bool = False) ->
         for plan in plans:
             active = _active(parts, plan)
             if active is not None:
-                Mending(plan, parts.generations, parts.store, parts.log, parts.lake, _build, parts.crash, say).mend(
-                    active, accept_loss
-                )
+                given = parts.generations, parts.store, parts.log, parts.lake, _build, parts.crash, say
+                Mending(plan, *given, schemas=parts.schemas).mend(active, accept_loss)
     return install(parts.engine, plans)
 
 

@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from tests.console.test_operator_commands import files, named, send
+from tests.console.test_replay import OF_REPLAYS
 from tests.end_to_end.test_refusals import delete_records
 from tests.support.system import System
 
@@ -17,7 +18,7 @@ PURGE = ["purge.marked", "purge.written", "lake.deleted"]
 REFOLD = ["rebuild.written"]
 ROLLBACK = ["rollback.written"]
 GENERATION = ["rebuild.begun", "rebuild.folded", "activate.written"]
-OF_OPERATORS = (*PURGE, *REFOLD, *ROLLBACK, *GENERATION)
+OF_OPERATORS = (*PURGE, *REFOLD, *ROLLBACK, *GENERATION, *OF_REPLAYS)  # the last in tests/console/test_replay.py
 
 
 def die(system: System, at: str, *command: str) -> None:

@@ -43,8 +43,9 @@ OPERATIONS = {
     "DescribeConfigs": ACLOperation.DESCRIBE_CONFIGS,
     "Read": ACLOperation.READ,
     "Create": ACLOperation.CREATE,
+    "Describe": ACLOperation.DESCRIBE,
+    "Write": ACLOperation.WRITE,
 }
-OPERATIONS["Describe"] = ACLOperation.DESCRIBE
 
 
 def documented_acls() -> list[tuple[str, str]]:

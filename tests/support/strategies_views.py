@@ -377,7 +377,7 @@ def views(draw: Draw, source: Source | None = None, name: str = "events_by_key")
     derive = {f"d{n}": d for n, d in enumerate(draw(st.lists(deriveds(kinds), max_size=3)))}
     types = own | {n: d.column_type for n, d in derive.items()}
     where = draw(st.none() | expressions("bool", {n: _kind(t) for n, t in types.items()}))
-    solid = [c.name for c in source.columns if not c.nullable and c.type.kind != "float"]
+    solid = [c.name for c in source.columns if c.type.kind != "float"]
     solid += [n for n, d in derive.items() if d.column_type.kind != "float"] * 2
     key = tuple(draw(st.lists(st.sampled_from(solid), min_size=1, max_size=3, unique=True)))
     chosen = draw(st.lists(aggregates(types), min_size=1, max_size=5))

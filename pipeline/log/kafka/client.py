@@ -360,6 +360,8 @@ def _forbidden(error: Exception, connection: KafkaConnection, topic: str) -> str
     named: Any = error.args[0] if error.args else ()
     if isinstance(error, kafka_errors.GroupAuthorizationFailedError):
         resource, name = "group", named if isinstance(named, str) else ""
+    elif isinstance(error, kafka_errors.TransactionalIdAuthorizationFailedError):
+        resource, name = "transactional-id", f"watershed-replay-{topic}"
     elif isinstance(error, kafka_errors.ClusterAuthorizationFailedError):
         resource, name = "cluster", ""
     else:
