@@ -103,11 +103,16 @@ def chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def fixed_buffers(array: pa.Array) -> tuple[Ints, np.ndarray[Any, Any]]:
-    """The same as text_buffers of an array whose values all have one width: UUIDs, wide decimals; a null has whatever the buffer holds."""
+    """The same as text_buffers of an array whose values all have one width: UUIDs, wide decimals; a null is zeros."""
     width = array.type.byte_width
-    data: Any = array.buffers()[1]
-    offsets = np.arange(array.offset, array.offset + len(array) + 1, dtype=np.int64) * width
-    return offsets, np.frombuffer(data, np.uint8) if len(array) else np.empty(0, np.uint8)
+    offsets = np.arange(0, len(array) + 1, dtype=np.int64) * width
+    if not len(array):
+        return offsets, np.empty(0, np.uint8)
+    buffer: Any = array.buffers()[1]
+    data = np.frombuffer(buffer, np.uint8)[array.offset * width : (array.offset + len(array)) * width]
+    if array.null_count:  # whatever the buffer holds there
+        data = np.where(valid(array)[:, None], data.reshape(-1, width), np.uint8(0)).ravel()
+    return offsets, data
 
 
 def text_buffers(array: pa.Array) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -67,7 +67,10 @@ by_nonce = View(
     name="by_nonce", source=trades, key=("nonce", "rate"), window=tumbling(hours=1), aggregates={{"last": Last("payload")}},
     derive={{"half": Derived(pc.field("amount") / 2, Scale(2))}}, where=pc.field("opens").is_valid(),
 )
-VIEWS = (by_venue, by_side, by_nonce)
+by_nulls = View(
+    name="by_nulls", source=trades, key=("account", "amount", "opens", "payload"), window=tumbling(days=1), aggregates={{"n": Count()}},
+)
+VIEWS = (by_venue, by_side, by_nonce, by_nulls)
 '''
 
 
@@ -83,7 +86,7 @@ def made(source: Source, logs: int) -> list[tuple[int, bytes | None, bytes | Non
     found: list[tuple[int, bytes | None, bytes | None]] = []
     for log in range(logs):
         for number, part in enumerate(events(source, random.Random(log), 2, 40)):
-            for _, _, key, value in part.records:
+            for _, _, key, value, *_ in part.records:
                 own = value and value.replace(b"-0000-0000-0000-000000000000", b"-%04x-0000-0000-000000000000" % log)
                 found.append((number, key or b"-", own))
     return found
@@ -112,4 +115,8 @@ def test_every_type_stays_exact_through_a_night_a_worker_and_the_reference(syste
         " FROM serving.by_venue LIMIT 1"
     )
     assert row == {"uuid": "uuid", "bytes": "bytea", "time": "time without time zone"}
+    (row,) = system.query(
+        "SELECT count(*) AS n FROM serving.by_nulls WHERE account IS NULL AND opens IS NULL AND amount IS NOT NULL"
+    )
+    assert row["n"] > 0
     assert not system.query("SELECT venue FROM serving.by_venue WHERE venue NOT IN ('A', 'B', 'EWR', 'X Y')")
