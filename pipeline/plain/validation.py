@@ -93,7 +93,7 @@ def _columns(within: Any, columns: Sequence[Column], around: Around, depth: int)
 
 
 def _outside(mark: FromRecord, column: Column, around: Around) -> Any:
-    """What the record has there, as a JSON value would say it; None for null."""
+    """The value that the record has there, as a JSON value would say it; None for null."""
     if isinstance(mark, RecordTime):
         return None if around.timestamp_ms < 0 else Number(str(around.timestamp_ms))
     found = around.key if isinstance(mark, RecordKey) else None
