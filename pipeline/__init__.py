@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from pipeline.definition.constraints import Between, Clip, Default, Length, Nullable, OneOf, Pattern, Scale
     from pipeline.definition.derived import Derived
-    from pipeline.definition.formats import Json
+    from pipeline.definition.formats import Json, Protobuf
     from pipeline.definition.marks import At, Epoch, Header, RecordKey, RecordTime
     from pipeline.definition.source import Source
     from pipeline.definition.view import View
@@ -48,7 +48,7 @@ HOMES = {
         "Scale",
     ),
     "pipeline.definition.derived": ("Derived",),
-    "pipeline.definition.formats": ("Json",),
+    "pipeline.definition.formats": ("Json", "Protobuf"),
     "pipeline.definition.marks": ("At", "Epoch", "Header", "RecordKey", "RecordTime"),
     "pipeline.definition.source": ("Source",),
     "pipeline.definition.view": ("View",),
@@ -77,6 +77,7 @@ __all__ = [
     "Nullable",
     "OneOf",
     "Pattern",
+    "Protobuf",
     "Quantile",
     "RecordKey",
     "RecordTime",

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import count
 
 from pipeline.aggregates.sketches import DistinctCount, Quantile
+from pipeline.definition.formats import Protobuf
 from pipeline.definition.view import View
 from pipeline.kernels import cache
 from pipeline.kernels.compiling import Kernel, compile_all, needed
@@ -19,10 +20,12 @@ SHOWN_AFTER_S = 2.0
 
 def kernels_of(views: Iterable[View]) -> list[Kernel]:
     """All that reading, folding and merging these views may call."""
+    views = tuple(views)
     sketched = any(
         isinstance(aggregate, DistinctCount | Quantile) for view in views for aggregate in view.aggregates.values()
     )
-    return needed(*ALWAYS, *(["sketches"] if sketched else []))
+    messages = any(isinstance(view.source.format, Protobuf) for view in views)
+    return needed(*ALWAYS, *(["protobuf"] if messages else []), *(["sketches"] if sketched else []))
 
 
 def cold(views: Iterable[View]) -> list[Kernel]:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from pipeline.decode import json_blocks
+from pipeline.decode import json_blocks, protobuf_blocks
 from pipeline.decode.decoded import Decoded
 from pipeline.decode.schemas import NoSchemas, Schemas
-from pipeline.definition.formats import Format, Json
+from pipeline.definition.formats import Format, Json, Protobuf
 from pipeline.definition.source import Source
 
 Decoder = Callable[[Source, pa.Array, Schemas], Decoded]  # of a binary array of values, null: tombstone
-DECODERS: dict[type[Format], Decoder] = {Json: json_blocks.decode}
+DECODERS: dict[type[Format], Decoder] = {Json: json_blocks.decode, Protobuf: protobuf_blocks.decode}
 NO_SCHEMAS = NoSchemas()
 
 

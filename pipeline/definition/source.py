@@ -54,6 +54,7 @@ class Source(Compared):
         if not isinstance(self.format, Format):
             raise DefinitionError(f"Source({self.topic}): format={self.format!r}; allowed is Json() and the like")
         _check_explode(self, f"Source({self.topic})")
+        self.format.check(self.columns, self.exploded, f"Source({self.topic})")
         _check_roles(self, f"Source({self.topic})")
         horizon = self.identity_horizon
         if not isinstance(horizon, timedelta) or not timedelta(0) <= horizon <= timedelta(days=36500):
@@ -89,7 +90,7 @@ class Source(Compared):
             self.event_time,
             identity,
             self.horizon_ms,
-            self.format,
+            self.format.canonical(self.columns),
             self.exploded,
         )
 

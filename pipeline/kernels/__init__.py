@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 VERSION = 1
-MODULES = ("hashing", "json", "records", "reduce", "sketches", "tables")
+MODULES = ("hashing", "json", "protobuf", "records", "reduce", "sketches", "tables")
 
 
 class _Later:

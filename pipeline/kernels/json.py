@@ -42,7 +42,7 @@ FLOAT_POWERS = np.array([10.0**n for n in range(23)], np.float64)
 
 
 @njit(nogil=True)
-def _from_text(data: Any, at: Any, end: Any, kind: Any, scale: Any, least: Any, most: Any) -> Any:
+def from_text(data: Any, at: Any, end: Any, kind: Any, scale: Any, least: Any, most: Any) -> Any:
     """(value, breach, state) of a text in a column that is neither text nor undeclared."""
     if kind == DECIMAL:
         if at == end or not (byte(data, at) == MINUS or ZERO <= byte(data, at) <= NINE):
@@ -111,7 +111,7 @@ def _escaped(data, start, stop, size, cell, kind, scale, least, most, values, en
     tail = int_at(held, TAIL)
     end, is_text = unescape(data, start, stop, texts, tail)
     if kind != STR:
-        value, breach, state = _from_text(texts, tail, end, kind, scale, least, most)
+        value, breach, state = from_text(texts, tail, end, kind, scale, least, most)
         _set(values, nulls, breaches, cell, value, breach)
         return state
     set_int(values, cell, size + tail)
@@ -139,7 +139,7 @@ def _value(  # type: ignore[no-untyped-def]
             set_int(ends, cell, stop)
             set_byte(nulls, cell, 0)
         elif state == DECODED:
-            value, breach, state = _from_text(data, start, stop, kind, scale, least, most)
+            value, breach, state = from_text(data, start, stop, kind, scale, least, most)
             _set(values, nulls, breaches, cell, value, breach)
         return stop + 1, state
     if first == MINUS or ZERO <= first <= NINE:
@@ -374,6 +374,7 @@ __all__ = [
     "INT",
     "STR",
     "UNSURE",
+    "from_text",
     "gather_texts",
     "parse_events",
 ]

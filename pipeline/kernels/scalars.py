@@ -31,7 +31,7 @@ def space(data, at, end):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _utf8(data: Any, at: Any, end: Any) -> Any:
+def utf8(data: Any, at: Any, end: Any) -> Any:
     """Number of bytes that the character at `at` (a byte >= 0x80) has, 0 when it is no UTF-8 (Unicode, table 3-7)."""
     first = byte(data, at)
     if 0xC2 <= first <= 0xDF:
@@ -119,7 +119,7 @@ def string(data, at, end):  # type: ignore[no-untyped-def]
         elif found < 32:
             size = 0
         elif found >= 128:
-            size = _utf8(data, at, end)
+            size = utf8(data, at, end)
         if size == 0:
             return at, BROKEN, escaped
         at += size

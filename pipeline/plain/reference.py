@@ -21,7 +21,7 @@ from pipeline.definition.window import Tumbling, Window
 from pipeline.plain.expression import Evaluate, Failed, compile_node, derived, enters
 from pipeline.plain.groups import Group, group_class, new_group, value_of
 from pipeline.plain.json_text import Invalid
-from pipeline.plain.validation import record_of
+from pipeline.plain.readers import reader
 from pipeline.plain.values import EPOCH, epoch_us
 
 Record = tuple[int, int, bytes | None, bytes | None]  # offset, timestamp_ms (-1: none), key, value (None: tombstone)
@@ -45,10 +45,10 @@ class Reference:
     """f of all `views`, which must be of one source.
 
     `rejected` lists (partition, offset, reason). Feed each partition's records in offset order; partitions in any order
-    and in any pieces. The usual mistake: feeding from the middle of a log, whose T and identities come from its start.
+    and in any pieces. `schemas` has schemas by id, for formats whose records name theirs. The usual mistake: feeding from the middle of a log, whose T and identities come from its start.
     """
 
-    def __init__(self, views: Sequence[View]) -> None:
+    def __init__(self, views: Sequence[View], schemas: Any = None) -> None:
         if not views:
             raise DefinitionError("Reference() of no view; give at least one")
         self.source: Source = views[0].source
@@ -61,6 +61,7 @@ class Reference:
         self._views = {view.name: _View(view) for view in views}
         if len(self._views) != len(views):
             raise DefinitionError(f"Reference: two views have one name among {', '.join(v.name for v in views)}")
+        self._read = reader(self.source, schemas)
         self._partitions: dict[int, _Partition] = {}
         self.rejected: list[tuple[int, int, str]] = []
 
@@ -97,7 +98,7 @@ class Reference:
             state.tombstones += 1
             return
         try:
-            record = record_of(value, self.source.columns)
+            record = self._read(value)
         except Invalid as reason:
             state.rejected += 1
             self.rejected.append((partition, offset, str(reason)))

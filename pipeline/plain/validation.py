@@ -15,8 +15,12 @@ from pipeline.plain.values import TOO_FINE, read, read_epoch, same_type
 
 
 def record_of(value: bytes, columns: Sequence[Column]) -> dict[str, Any]:
-    """Column name -> value (None for null). Raises Invalid with the reason, which names the column."""
-    found = decode(value)
+    """Column name -> value (None for null) of a JSON event. Raises Invalid with the reason, which names the column."""
+    return record_from(decode(value), columns)
+
+
+def record_from(found: dict[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
+    """Column name -> value (None for null) of what was decoded. Raises Invalid with the reason, which names the column."""
     record = {}
     for column in columns:
         try:
