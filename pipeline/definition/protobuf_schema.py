@@ -81,6 +81,11 @@ class Message:
         camel = [field.json_name for field in self.fields]
         return {f.json_name: f for f in self.fields if camel.count(f.json_name) == 1} | own
 
+    @cached_property
+    def numbers(self) -> dict[int, Field]:
+        """Fields by their numbers."""
+        return {field.number: field for field in self.fields}
+
 
 @dataclass(frozen=True, eq=False)
 class MessageTypes:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.definition.paths import Path
-from pipeline.definition.protobuf_schema import Field, Message, MessageTypes, NoSchema, read
+from pipeline.definition.protobuf_schema import Field, Message, MessageTypes, NoSchema
 from pipeline.definition.record import Column
 from pipeline.plain.json_text import MAX_DEPTH, Invalid, Number
 
@@ -53,20 +53,16 @@ def unframed(value: bytes) -> tuple[int, tuple[int, ...], bytes]:
     return id, tuple(indexes) or (0,), value[at:]
 
 
-def fields_of(data: bytes, types: MessageTypes, message: Message, columns: Sequence[Column]) -> dict[str, Any]:
-    """The fields of a message that the columns' paths name, nested as the paths are. Raises Invalid."""
+def wanted_of(types: MessageTypes, message: Message, columns: Sequence[Column]) -> list[Wanted]:
+    """What the columns want of a message; raises NoSchema where one cannot have it."""
     wanted = [(column.path, column) for column in columns]
-    try:
-        _check(types, message, wanted)
-    except NoSchema as reason:
-        raise Invalid(str(reason)) from None
+    _check(types, message, wanted)
+    return wanted
+
+
+def fields_of(data: bytes, types: MessageTypes, message: Message, wanted: Sequence[Wanted]) -> dict[str, Any]:
+    """The wanted fields of a message, nested as the paths are. Raises Invalid."""
     return _Reading(types, message, wanted).feed(data, 1).shown()
-
-
-def of_bare(descriptors: bytes, name: str | None) -> tuple[MessageTypes, Message]:
-    """The types of a serialized FileDescriptorSet, and its message."""
-    types = read(descriptors)
-    return types, types.named(name)
 
 
 def _check(types: MessageTypes, message: Message, wanted: Sequence[Wanted]) -> None:
@@ -111,7 +107,7 @@ class _Reading:
 
     def __init__(self, types: MessageTypes, message: Message, wanted: Sequence[Wanted], whole: bool = False) -> None:
         self.types, self.whole = types, whole
-        self.fields: dict[int, Field] = {field.number: field for field in message.fields}
+        self.fields: dict[int, Field] = message.numbers
         self.wanted: dict[int, list[Wanted]] = {}
         self.shown_as: dict[int, str] = {}
         for path, column in wanted:

@@ -4,14 +4,15 @@ reader(source)(value) = the record's columns, constraints kept or mended; or Inv
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from pipeline.definition.formats import Json, Protobuf
-from pipeline.definition.protobuf_schema import NoSchema, types_of
+from pipeline.definition.protobuf_schema import Message, MessageTypes, NoSchema, read, types_of
 from pipeline.definition.record import in_event
 from pipeline.definition.source import Source
 from pipeline.plain.json_text import Invalid
-from pipeline.plain.protobuf import fields_of, of_bare, unframed
+from pipeline.plain.protobuf import Wanted, fields_of, unframed, wanted_of
 from pipeline.plain.validation import record_from, record_of
 
 Read = Callable[[bytes], dict[str, Any]]
@@ -29,24 +30,32 @@ def reader(source: Source, schemas: Any = None) -> Read:
 
 def _protobuf(source: Source, form: Protobuf, schemas: Any) -> Read:
     columns = in_event(source.columns)
+    if isinstance(form.schema, bytes):
+        types = read(form.schema)
+        message = types.named(form.message)
+        wanted = wanted_of(types, message, columns)
+        return lambda value: record_from(fields_of(value, types, message, wanted), source.columns)
 
-    def bare(value: bytes) -> dict[str, Any]:
-        assert isinstance(form.schema, bytes)
-        types, message = of_bare(form.schema, form.message)
-        return record_from(fields_of(value, types, message, columns), source.columns)
-
-    def framed(value: bytes) -> dict[str, Any]:
-        id, indexes, rest = unframed(value)
+    @cache
+    def known(id: int, indexes: tuple[int, ...]) -> str | tuple[MessageTypes, Message, list[Wanted]]:
+        """What an id and indexes stand for, or why they stand for nothing."""
         schema = schemas.schema(id) if schemas is not None else None
         if schema is None or schema.kind != "PROTOBUF":
-            raise Invalid(f"schema id {id} is no Protobuf schema")
+            return f"schema id {id} is no Protobuf schema"
         try:
             types = types_of(schema.text, schema.references)
             message = types.at(indexes)
+            if form.message is not None and message.name != form.message:
+                return f"message {message.name}, where {form.message} is declared"
+            return types, message, wanted_of(types, message, columns)
         except NoSchema as reason:
-            raise Invalid(f"schema id {id}: {reason}") from None
-        if form.message is not None and message.name != form.message:
-            raise Invalid(f"message {message.name}, where {form.message} is declared")
-        return record_from(fields_of(rest, types, message, columns), source.columns)
+            return f"schema id {id}: {reason}"
 
-    return bare if form.schema is not None else framed
+    def framed(value: bytes) -> dict[str, Any]:
+        id, indexes, rest = unframed(value)
+        found = known(id, indexes)
+        if isinstance(found, str):
+            raise Invalid(found)
+        return record_from(fields_of(rest, *found), source.columns)
+
+    return framed
