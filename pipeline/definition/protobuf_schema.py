@@ -23,7 +23,9 @@ MAIN = "watershed_main.proto"
 MOST_BYTES = 4_000_000  # of all texts together
 COMPILE_S = 120
 EXTRA = "pip install '.[protobuf]'"
-IMPORT = re.compile(r'^\s*import\s+(?:(?:public|weak|option)\s+)?["\']([^"\'\n]+)["\']\s*;', re.MULTILINE)
+# Also one in a comment: it is given to protoc if it is there, and not used. WORDS: protoc's own, without those of its logging.
+IMPORT = re.compile(r"""\bimport\s+(?:(?:public|weak|option)\s+)?["']([^"'\n]+)["']\s*;""")
+WORDS = re.compile(r"[^\s:]+\.proto:(?!.* warning: )")
 # What the registry's own serializers import without registering it.
 BUILT_IN = {
     "confluent/meta.proto": """syntax = "proto3"; package confluent; import "google/protobuf/descriptor.proto";
@@ -190,7 +192,7 @@ def _protoc(folder: str) -> bytes:
     except subprocess.TimeoutExpired:
         raise SettingsError(f"protoc is still compiling a schema after {COMPILE_S} s; is this machine too busy?") from None
     if done.returncode:
-        told = [line for line in done.stderr.decode(errors="replace").splitlines() if ": warning: " not in line]
+        told = [line for line in done.stderr.decode(errors="replace").splitlines() if WORDS.match(line)]
         said = "; ".join(line.removeprefix(f"{MAIN}:") for line in told)[:300]
         raise NoSchema(f"no .proto: {said or f'protoc ended with {done.returncode}'}")
     return Path(folder, "out").read_bytes()

@@ -187,6 +187,12 @@ def _value(value: Any, field: Any, column: Any) -> Any:
         return float(value) + 0.0
     if kind == "decimal":
         return _decimal(value, column.type.scale)
+    if kind == "datetime" and isinstance(value, str):
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            raise Rejected from None
+        return found if found.tzinfo else _reject()
     if kind == "datetime":
         scale = {"": 1000, "ms": 1000, "s": 10**6, "us": 1}.get(column.epoch)
         return _time(value * scale if scale else value // 1000)
