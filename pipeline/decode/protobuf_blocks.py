@@ -53,7 +53,9 @@ class _Block:
             TIME_MIN_US, TIME_MAX_US, self.state, self.values, self.ends, self.reals, self.nulls, self.breaches,
         )  # fmt: skip
 
-    def column(self, number: int, column: Column, rows: Ints, names: np.ndarray[Any, Any]) -> tuple[pa.Array, Mask | None]:
+    def column(
+        self, number: int, column: Column, rows: Ints, names: np.ndarray[Any, Any]
+    ) -> tuple[pa.Array, Mask | None]:
         """The values of a column in these rows, and where its Scale is breached, if anywhere."""
         own = slice(number * len(self.state), (number + 1) * len(self.state))
         whole = len(rows) == len(self.state)
@@ -82,7 +84,7 @@ class _Block:
         return pa.array([None] * len(rows), column.type.arrow), None  # none, or the other parser had read them
 
     def _shown(self, own: slice) -> Ints:
-        """Where the texts of a column end; a null has no bytes."""
+        """Ends of a column's texts; a null has no bytes."""
         return np.where(self.nulls[own].view(np.bool_), self.values[own], self.ends[own])
 
 
@@ -119,7 +121,7 @@ def _with_asked(
     values: pa.Array,
     ask: Callable[[pa.Array], DecodedRecords],
 ) -> Decoded:
-    """What the kernel is certain of, and the other parser's answers about the rest, in the records' order."""
+    """Answers of the kernel, and of the other parser where it is not certain, in the records' order."""
     unsure, rejected = np.flatnonzero(state == UNSURE), np.flatnonzero(state == BROKEN)
     if len(unsure):
         with stage("parse_singly", len(unsure)):

@@ -1,4 +1,4 @@
-"""What a record's message is: by its frame and the registry's schemas, or by the source's own schema.
+"""The message type of a record: by its frame and the registry's schemas, or by the source's own schema.
 
 bound(source, schema, indexes) is the same for ever: schemas are immutable, and so is what is wrong with one
 """

@@ -26,7 +26,6 @@ from pipeline.definition.protobuf_binding import (
     FIXED32,
     FIXED64,
     START_GROUP,
-    TIMESTAMP,
     VARINT,
     Array,
     Bound,
@@ -154,7 +153,7 @@ def _merge(state: State, bound: Bound, wire: _Wire, depth: int) -> None:
 
 
 def _value(before: Any, one: Leaf | Bound, wire: _Wire, depth: int) -> Any:
-    """What a value makes of what was known of it."""
+    """The value, with what was known of it before."""
     if isinstance(one, Leaf) and one.field.type != "message":
         return wire.value(one.field)
     known: State = {} if before is None else before
@@ -201,7 +200,10 @@ def _found(state: State, bound: Bound | Array) -> Iterator[tuple[Leaf, Any]]:
             if key in state:
                 yield one, state[key]
             elif isinstance(bound, Bound) and one.default:
-                yield one, {"string": "", "bool": False, "float": 0.0, "double": 0.0, "bytes": b""}.get(one.field.type, 0)
+                yield (
+                    one,
+                    {"string": "", "bool": False, "float": 0.0, "double": 0.0, "bytes": b""}.get(one.field.type, 0),
+                )
         elif key in state:
             yield from _found(state[key], one)
 
@@ -222,7 +224,9 @@ def _read(leaf: Leaf, value: Any) -> Any:
     if kind == "enum" and type != "int":
         name = dict(leaf.field.enum).get(value)
         if name is None:
-            raise Broken(f"{value} is no number of the enumeration; it has {', '.join(n for _, n in leaf.field.enum[:20])}")
+            raise Broken(
+                f"{value} is no number of the enumeration; it has {', '.join(n for _, n in leaf.field.enum[:20])}"
+            )
         value = name
     if isinstance(value, bytes):
         value = base64.b64encode(value).decode()  # as in JSON

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path as File
+from types import FrameType
 
 from pipeline.base.declared import Declared, innermost
 from pipeline.base.errors import DefinitionError
@@ -94,11 +95,11 @@ class Protobuf(Format):
 
 def _folder() -> File:
     """The folder of the module that declares the format; the working directory where it has none, as in a console."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     frames = []
     while frame is not None:
         frames.append((frame, frame.f_lineno))
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     file = (innermost(frames) or "").rpartition(":")[0]
     return (File.cwd() / file).parent if file and not file.startswith("line ") else File.cwd()
 

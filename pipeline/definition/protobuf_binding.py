@@ -80,12 +80,12 @@ class Bound:
 
     @property
     def defaults(self) -> list[Leaf]:
-        """What has its type's default where the message is there and it is not."""
+        """Values that are their type's default where the message is there and they are not."""
         return [one for one in self.fields.values() if isinstance(one, Leaf) and one.default]
 
 
 def bind(message: Message, columns: Iterable[Column], whole: bool = False) -> Bound:
-    """The columns of an event (`in_event`), bound to a message; NoSchema where one cannot be, or `whole` and the message lacks its field."""
+    """The columns of an event (`in_event`), bound to a message; NoSchema where one cannot be, or, if `whole`, is missing."""
     found = tuple(columns)
     return _message(message, tree({c.name: c.path for c in found}), (), found, whole)
 
@@ -105,7 +105,9 @@ def _message(message: Message, node: Node, path: Path, columns: tuple[Column, ..
                 raise NoSchema(f"{who}: {message.name} has no field {part!r}; it has {', '.join(names)}.{hint}")
             continue
         if one.number in bound.fields:
-            raise NoSchema(f"{who}: {shown(here)} is a field that another column has by its other name; give one another At")
+            raise NoSchema(
+                f"{who}: {shown(here)} is a field that another column has by its other name; give one another At"
+            )
         bound.fields[one.number] = _field(one, child, here, columns, whole, who)
         if one.oneof and one.oneof not in bound.oneofs:
             bound.oneofs[one.oneof] = tuple(f for f in message.fields if f.oneof == one.oneof)
@@ -130,7 +132,9 @@ def _field(
     if not isinstance(child, Node) or not child.is_array:
         raise NoSchema(f"{where} is repeated; allowed is one of its elements, as At({shown((*path, 0))!r})")
     if ELEMENT in child.children:
-        raise NoSchema(f"{where}: each element of a repeated field is not read; allowed is one, as {shown((*path, 0))!r}")
+        raise NoSchema(
+            f"{where}: each element of a repeated field is not read; allowed is one, as {shown((*path, 0))!r}"
+        )
     elements = {}
     for place, element in child.children.items():
         assert isinstance(place, int)
@@ -182,9 +186,9 @@ def leaves(bound: "Bound | Array | Leaf", path: Path = ()) -> Iterator[tuple[Pat
 def canonical(bound: "Bound | Array | Leaf", path: Path = ()) -> Iterator[str]:
     """Lines of all that decoding depends on: equal for types that bind alike."""
     if isinstance(bound, Leaf):
-        one, at = bound.field, ".".join(map(str, path))
-        kind = one.message or one.type
-        yield f"{at} {bound.column.name} {kind}{' or its default' if bound.default else ''} {dict(one.enum) or ''}".rstrip()
+        field, at = bound.field, ".".join(map(str, path))
+        default = " or its default" if bound.default else ""
+        yield f"{at} {bound.column.name} {field.message or field.type}{default} {dict(field.enum) or ''}".rstrip()
         return
     if isinstance(bound, Bound):
         members = sorted(sorted((f.number, wire_of(f.type)) for f in fields) for fields in bound.oneofs.values())

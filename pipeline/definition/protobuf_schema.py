@@ -125,7 +125,7 @@ def types_of(text: str, imports: Iterable[tuple[str, str]] = ()) -> MessageTypes
 
 @lru_cache(maxsize=256)
 def _compiled(text: str, imports: tuple[tuple[str, str], ...]) -> bytes | str:
-    """What protoc makes of it, or why nothing: asked once, for thousands of records may name it."""
+    """The descriptors of a text, or the reason why it has none: asked once, for thousands of records may name it."""
     try:
         return compiled(text, dict(imports).get)
     except NoSchema as reason:
@@ -186,11 +186,22 @@ def _need(module: str) -> None:
 
 def _protoc(folder: str) -> bytes:
     """In a process of its own: a text may be made to break a compiler."""
-    command = [sys.executable, "-P", "-m", "grpc_tools.protoc", "-I.", "--include_imports", "--descriptor_set_out=out", MAIN]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "grpc_tools.protoc",
+        "-I.",
+        "--include_imports",
+        "--descriptor_set_out=out",
+        MAIN,
+    ]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, timeout=COMPILE_S, check=False)
     except subprocess.TimeoutExpired:
-        raise SettingsError(f"protoc is still compiling a schema after {COMPILE_S} s; is this machine too busy?") from None
+        raise SettingsError(
+            f"protoc is still compiling a schema after {COMPILE_S} s; is this machine too busy?"
+        ) from None
     if done.returncode:
         told = [line for line in done.stderr.decode(errors="replace").splitlines() if WORDS.match(line)]
         said = "; ".join(line.removeprefix(f"{MAIN}:") for line in told)[:300]
@@ -210,7 +221,7 @@ def read(descriptors: bytes) -> MessageTypes:
     try:
         files.ParseFromString(descriptors)
         for file in files.file:
-            pool.Add(file)  # type: ignore[no-untyped-call]
+            pool.Add(file)
         found = [pool.FindFileByName(file.name) for file in files.file]
     except (DecodeError, TypeError, KeyError) as error:
         raise NoSchema(f"no serialized FileDescriptorSet: {' '.join(str(error).split())[:200]}") from None

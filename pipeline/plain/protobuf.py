@@ -54,7 +54,7 @@ def unframed(value: bytes) -> tuple[int, tuple[int, ...], bytes]:
 
 
 def wanted_of(types: MessageTypes, message: Message, columns: Sequence[Column]) -> list[Wanted]:
-    """What the columns want of a message; raises NoSchema where one cannot have it."""
+    """The paths that columns want of a message; raises NoSchema where one cannot have it."""
     wanted = [(column.path, column) for column in columns]
     _check(types, message, wanted)
     return wanted
@@ -103,7 +103,7 @@ def _wrapped(types: MessageTypes, field: Field) -> Field:
 
 
 class _Reading:
-    """What is known of one message, while its bytes come in."""
+    """Knowledge of one message, while its bytes come in."""
 
     def __init__(self, types: MessageTypes, message: Message, wanted: Sequence[Wanted], whole: bool = False) -> None:
         self.types, self.whole = types, whole
@@ -148,7 +148,9 @@ class _Reading:
         if field.type == "message":
             if before is None:
                 inside = self.types.messages[field.message]
-                whole = not wanted[0][0]  # the column reads the message itself: a Timestamp, or one that stands for a scalar
+                whole = not wanted[0][
+                    0
+                ]  # the column reads the message itself: a Timestamp, or one that stands for a scalar
                 parts = inside.names if whole else {}
                 wanted = [((name,), wanted[0][1]) for name in parts] or wanted
                 before = _Reading(self.types, inside, wanted, whole)
@@ -167,7 +169,9 @@ class _Reading:
             field, name, column = self.fields[number], self.shown_as[number], wanted[0][1]
             if field.repeated and number in self.held:
                 of = {path[0]: column for path, column in wanted}
-                found[name] = [None if one is None else _value(field, one, of[n]) for n, one in enumerate(self.held[number])]
+                found[name] = [
+                    None if one is None else _value(field, one, of[n]) for n, one in enumerate(self.held[number])
+                ]
             elif number in self.held:
                 found[name] = _value(field, self.held[number], column)
             elif field.implicit:
@@ -249,7 +253,7 @@ def _tag(data: bytes, at: int) -> tuple[int, int, int]:
 
 
 def _varint(data: bytes, at: int, most: int) -> tuple[int, int]:
-    groups = []
+    groups: list[int] = []
     while True:
         if at >= len(data) or len(groups) == most:
             raise Invalid("a varint without an end")
@@ -279,8 +283,8 @@ def _integer(held: Any, type: str) -> int:
     if isinstance(held, bytes):
         return int.from_bytes(held, "little", signed=type.startswith("s"))
     number = int(held)
-    bits = 64 if type.endswith("64") else 32
-    number %= 2**bits
+    bits: int = 64 if type.endswith("64") else 32
+    number -= (number >> bits) << bits
     if type.startswith("sint"):
         return _signed(number)
     return number if type.startswith("uint") or number < 2 ** (bits - 1) else number - 2**bits

@@ -1,4 +1,4 @@
-"""How the reference reads a record, by its source's format: bytes in, a value for each column out.
+"""Reading of a record by its source's format, as the reference does: bytes in, a value for each column out.
 
 reader(source)(value) = the record's columns, constraints kept or mended; or Invalid
 """
@@ -38,7 +38,7 @@ def _protobuf(source: Source, form: Protobuf, schemas: Any) -> Read:
 
     @cache
     def known(id: int, indexes: tuple[int, ...]) -> str | tuple[MessageTypes, Message, list[Wanted]]:
-        """What an id and indexes stand for, or why they stand for nothing."""
+        """The message that an id and indexes stand for, or why they stand for nothing."""
         schema = schemas.schema(id) if schemas is not None else None
         if schema is None or schema.kind != "PROTOBUF":
             return f"schema id {id} is no Protobuf schema"

@@ -45,7 +45,8 @@ class Reference:
     """f of all `views`, which must be of one source.
 
     `rejected` lists (partition, offset, reason). Feed each partition's records in offset order; partitions in any order
-    and in any pieces. `schemas` has schemas by id, for formats whose records name theirs. The usual mistake: feeding from the middle of a log, whose T and identities come from its start.
+    and in any pieces. `schemas` has schemas by id, for formats whose records name theirs. The usual mistake: feeding from the
+    middle of a log, whose T and identities come from its start.
     """
 
     def __init__(self, views: Sequence[View], schemas: Any = None) -> None:

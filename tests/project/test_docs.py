@@ -171,7 +171,7 @@ def signature(cell: str) -> list[tuple[str, list[str]]]:
 
 def test_every_constraint_remedy_and_aggregate_stands_in_a_table_with_its_arguments() -> None:
     rows = tables("docs/VIEWS.md", "## Constraints and remedies") + tables("docs/VIEWS.md", "## Aggregates")
-    rows += tables("docs/EVENTS.md", "## Marks")
+    rows += tables("docs/EVENTS.md", "## Marks") + tables("docs/EVENTS.md", "## Formats")
     shown = dict(pair for row in rows for pair in signature(row[0]))
     assert set(shown) == set(pipeline.__all__) - {"Source", "View", "Derived", "tumbling"}
     for name, arguments in shown.items():

@@ -109,7 +109,24 @@ def of_columns(*names: str) -> Source:
 
 
 # What is fuzzed: the columns of scalars, and those of what has something inside or is there more than once.
-FLAT = of_columns("id", "n", "delta", "size", "checksum", "offset", "maybe", "ok", "state", "real", "small", "at", "price", "large", "sent", "day")
+FLAT = of_columns(
+    "id",
+    "n",
+    "delta",
+    "size",
+    "checksum",
+    "offset",
+    "maybe",
+    "ok",
+    "state",
+    "real",
+    "small",
+    "at",
+    "price",
+    "large",
+    "sent",
+    "day",
+)
 NESTED = of_columns("id", "at", *(c.name for c in SOURCE.columns if c.name not in {c.name for c in FLAT.columns}))
 
 
@@ -150,9 +167,7 @@ def _at(message: Any, path: tuple[str | int, ...], column: Any) -> Any:
             if len(value) <= index:
                 return None
             value = value[index]
-        elif field.has_presence and not message.HasField(field.name):
-            return None
-        elif field.type == field.TYPE_STRING and not field.has_presence and column.type.kind != "str" and value == "":
+        elif not message.HasField(field.name) if field.has_presence else value == "" and column.type.kind != "str":
             return None
         message = value
     return _value(message, field, column)
@@ -299,7 +314,7 @@ PIECES: dict[int, list[bytes]] = {
     19: [sized(19, t) for t in TEXTS],
     20: [sized(20, b""), sized(20, sized(1, b"CH93")), sized(20, sized(1, b"\0"))],
     22: [sized(22, sized(1, b"a") + number(2, 4)), sized(22, b"\xff")],
-    24: [fixed(24, n.to_bytes(8, "little")) for n in (0, 7, 2**63, 2**63 - 1)] + [sized(24, bytes(16)), sized(24, bytes(range(16))), sized(24, bytes(9))],  # fmt: skip
+    24: [fixed(24, n.to_bytes(8, "little")) for n in (0, 7, 2**63, 2**63 - 1)] + [sized(24, bytes(16)), sized(24, bytes(range(16))), sized(24, bytes(9))],
     25: [number(25, 1), number(25, 3), sized(25, b"\0\1\5"), sized(25, varint(-1) + b"\7")],
     3000: [sized(3000, t) for t in TEXTS],
 }  # fmt: skip

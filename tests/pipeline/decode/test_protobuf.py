@@ -56,14 +56,21 @@ STRICTER = re.compile(r"a varint of more than 64 bits|nested deeper than 64|fiel
 
 
 def differs(
-    source: Source, values: list[bytes | None], told: Counter[str] | None = None, schemas: Schemas = NOTHING, one: Decoded | None = None
+    source: Source,
+    values: list[bytes | None],
+    told: Counter[str] | None = None,
+    schemas: Schemas = NOTHING,
+    one: Decoded | None = None,
 ) -> str:
     """What the compiled parser and the record-by-record one make differently of the values; "" when nothing. `one`: the first's answer."""
     array = pa.array(values, pa.binary())
     one, other = one or decode(source, array, schemas), decode_records(source, array, schemas)
     if told is not None:
         told.update(events=len(values), asked=one.asked, rejected=len(one.rejected), tombstones=one.tombstones)
-        told.update("reason: " + re.sub(r"-?[\d.]+(e\+\d+)?|'.*'|(?<=: ).*(?= where)", "…", reason)[:48] for reason in other.reasons)
+        told.update(
+            "reason: " + re.sub(r"-?[\d.]+(e\+\d+)?|'.*'|(?<=: ).*(?= where)", "…", reason)[:48]
+            for reason in other.reasons
+        )
     assert one.tombstones == values.count(None) and len(one.rows) + len(one.rejected) + one.tombstones == len(values)
     if one.rows.tolist() != other.rows.tolist():
         row = sorted(set(one.rows.tolist()) ^ set(other.rows.tolist()))[0]
@@ -144,18 +151,29 @@ def test_every_field_is_found_as_its_column() -> None:
     assert found.asked == 0 and found.rows.tolist() == [0], found.reasons
     row = {name: str(column[0].as_py()) for name, column in found.columns.items()}
     assert row == {
-        **{"id": "p-1", "n": "42", "delta": "-3", "size": "9", "checksum": str(0x04030201), "offset": "513.0000", "maybe": "3.0", "ok": "True"},
-        **{"state": "DONE", "code": "5", "real": "0.1", "small": "0.10000000149011612", "at": "2024-03-01 00:00:00.123456+00:00", "price": "12.50"},
-        **{"name": "Ann", "city": "Bern", "second_line": "zwö", "sku": "sku-1", "last_count": "-5", "last_size": "-6", "mark": "3"},
-        **{"other_state": "DONE", "wide": "7", "wrapped": "4", "title": "title", "card": "4111", "iban": "None"},
-        **{"large": "2024-03-01 00:00:00+00:00", "sent": "2024-03-01 00:00:00.123456+00:00", "day": "2024-02-29"},
+        "id": "p-1", "n": "42", "delta": "-3", "size": "9", "checksum": str(0x04030201), "offset": "513.0000", "maybe": "3.0", "ok": "True",
+        "state": "DONE", "code": "5", "real": "0.1", "small": "0.10000000149011612", "at": "2024-03-01 00:00:00.123456+00:00", "price": "12.50",
+        "name": "Ann", "city": "Bern", "second_line": "zwö", "sku": "sku-1", "last_count": "-5", "last_size": "-6", "mark": "3",
+        "other_state": "DONE", "wide": "7", "wrapped": "4", "title": "title", "card": "4111", "iban": "None",
+        "large": "2024-03-01 00:00:00+00:00", "sent": "2024-03-01 00:00:00.123456+00:00", "day": "2024-02-29",
     }  # fmt: skip
 
 
 def test_a_missing_field_is_its_default_or_null_as_its_presence_says() -> None:
     found = decode(SOURCE, pa.array([b""], pa.binary()), NOTHING)
     row = {name: column[0].as_py() for name, column in found.columns.items()}
-    defaults = {"id": "", "n": 0, "delta": 0, "size": 0, "checksum": 0, "offset": 0, "ok": False, "state": "NEW", "real": 0.0, "small": 0.0}
+    defaults = {
+        "id": "",
+        "n": 0,
+        "delta": 0,
+        "size": 0,
+        "checksum": 0,
+        "offset": 0,
+        "ok": False,
+        "state": "NEW",
+        "real": 0.0,
+        "small": 0.0,
+    }
     assert {name: row[name] for name in defaults} == defaults
     assert {str(row["large"]), str(row["sent"])} == {"1970-01-01 00:00:00+00:00"}, "an int is a time, and 0 is one"
     assert {name for name in row if row[name] is None} == set(row) - set(defaults) - {"large", "sent"}
@@ -167,10 +185,28 @@ def test_the_four_agree_on_every_piece_at_every_place() -> None:
     values: list[bytes | None] = [None, b"", WHOLE, *BROKEN, *STRANGE]
     for field, pieces in PIECES.items():
         for piece in pieces:
-            values += [without(field) + piece, piece + without(field), WHOLE + piece, piece + WHOLE, piece, piece + piece]
+            values += [
+                without(field) + piece,
+                piece + without(field),
+                WHOLE + piece,
+                piece + WHOLE,
+                piece,
+                piece + piece,
+            ]
     for piece in (*STRANGE, *BROKEN):
-        values += [piece + WHOLE, WHOLE + piece, sized(14, piece) + without(14), without(15) + sized(15, piece), sized(99, piece) + WHOLE]
-        values += [group(99, piece) + WHOLE, without(12) + sized(12, piece), WHOLE + sized(14, sized(2, piece)), sized(17, piece) + WHOLE]
+        values += [
+            piece + WHOLE,
+            WHOLE + piece,
+            sized(14, piece) + without(14),
+            without(15) + sized(15, piece),
+            sized(99, piece) + WHOLE,
+        ]
+        values += [
+            group(99, piece) + WHOLE,
+            without(12) + sized(12, piece),
+            WHOLE + sized(14, sized(2, piece)),
+            sized(17, piece) + WHOLE,
+        ]
     told: Counter[str] = Counter()
     assert all_differ(SOURCE, values, told) == ""
     assert told["as the library"] > 1000 and 200 < told["rejected"] < len(values) / 2, told
@@ -230,7 +266,9 @@ def test_a_rejected_message_says_what_is_wrong_with_it(message: bytes, reason: s
 
 
 def test_a_decimal_finer_than_its_scale_is_a_breach_and_no_value() -> None:
-    found = decode(SOURCE, pa.array([WHOLE + sized(13, b"1.255"), without(13) + sized(13, b"1.255"), WHOLE], pa.binary()), NOTHING)
+    found = decode(
+        SOURCE, pa.array([WHOLE + sized(13, b"1.255"), without(13) + sized(13, b"1.255"), WHOLE], pa.binary()), NOTHING
+    )
     assert found.breaches["price"].tolist() == [True, True, False] and found.columns["price"].null_count == 2
     assert found.asked == 1, "the price that was given twice"
 
@@ -240,7 +278,12 @@ def test_a_record_alone_is_what_it_is_in_its_block() -> None:
     rng = random.Random(7)
     values: list[bytes | None] = [made(rng) for _ in range(400)]
     block = decode(SOURCE, pa.array(values, pa.binary()), NOTHING)
-    rows = [row for n, value in enumerate(values) for row in [n] if len(decode(SOURCE, pa.array([value], pa.binary()), NOTHING).rows)]
+    rows = [
+        row
+        for n, value in enumerate(values)
+        for row in [n]
+        if len(decode(SOURCE, pa.array([value], pa.binary()), NOTHING).rows)
+    ]
     assert block.rows.tolist() == rows
     sliced = decode(SOURCE, pa.array([b"x", *values, None], pa.binary()).slice(1, 400), NOTHING)
     for name, column in block.columns.items():

@@ -51,7 +51,7 @@ CELSIUS = pc.field("celsius")
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = [
     *("At", "Between", "Clip", "Count", "CountNonNull", "Default", "Derived", "DistinctCount", "Epoch"),
-    *("First", "Last", "Length", "Max", "Mean", "Min", "Nullable", "OneOf", "Pattern", "Quantile", "Scale"),
+    *("First", "Last", "Length", "Max", "Mean", "Min", "Nullable", "OneOf", "Pattern", "Protobuf", "Quantile", "Scale"),
     *("Source", "StdDev", "Sum", "Variance", "View", "tumbling"),
 ]
 
