@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         Scale,
     )
     from pipeline.definition.derived import Derived
-    from pipeline.definition.formats import Avro, Json
+    from pipeline.definition.formats import Avro, Json, Protobuf
     from pipeline.definition.marks import At, Epoch, FromText, Header, Lenient, RecordKey, RecordTime, Text, Zone
     from pipeline.definition.source import Source
     from pipeline.definition.view import View
@@ -59,7 +59,7 @@ HOMES = {
         "Scale",
     ),
     "pipeline.definition.derived": ("Derived",),
-    "pipeline.definition.formats": ("Avro", "Json"),
+    "pipeline.definition.formats": ("Avro", "Json", "Protobuf"),
     "pipeline.definition.marks": (
         "At",
         "Epoch",
@@ -102,6 +102,7 @@ __all__ = [
     "OneOf",
     "Pattern",
     "Precision",
+    "Protobuf",
     "Quantile",
     "RecordKey",
     "RecordTime",

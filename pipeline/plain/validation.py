@@ -31,7 +31,7 @@ from pipeline.definition.marks import (
     Text,
     Zone,
 )
-from pipeline.definition.record import Column
+from pipeline.definition.record import Column, in_event
 from pipeline.definition.source import Source
 from pipeline.plain.avro_body import Value, as_json, is_json, read_avro
 from pipeline.plain.formats import NO_REGISTRY, Registry, at, event
@@ -61,7 +61,7 @@ def rows_of(
     value: bytes, source: Source, around: Around, registry: Registry = NO_REGISTRY
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(what the record has once, its rows): one row, or one for each element of the array that is exploded. Raises Invalid."""
-    found = event(value, source.format, registry)
+    found = event(value, source.format, in_event(source.columns), registry)
     once = _columns(found, [c for c in source.columns if not c.of_element], around, 0)
     if not source.exploded:
         return once, [once]

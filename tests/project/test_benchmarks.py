@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from benchmarks import shapes
+from benchmarks import protobuf, shapes
 from benchmarks.events import (
     BROKEN,
     CHUNK,
@@ -51,6 +51,12 @@ def test_events_are_a_function_of_the_seed() -> None:
 def test_every_shape_is_decoded_as_json_reads_it_and_none_is_left_to_the_slow_parser(shape: str) -> None:
     found = shapes.measure(shape, 500, rounds=1)
     assert found.asked == 0 and found.bytes > 70
+
+
+@pytest.mark.parametrize("shape", protobuf.SHAPES)
+def test_every_message_is_decoded_as_the_library_reads_it_and_none_is_left_to_the_slow_parser(shape: str) -> None:
+    found = protobuf.measure(shape, 500, rounds=1)
+    assert found.asked == 0 and found.bytes > 40
 
 
 @pytest.mark.parametrize("cut", [1, 777, CHUNK, CHUNK + 1, 2 * CHUNK - 1])

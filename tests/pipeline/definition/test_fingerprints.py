@@ -66,7 +66,7 @@ PUBLIC = [
         "OneOf",
         "Pattern",
     ),
-    *("Precision", "Quantile", "RecordKey", "RecordTime", "Scale"),
+    *("Precision", "Protobuf", "Quantile", "RecordKey", "RecordTime", "Scale"),
     *("Source", "StdDev", "Sum", "Text", "Variance", "View", "Zone", "tumbling"),
 ]
 
