@@ -6,11 +6,13 @@ read(column) = the value in the column's own form, None where it is null or miss
 from functools import lru_cache
 from typing import Any, Protocol
 
+from pipeline.definition.debezium import Debezium
 from pipeline.definition.formats import Avro, Format, Json
 from pipeline.definition.paths import Path
 from pipeline.plain.avro_body import Body, Value
 from pipeline.plain.avro_body import at as avro_at
 from pipeline.plain.avro_schema import Resolved, resolved
+from pipeline.plain.debezium import Encoded, Envelope, field_at, json_envelope
 from pipeline.plain.json_text import TWICE, Invalid, decode
 
 MOST_ID = 2**31 - 1
@@ -58,11 +60,20 @@ def event(value: bytes, format: Format, registry: Registry = NO_REGISTRY) -> Any
             if value == b"":
                 raise Invalid("empty value")
             return Body(value).whole(_resolved(str(text), ()))
+        case Debezium(inner=Json(framed=False)):
+            return json_envelope(value)
+        case Debezium(inner=inner):
+            return Envelope(event(value, inner, registry), None, isinstance(inner, Avro))
     raise TypeError(f"the reference has no rule for {format}")
 
 
 def at(found: Any, path: Path) -> Any:
     """The value that the path leads to, None where it ends early. Raises Invalid where it leads through something else."""
+    if isinstance(found, Envelope):
+        value = at(found.found, ("after", *path))
+        if value is None or found.avro:
+            return value
+        return Encoded(value, None if found.schema is None else field_at(found.schema, ("after", *path)))
     if isinstance(found, Value):
         return avro_at(found, path)
     for part in path:

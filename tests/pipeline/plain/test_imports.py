@@ -17,6 +17,7 @@ DEFINITIONS = {
     "pipeline.definition.source",
     "pipeline.definition.record",
     "pipeline.definition.constraints",
+    "pipeline.definition.debezium",
     "pipeline.definition.formats",
     "pipeline.definition.marks",
     "pipeline.definition.paths",
