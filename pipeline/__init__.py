@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Precision,
         Scale,
     )
+    from pipeline.definition.debezium import Debezium
     from pipeline.definition.derived import Derived
     from pipeline.definition.formats import Avro, Json, Protobuf
     from pipeline.definition.marks import At, Epoch, FromText, Header, Lenient, RecordKey, RecordTime, Text, Zone
@@ -58,6 +59,7 @@ HOMES = {
         "Precision",
         "Scale",
     ),
+    "pipeline.definition.debezium": ("Debezium",),
     "pipeline.definition.derived": ("Derived",),
     "pipeline.definition.formats": ("Avro", "Json", "Protobuf"),
     "pipeline.definition.marks": (
@@ -84,6 +86,7 @@ __all__ = [
     "Clip",
     "Count",
     "CountNonNull",
+    "Debezium",
     "Default",
     "Derived",
     "DistinctCount",

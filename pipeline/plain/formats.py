@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
+from pipeline.definition.debezium import Debezium
 from pipeline.definition.formats import Avro, Format, Json, Protobuf
 from pipeline.definition.paths import Path
 from pipeline.definition.protobuf_schema import Message, MessageTypes, NoSchema, read, types_of
@@ -15,6 +16,7 @@ from pipeline.plain import protobuf
 from pipeline.plain.avro_body import Body, Value
 from pipeline.plain.avro_body import at as avro_at
 from pipeline.plain.avro_schema import Resolved, resolved
+from pipeline.plain.debezium import Encoded, Envelope, field_at, json_envelope
 from pipeline.plain.json_text import TWICE, Invalid, decode
 
 MOST_ID = 2**31 - 1
@@ -65,6 +67,10 @@ def event(value: bytes, format: Format, columns: Sequence[Column] = (), registry
             if value == b"":
                 raise Invalid("empty value")
             return Body(value).whole(_resolved(str(text), ()))
+        case Debezium(inner=Json(framed=False)):
+            return json_envelope(value)
+        case Debezium(inner=inner):
+            return Envelope(event(value, inner, columns, registry), None, isinstance(inner, Avro))
         case Protobuf(schema=None):
             id, indexes, rest = protobuf.unframed(value)
             found = _message(id, indexes, format.message, tuple(columns), registry)
@@ -104,6 +110,11 @@ def _bound(
 
 def at(found: Any, path: Path) -> Any:
     """The value that the path leads to, None where it ends early. Raises Invalid where it leads through something else."""
+    if isinstance(found, Envelope):
+        value = at(found.found, ("after", *path))
+        if value is None or found.avro:
+            return value
+        return Encoded(value, None if found.schema is None else field_at(found.schema, ("after", *path)))
     if isinstance(found, Value):
         return avro_at(found, path)
     for part in path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from benchmarks import protobuf, shapes
+from benchmarks import formats, protobuf, shapes
 from benchmarks.events import (
     BROKEN,
     CHUNK,
@@ -45,6 +45,12 @@ def test_events_are_a_function_of_the_seed() -> None:
     one, same_seed, other = few(), few(), few(seed=6)
     assert one.values.equals(same_seed.values)
     assert not one.values.equals(other.values)
+
+
+@pytest.mark.parametrize("name", formats.cases())
+def test_a_format_is_measured_and_what_was_sent_is_found(name: str) -> None:
+    found = formats.measure(name, 500, rounds=1)
+    assert found.ours_k_per_s > 0 and found.asked == 0
 
 
 @pytest.mark.parametrize("shape", shapes.SHAPES)

@@ -50,7 +50,19 @@ from views import VIEWS
 CELSIUS = pc.field("celsius")
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = [
-    *("At", "Avro", "Between", "Clip", "Count", "CountNonNull", "Default", "Derived", "DistinctCount", "Epoch"),
+    *(
+        "At",
+        "Avro",
+        "Between",
+        "Clip",
+        "Count",
+        "CountNonNull",
+        "Debezium",
+        "Default",
+        "Derived",
+        "DistinctCount",
+        "Epoch",
+    ),
     *(
         "First",
         "FromText",

@@ -19,6 +19,7 @@ DEFINITIONS = {
     "pipeline.definition.source",
     "pipeline.definition.record",
     "pipeline.definition.constraints",
+    "pipeline.definition.debezium",
     "pipeline.definition.marks",
     "pipeline.definition.paths",
     "pipeline.definition.expressions",
