@@ -13,7 +13,7 @@ from benchmarks.report import CONSOLE
 from pipeline.base.errors import WatershedError
 from sandbox.services import interruptible
 
-NAMES = ("shapes", "speed", "freshness", "batch", "recompute", "serving", "growth")
+NAMES = ("shapes", "formats", "protobuf", "speed", "freshness", "batch", "recompute", "serving", "growth")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -23,7 +23,8 @@ from benchmarks.measure import ROOT
 from sandbox.postgres import system_binaries
 
 PACKAGES = ("kafka-python", "numba", "numpy", "pandas", "polars", "duckdb", "dask", "distributed", "pyarrow", "psycopg2-binary", "luigi",
-            "confluent-kafka", "orjson", "pysimdjson", "bytewax", "quixstreams", "watershed-pipeline")  # fmt: skip
+            "confluent-kafka", "orjson", "pysimdjson", "protobuf",
+            "bytewax", "quixstreams", "watershed-pipeline")  # fmt: skip
 OURS, THEIRS = "#1f77b4", "#b0b7bf"
 CONSOLE = Console(width=None if Console().is_terminal else 160)
 

@@ -129,15 +129,16 @@ def measure(shape: str, count: int = EVENTS, rounds: int = ROUNDS) -> Shape:
         compare(shape, name, [load(value) for value in values[:1000]], decoded.columns)
     best = dict.fromkeys(("ours", *loads), float("inf"))
     for _ in range(rounds):
-        _time(best, "ours", lambda: decode(SOURCE, block))
+        timed(best, "ours", lambda: decode(SOURCE, block))
         for name, load in loads.items():
-            _time(best, name, partial(deque, map(load, values), 0))  # each is dropped at once, as a consumer would
+            timed(best, name, partial(deque, map(load, values), 0))  # each is dropped at once, as a consumer would
     rates = {name: count / seconds / 1000 for name, seconds in best.items()}
     size = sum(map(len, values)) // count
     return Shape(shape, size, rates["ours"], rates.get("orjson"), rates.get("pysimdjson"), decoded.asked)
 
 
-def _time(best: dict[str, float], name: str, run: Callable[[], object]) -> None:
+def timed(best: dict[str, float], name: str, run: Callable[[], object]) -> None:
+    """Run it, and keep the best time under its name."""
     began_s = time.perf_counter()
     run()
     best[name] = min(best[name], time.perf_counter() - began_s)

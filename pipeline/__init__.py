@@ -35,8 +35,9 @@ if TYPE_CHECKING:
         Precision,
         Scale,
     )
+    from pipeline.definition.debezium import Debezium
     from pipeline.definition.derived import Derived
-    from pipeline.definition.formats import Avro, Json
+    from pipeline.definition.formats import Avro, Json, Protobuf
     from pipeline.definition.marks import At, Epoch, FromText, Header, Lenient, RecordKey, RecordTime, Text, Zone
     from pipeline.definition.source import Source
     from pipeline.definition.view import View
@@ -58,8 +59,9 @@ HOMES = {
         "Precision",
         "Scale",
     ),
+    "pipeline.definition.debezium": ("Debezium",),
     "pipeline.definition.derived": ("Derived",),
-    "pipeline.definition.formats": ("Avro", "Json"),
+    "pipeline.definition.formats": ("Avro", "Json", "Protobuf"),
     "pipeline.definition.marks": (
         "At",
         "Epoch",
@@ -84,6 +86,7 @@ __all__ = [
     "Clip",
     "Count",
     "CountNonNull",
+    "Debezium",
     "Default",
     "Derived",
     "DistinctCount",
@@ -102,6 +105,7 @@ __all__ = [
     "OneOf",
     "Pattern",
     "Precision",
+    "Protobuf",
     "Quantile",
     "RecordKey",
     "RecordTime",

@@ -219,7 +219,7 @@ class _Body:
         if column.type.kind in ("bytes", "uuid"):
             return held
         if type.logical == "decimal":
-            return _decimal(held, type.scale, column)
+            return decimal_cell(held, type.scale, column)
         if type.kind == "fixed":
             return str(UUID(bytes=held))
         return parser(column)(_text(held))
@@ -278,7 +278,7 @@ def _shown_by_a_clock(value: int, places: int, column: Column) -> int:
     raise Broken(f"{value} is out of range as a time: allowed are the years 2 to 9999 in UTC")
 
 
-def _decimal(held: bytes, scale: int, column: Column) -> Any:
+def decimal_cell(held: bytes, scale: int, column: Column) -> Any:
     """The cell of a big-endian integer with `scale` decimals."""
     if not held:
         raise Broken("a decimal of no bytes")

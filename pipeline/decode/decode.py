@@ -9,17 +9,23 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from pipeline.decode import avro_blocks, json_frames
+from pipeline.decode import avro_blocks, debezium, json_frames, protobuf_blocks
 from pipeline.decode.around import read_around, why_broken
 from pipeline.decode.decoded import Decoded, element_names, merged
 from pipeline.decode.frames import framed
 from pipeline.decode.schemas import NO_SCHEMAS, Schemas
-from pipeline.definition.formats import Avro, Format, Json
+from pipeline.definition.debezium import Debezium
+from pipeline.definition.formats import Avro, Format, Json, Protobuf
 from pipeline.definition.record import Column
 from pipeline.definition.source import Source
 
 Decoder = Callable[[Source, pa.Array, Schemas], Decoded]  # of a binary array of values, null: tombstone
-DECODERS: dict[type[Format], Decoder] = {Json: json_frames.decode, Avro: avro_blocks.decode}
+DECODERS: dict[type[Format], Decoder] = {
+    Json: json_frames.decode,
+    Avro: avro_blocks.decode,
+    Debezium: debezium.decode,
+    Protobuf: protobuf_blocks.decode,
+}
 
 
 def decode(source: Source, raw: pa.RecordBatch, schemas: Schemas = NO_SCHEMAS) -> Decoded:

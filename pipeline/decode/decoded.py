@@ -63,7 +63,7 @@ class Decoded:
         return replace(self, rows=self.rows[kept], columns=columns, breaches=breaches, elements=elements)
 
     def joined(self, other: "Decoded", of_elements: Set[str]) -> "Decoded":
-        """This and what another has of the same block's other records; `of_elements` names the columns of elements."""
+        """The records of this one and those that another has of the same block; `of_elements` names the columns of elements."""
         rows, order = merged(self.rows, other.rows)
         elements, inner = self.elements, order
         if elements is not None:

@@ -97,7 +97,7 @@ def _kind(column: Column) -> int:
 
 
 def written(column: Column) -> int:
-    """How the times of a column may be written, as kernels.times has it."""
+    """Ways in which the times of a column may be written, as kernels.times has them."""
     epoch = column.mark(Epoch)
     return times.written(
         UNITS[epoch.unit] if epoch else 0, lenient=column.mark(Lenient) is not None, zoned=column.mark(Zone) is not None

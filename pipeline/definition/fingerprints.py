@@ -69,7 +69,7 @@ def describe_source(source: Source) -> list[str]:
         f"topic {source.topic}",
         *(_column(column) for column in source.columns),
         f"key {source.key}; event_time {source.event_time}; identity {_identity(source)}; horizon_ms {source.horizon_ms}",
-        *([f"format {source.format}"] if source.format != Json() else []),
+        *([f"format {source.format.canonical(source.columns)}"] if source.format != Json() else []),
         *([f"explode {shown(source.exploded)}"] if source.exploded else []),
     ]
 

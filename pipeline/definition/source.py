@@ -90,7 +90,7 @@ class Source(Compared):
             self.event_time,
             identity,
             self.horizon_ms,
-            self.format,
+            self.format.canonical(self.columns),
             self.exploded,
         )
 

@@ -30,7 +30,7 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass(frozen=True, eq=False)
 class Clock:
-    """What a zone's clock shows: in the stretches [starts, ends) of what is shown, which rise, it is `offsets` ahead of UTC; int64 us."""
+    """A zone's clock: in the stretches [starts, ends) of the times it shows, which rise, it is `offsets` ahead of UTC; int64 us."""
 
     starts: Ints
     ends: Ints

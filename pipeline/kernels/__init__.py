@@ -17,6 +17,7 @@ MODULES = (
         "hashing",
         "json",
         "log_time",
+        "protobuf",
         "records",
         "reduce",
         "sketches",

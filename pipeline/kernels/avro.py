@@ -28,7 +28,7 @@ from pipeline.kernels.avro_scalars import (
     uuid_text,
 )
 from pipeline.kernels.bytes import byte, copy_bytes, int_at, set_byte, set_int, set_real
-from pipeline.kernels.compiling import INT64, READ_BYTES, READ_INTS, kernel
+from pipeline.kernels.compiling import INT64, READ_BYTES, READ_INTS, READ_INTS32, READ_MASK, kernel
 from pipeline.kernels.json import from_text
 from pipeline.kernels.scalars import BROKEN, DECODED, POWERS, UNSURE
 
@@ -388,3 +388,20 @@ def read_bodies(
                 tail.ctypes.data, values.ctypes.data, ends.ctypes.data, reals.ctypes.data, nulls.ctypes.data, breaches.ctypes.data,
             )  # fmt: skip
     return state, values, ends, reals, nulls, breaches, texts[: tail[0]]
+
+
+@kernel((READ_INTS32, READ_BYTES, READ_MASK, INT64))
+def read_decimals(offsets: Array, data: Array, null: Array, shift: int) -> tuple[Array, Array, Array]:
+    """(unscaled int64, breaches uint8, state int8) of the big-endian integers data[offsets[i]:offsets[i + 1]] times 10^shift.
+
+    0 where null; DECIMAL_DIGITS at most, and UNSURE as for read_bodies.
+    """
+    n = len(null)
+    values, breaches, state = np.zeros(n, np.int64), np.zeros(n, np.uint8), np.zeros(n, np.int8)
+    for i in range(n):
+        if not null[i]:
+            values[i], breach, state[i] = binary_decimal(
+                data.ctypes.data, np.int64(offsets[i]), np.int64(offsets[i + 1]), np.int64(shift)
+            )
+            breaches[i] = breach
+    return values, breaches, state

@@ -21,7 +21,7 @@ SPACE, COMMA = 32, 44
 
 
 def written(unit: int, lenient: bool, zoned: bool) -> int:
-    """How a column's times may be written, as one number."""
+    """Ways in which a column's times may be written, as one number."""
     return unit + UNIT_ZERO | LENIENT * lenient | ZONED * zoned
 
 

@@ -3,14 +3,20 @@
 read(column) = the value in the column's own form, None where it is null or missing, TOO_FINE; Invalid with the reason
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
-from pipeline.definition.formats import Avro, Format, Json
+from pipeline.definition.debezium import Debezium
+from pipeline.definition.formats import Avro, Format, Json, Protobuf
 from pipeline.definition.paths import Path
+from pipeline.definition.protobuf_schema import Message, MessageTypes, NoSchema, read, types_of
+from pipeline.definition.record import Column
+from pipeline.plain import protobuf
 from pipeline.plain.avro_body import Body, Value
 from pipeline.plain.avro_body import at as avro_at
 from pipeline.plain.avro_schema import Resolved, resolved
+from pipeline.plain.debezium import Encoded, Envelope, field_at, json_envelope
 from pipeline.plain.json_text import TWICE, Invalid, decode
 
 MOST_ID = 2**31 - 1
@@ -46,8 +52,11 @@ class NoRegistry:
 NO_REGISTRY = NoRegistry()
 
 
-def event(value: bytes, format: Format, registry: Registry = NO_REGISTRY) -> Any:
-    """The event that a record's value holds: a JSON object, or a Value of Avro. Raises Invalid."""
+def event(value: bytes, format: Format, columns: Sequence[Column] = (), registry: Registry = NO_REGISTRY) -> Any:
+    """The event that a record's value holds: an object as JSON has it, or a Value of Avro. Raises Invalid.
+
+    Of a Protobuf message it has what these columns name.
+    """
     match format:
         case Json(framed=framed):
             return decode(_unframed(value)[1] if framed else value)
@@ -58,11 +67,54 @@ def event(value: bytes, format: Format, registry: Registry = NO_REGISTRY) -> Any
             if value == b"":
                 raise Invalid("empty value")
             return Body(value).whole(_resolved(str(text), ()))
+        case Debezium(inner=Json(framed=False)):
+            return json_envelope(value)
+        case Debezium(inner=inner):
+            return Envelope(event(value, inner, columns, registry), None, isinstance(inner, Avro))
+        case Protobuf(schema=None):
+            id, indexes, rest = protobuf.unframed(value)
+            found = _message(id, indexes, format.message, tuple(columns), registry)
+            if isinstance(found, str):
+                raise Invalid(found)
+            return protobuf.fields_of(rest, *found)
+        case Protobuf(schema=bytes(held)):
+            types = read(held)
+            message = types.named(format.message)
+            return protobuf.fields_of(value, types, message, protobuf.wanted_of(types, message, columns))
     raise TypeError(f"the reference has no rule for {format}")
+
+
+def _message(
+    id: int, indexes: tuple[int, ...], name: str | None, columns: tuple[Column, ...], registry: Registry
+) -> tuple[MessageTypes, Message, list[protobuf.Wanted]] | str:
+    """The message that an id and indexes stand for, or why they stand for nothing."""
+    schema = registry.schema(id)
+    if schema is None or schema.kind != "PROTOBUF":
+        return f"schema id {id} is no Protobuf schema"
+    return _bound(id, schema.text, schema.references, indexes, name, columns)
+
+
+@lru_cache(maxsize=256)
+def _bound(
+    id: int, text: str, references: Any, indexes: tuple[int, ...], name: str | None, columns: tuple[Column, ...]
+) -> tuple[MessageTypes, Message, list[protobuf.Wanted]] | str:
+    try:
+        types = types_of(text, references)
+        message = types.at(indexes)
+        if name is not None and message.name != name:
+            return f"message {message.name}, where {name} is declared"
+        return types, message, protobuf.wanted_of(types, message, columns)
+    except NoSchema as reason:
+        return f"schema id {id}: {reason}"
 
 
 def at(found: Any, path: Path) -> Any:
     """The value that the path leads to, None where it ends early. Raises Invalid where it leads through something else."""
+    if isinstance(found, Envelope):
+        value = at(found.found, ("after", *path))
+        if value is None or found.avro:
+            return value
+        return Encoded(value, None if found.schema is None else field_at(found.schema, ("after", *path)))
     if isinstance(found, Value):
         return avro_at(found, path)
     for part in path:

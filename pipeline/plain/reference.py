@@ -18,6 +18,7 @@ from pipeline.definition.expressions import kind_of
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.definition.window import Tumbling, Window
+from pipeline.plain.debezium import NoImage
 from pipeline.plain.expression import Evaluate, Failed, compile_node, derived, enters
 from pipeline.plain.formats import NO_REGISTRY, Registry
 from pipeline.plain.groups import Group, group_class, new_group, value_of
@@ -106,6 +107,9 @@ class Reference:
             return
         try:
             once, rows = rows_of(value, self.source, around, self._registry)
+        except NoImage:
+            state.tombstones += 1
+            return
         except Invalid as reason:
             state.rejected += 1
             self.rejected.append((partition, offset, str(reason)))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.base.types import ColumnType
 from pipeline.definition.constraints import (
     Between,
     Clip,
@@ -31,9 +32,10 @@ from pipeline.definition.marks import (
     Text,
     Zone,
 )
-from pipeline.definition.record import Column
+from pipeline.definition.record import Column, in_event
 from pipeline.definition.source import Source
 from pipeline.plain.avro_body import Value, as_json, is_json, read_avro
+from pipeline.plain.debezium import Encoded, Envelope, check_operation, plain_json, read_encoded
 from pipeline.plain.formats import NO_REGISTRY, Registry, at, event
 from pipeline.plain.json_text import Invalid, Number, decode
 from pipeline.plain.values import JSON_NUMBER, TOO_FINE, read, read_time, same_type
@@ -61,7 +63,9 @@ def rows_of(
     value: bytes, source: Source, around: Around, registry: Registry = NO_REGISTRY
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(what the record has once, its rows): one row, or one for each element of the array that is exploded. Raises Invalid."""
-    found = event(value, source.format, registry)
+    found = event(value, source.format, in_event(source.columns), registry)
+    if isinstance(found, Envelope):
+        _check_envelope(found, source)
     once = _columns(found, [c for c in source.columns if not c.of_element], around, 0)
     if not source.exploded:
         return once, [once]
@@ -79,6 +83,28 @@ def rows_of(
     return once, rows
 
 
+def _check_envelope(found: Envelope, source: Source) -> None:
+    """Raise NoImage where there is no image; Invalid where the operation is none, or where a column can read none of its image's values."""
+    operation = Column("op", ColumnType("str"), False, at=("op",))
+    given = at(found.found, operation.path)
+    op = None if given is None else read_given(given, operation)
+    for column in source.columns:
+        if column.path:
+            read_column(at(found, column.path), column)
+    check_operation(op)
+
+
+def read_column(given: Any, column: Column) -> Any:
+    """The column's value before constraints, None for null. Raises Invalid."""
+    if isinstance(given, Encoded):
+        given = plain_json(given, column)
+    if isinstance(given, Value) and is_json(given, column):
+        given = as_json(given)
+    if column.mark(FromText) and not isinstance(given, Value | Encoded):
+        given = as_written(given, column.type)
+    return None if given is None else read_given(given, column)
+
+
 def _columns(within: Any, columns: Sequence[Column], around: Around, depth: int) -> dict[str, Any]:
     """The columns of an event, or of an element, whose paths begin behind `depth` parts."""
     found = {}
@@ -93,7 +119,7 @@ def _columns(within: Any, columns: Sequence[Column], around: Around, depth: int)
 
 
 def _outside(mark: FromRecord, column: Column, around: Around) -> Any:
-    """What the record has there, as a JSON value would say it; None for null."""
+    """The value that the record has there, as a JSON value would say it; None for null."""
     if isinstance(mark, RecordTime):
         return None if around.timestamp_ms < 0 else Number(str(around.timestamp_ms))
     found = around.key if isinstance(mark, RecordKey) else None
@@ -113,18 +139,14 @@ def _outside(mark: FromRecord, column: Column, around: Around) -> Any:
     return Number(text)
 
 
-def _column(json_value: Any, column: Column) -> Any:
-    if isinstance(json_value, Value) and is_json(json_value, column):
-        json_value = as_json(json_value)
-    if column.mark(FromText) and not isinstance(json_value, Value):
-        json_value = as_written(json_value, column.type)
-    if json_value is None:
+def _column(given: Any, column: Column) -> Any:
+    value = read_column(given, column)
+    if value is None:
         if isinstance(column.remedy, Default):
             return same_type(column.remedy.value, column.type)
         if not column.nullable:
             raise Invalid("null or missing")
         return None
-    value = read_given(json_value, column)
     broken = [c for c in column.constraints if not _keeps(value, c, column)]
     return _mended(value, broken, column) if broken else value
 
@@ -133,6 +155,9 @@ def read_given(value: Any, column: Column) -> Any:
     """The value (not null) of an event as one of the column's type, or TOO_FINE. Raises Invalid."""
     if isinstance(value, Value):
         return read_avro(value, column, read_given)
+    if isinstance(value, Encoded):
+        mark = column.mark(Zone)
+        return read_encoded(value, column, mark.key if mark else "", column.mark(Lenient) is not None)
     if column.type.kind != "datetime":
         text = column.mark(Text)
         found = read_text(value) if text and "\x00" in text.strip else read(value, column.type)

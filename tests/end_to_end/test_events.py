@@ -12,7 +12,7 @@ from tests.support.system import System
 
 @pytest.mark.slow
 def test_the_examples_of_the_page_on_events_run_from_the_event_to_the_answer(system: System) -> None:
-    (module,), (events,) = blocks("docs/EVENTS.md", "python"), blocks("docs/EVENTS.md", "json")
+    (module, *_), (events,) = blocks("docs/EVENTS.md", "python"), blocks("docs/EVENTS.md", "json")
     system.define(module.replace('topic="pushes"', f"topic={system.topic!r}"))
     system.run("init", "--partitions", "1")
     first, *rest = events.splitlines()
@@ -38,7 +38,7 @@ def test_what_the_page_says_of_the_rejected_event_is_its_reason() -> None:
     from pipeline.decode.json_blocks import decode
 
     names: dict[str, object] = {"__name__": __name__}
-    (module,), (events,) = blocks("docs/EVENTS.md", "python"), blocks("docs/EVENTS.md", "json")
+    (module, *_), (events,) = blocks("docs/EVENTS.md", "python"), blocks("docs/EVENTS.md", "json")
     exec(compile(module, "docs/EVENTS.md", "exec", dont_inherit=True), names)
     found = decode(
         names["pushes"],

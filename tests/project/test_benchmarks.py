@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from benchmarks import shapes
+from benchmarks import formats, protobuf, shapes
 from benchmarks.events import (
     BROKEN,
     CHUNK,
@@ -47,10 +47,22 @@ def test_events_are_a_function_of_the_seed() -> None:
     assert not one.values.equals(other.values)
 
 
+@pytest.mark.parametrize("name", formats.cases())
+def test_a_format_is_measured_and_what_was_sent_is_found(name: str) -> None:
+    found = formats.measure(name, 500, rounds=1)
+    assert found.ours_k_per_s > 0 and found.asked == 0
+
+
 @pytest.mark.parametrize("shape", shapes.SHAPES)
 def test_every_shape_is_decoded_as_json_reads_it_and_none_is_left_to_the_slow_parser(shape: str) -> None:
     found = shapes.measure(shape, 500, rounds=1)
     assert found.asked == 0 and found.bytes > 70
+
+
+@pytest.mark.parametrize("shape", protobuf.SHAPES)
+def test_every_message_is_decoded_as_the_library_reads_it_and_none_is_left_to_the_slow_parser(shape: str) -> None:
+    found = protobuf.measure(shape, 500, rounds=1)
+    assert found.asked == 0 and found.bytes > 40
 
 
 @pytest.mark.parametrize("cut", [1, 777, CHUNK, CHUNK + 1, 2 * CHUNK - 1])

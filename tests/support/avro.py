@@ -6,11 +6,12 @@ import json
 import random
 import struct
 from dataclasses import make_dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Annotated, Any
+from uuid import UUID
 
-from pipeline import At, Epoch, Lenient, Scale, Source, Zone
+from pipeline import At, Epoch, FromText, Lenient, Precision, Scale, Source, Text, Zone
 from pipeline.base.errors import DefinitionError
 from pipeline.decode.schemas import Schema
 from pipeline.definition.formats import Format
@@ -23,6 +24,7 @@ LOGICAL = [
         for name in ("timestamp-millis", "timestamp-micros", "local-timestamp-micros")
     ),
     *({"type": "int", "logicalType": name} for name in ("date", "time-millis")),
+    {"type": "long", "logicalType": "time-micros"},
     {"type": "bytes", "logicalType": "decimal", "precision": 30, "scale": 4},
     {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 0},
     {"type": "string", "logicalType": "uuid"},
@@ -30,6 +32,15 @@ LOGICAL = [
 ]
 HINTS: list[Any] = [int, float, str, bool, date, datetime, Annotated[Decimal, Scale(2)], Annotated[Decimal, Scale(12)]]
 HINTS += [Annotated[datetime, Epoch(unit)] for unit in ("s", "us", "ns")]
+SECOND = [
+    bytes,
+    UUID,
+    time,
+    Annotated[Decimal, Precision(38, 18)],
+    Annotated[int, FromText()],
+    Annotated[bool, FromText()],
+]
+SECOND += [Annotated[str, Text(strip="\x00")]]
 FITTING = {
     "boolean": [bool],
     "int": [int, int, float, Annotated[Decimal, Scale(2)], Annotated[datetime, Epoch("s")]],
@@ -130,8 +141,8 @@ def sized(held: bytes) -> bytes:
 class Schemas:
     """Random schemas and bodies of them. Every event is a record with id (text) and at (a time), and whatever else."""
 
-    def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
+    def __init__(self, rng: random.Random, second: float = 0.0) -> None:
+        self.rng, self.second = rng, second
         self._names = 0
         self.named: dict[str, Any] = {}
         self._whole: list[str] = []  # names that may stand anywhere
@@ -262,6 +273,8 @@ class Schemas:
         logical = type.get("logicalType", type.get("connect.name", "")) if isinstance(type, dict) else ""
         if self.rng.random() < 0.1:
             return self.rng.choice(HINTS)
+        if self.rng.random() < self.second:
+            return self.rng.choice(SECOND)
         if logical == "decimal":
             return self.rng.choice([*HINTS[6:8], int])
         if logical == "date" or "time" in logical.lower():

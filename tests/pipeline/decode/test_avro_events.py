@@ -19,11 +19,10 @@ import fastavro
 import pyarrow as pa
 import pytest
 
-from pipeline import At, Avro, Json, Scale, Source, Zone
+from pipeline import At, Avro, Scale, Source, Zone
 from pipeline.base.errors import DefinitionError
 from pipeline.decode.avro_blocks import decode
-from pipeline.decode.decode import DECODERS
-from tests.pipeline.decode.test_avro_blocks import differs, differs_in_plain
+from tests.pipeline.decode.test_avro_blocks import differs
 from tests.support.avro import Registry, framed, sized, zigzag
 
 TIME = {"type": "long", "logicalType": "timestamp-micros"}
@@ -218,34 +217,6 @@ def test_a_schema_that_contains_itself_is_followed_64_levels_deep() -> None:
     assert why(schema(nobody=alone), b"") == "nested deeper than 64 levels"  # no such event can be
 
 
-def test_frames_that_are_broken_reject() -> None:
-    registry = Registry(schema(), '{"type": "nothing"}')
-    good = framed(1, body())
-    values = [
-        b"",
-        b"\0",
-        b"\0\0\0\0",
-        b"\1" + good[1:],
-        b"{}",
-        framed(0, body()),
-        framed(2**31, body()),
-        framed(9, body()),
-        framed(2, body()),
-        good,
-    ]
-    assert differs(source, [*values, None], registry, Counter()) == ""
-    found = decode(source, pa.array([*values, None], pa.binary()), registry)
-    assert found.rows.tolist() == [9] and found.tombstones == 1
-    assert found.reasons[0] == "empty value"
-    assert found.reasons[3] == "the value begins with byte 1, and not with the registry's magic byte 0"
-    assert found.reasons[5:] == [
-        "schema id 0, which no registry gives out",
-        "schema id 2147483648, which no registry gives out",
-        "schema id 9, which the registry does not know",
-        "schema id 2 cannot be read: type 'nothing' is declared nowhere before it is used",
-    ]
-
-
 def test_records_of_several_schemas_are_read_in_one_block() -> None:
     first, second = schema(n="long"), schema(nobody="string", n=["null", "int"])
     values = [framed(1, body(zigzag(1))), framed(2, body(sized(b"?") + b"\2" + zigzag(2)))] * 3
@@ -399,22 +370,3 @@ def test_schemas_may_refer_to_others() -> None:
     values = [framed(1, body(zigzag(5) + zigzag(7)))]
     assert differs(source, [*values], References(), Counter()) == ""
     assert decode(source, pa.array(values, pa.binary()), References()).columns["n"].to_pylist() == [7]
-
-
-def test_json_behind_a_frame_is_json() -> None:
-    """Json(framed=True) decodes as Json() does, whatever the id is."""
-    framing = Source("json", Small, key="id", event_time="at", identity="id", format=Json(framed=True))
-    event = b'{"id":"x","at":"2024-03-01T00:00:00Z","n":1.5}'
-    values = [framed(5, event), b"", b"\0\0\0", event, framed(0, event), framed(7, b"{"), None, framed(8, event)]
-    found = DECODERS[Json](framing, pa.array(values, pa.binary()), Registry())
-    assert found.rows.tolist() == [0, 7] and found.columns["n"].to_pylist() == [1.5, 1.5] and found.tombstones == 1
-    assert found.rejected.tolist() == [1, 2, 3, 4, 5]
-    assert found.reasons == [
-        "empty value",
-        "a value of 3 bytes has no room for a schema id",
-        "the value begins with byte 123, and not with the registry's magic byte 0",
-        "schema id 0, which no registry gives out",
-        "broken JSON: Expecting property name enclosed in double quotes at character 1",
-    ]
-    assert differs_in_plain(framing, values, Registry(), found) == ""
-    assert repr(Json()) == "Json()" and Json(framed=True) != Json()

@@ -173,7 +173,6 @@ WRONG_VIEWS: list[tuple[str, Callable[[], object], list[str]]] = [
         ["View(hourly): key", "'stations'", "it has id, station", "Did you mean 'station'?"],
     ),
     ("float key", lambda: view(key=("ratio",)), ["'ratio' is a float", "Scale it"]),
-    ("null key", lambda: view(key=("note",)), ["'note' may be null", "without `| None`"]),
     (
         "reserved key",
         lambda: view(derive={"partition": Derived(pc.field("count") + 1, int)}, key=("partition",)),

@@ -50,7 +50,19 @@ from views import VIEWS
 CELSIUS = pc.field("celsius")
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = [
-    *("At", "Avro", "Between", "Clip", "Count", "CountNonNull", "Default", "Derived", "DistinctCount", "Epoch"),
+    *(
+        "At",
+        "Avro",
+        "Between",
+        "Clip",
+        "Count",
+        "CountNonNull",
+        "Debezium",
+        "Default",
+        "Derived",
+        "DistinctCount",
+        "Epoch",
+    ),
     *(
         "First",
         "FromText",
@@ -66,7 +78,7 @@ PUBLIC = [
         "OneOf",
         "Pattern",
     ),
-    *("Precision", "Quantile", "RecordKey", "RecordTime", "Scale"),
+    *("Precision", "Protobuf", "Quantile", "RecordKey", "RecordTime", "Scale"),
     *("Source", "StdDev", "Sum", "Text", "Variance", "View", "Zone", "tumbling"),
 ]
 

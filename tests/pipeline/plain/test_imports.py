@@ -14,10 +14,12 @@ FOLDER = Path(pipeline.plain.__file__).parent
 FILES = sorted(FOLDER.glob("*.py"))
 DEFINITIONS = {
     "pipeline.definition.view",
+    "pipeline.definition.formats",
+    "pipeline.definition.protobuf_schema",
     "pipeline.definition.source",
     "pipeline.definition.record",
     "pipeline.definition.constraints",
-    "pipeline.definition.formats",
+    "pipeline.definition.debezium",
     "pipeline.definition.marks",
     "pipeline.definition.paths",
     "pipeline.definition.expressions",
