@@ -85,12 +85,12 @@ class GenerationTables:
         return self.views[name]
 
     def rows_of(self, view: str, table: pa.Table) -> Rows:
-        """A table of states as rows; StoreError when a key column holds a null."""
+        """A table of states as rows; StoreError when a key column that is never null holds one."""
         definition = self.view(view)
         names = state_schema(definition).names
         keys = len(definition.key) + 1
         for name in names[:keys]:
-            if table.column(name).null_count:
+            if name not in definition.nullable_keys and table.column(name).null_count:
                 raise StoreError(f'null value in column "{name}" of view {view} violates not-null constraint')
         columns = [table.column(name).to_pylist() for name in names]
         return {row[:keys]: row for row in zip(*columns, strict=True)}
