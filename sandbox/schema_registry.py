@@ -52,7 +52,7 @@ class SchemaRegistry:
 
     @property
     def url(self) -> str:
-        """Its URL, also while it is stopped."""
+        """The URL, also while it is stopped."""
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         return [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
 
     def _document(self, id: int) -> dict[str, Any]:
-        """What is registered, as Confluent's says it: Avro is not named."""
+        """The document that is registered, as Confluent's says it: Avro is not named."""
         return {name: value for name, value in self.held.documents[id].items() if value and value != "AVRO"}
 
     def _say(self, status: int, document: Mapping[str, Any]) -> None:

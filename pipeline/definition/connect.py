@@ -27,7 +27,7 @@ REALS = ("float", "double", "float32", "float64")
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a value is written: `kind` decimal (base64 of a big-endian integer), real, days, time or moment.
+    """A way to write a value: `kind` decimal (base64 of a big-endian integer), real, days, time or moment.
 
     `scale`: of a decimal its decimals, of a time of day how many microseconds one is. `unit` is that of a moment.
     """
@@ -38,7 +38,7 @@ class Encoding:
 
 
 def encoding(schema: Any, path: Path, column: Column) -> Encoding | None:
-    """How the value at `path` of an event of that schema is to be read for the column; None as JSON reads it. Without a schema: None."""
+    """The way to read the value at `path` of an event of that schema for the column; None: as JSON's. A schema of None: there is none."""
     kind = column.type.kind
     if schema is None:
         return Encoding("days") if kind == "date" else None

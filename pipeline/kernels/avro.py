@@ -17,7 +17,6 @@ from pipeline.kernels import json
 from pipeline.kernels.avro_scalars import (
     INT_MIN,
     UUID_TEXT,
-    big_endian,
     binary_decimal,
     is_text,
     long,
@@ -26,6 +25,7 @@ from pipeline.kernels.avro_scalars import (
     scaled,
     sized,
     uuid_text,
+    whole_decimal,
 )
 from pipeline.kernels.bytes import byte, copy_bytes, int_at, set_byte, set_int, set_real
 from pipeline.kernels.compiling import INT64, READ_BYTES, READ_INTS, READ_INTS32, READ_MASK, kernel
@@ -79,26 +79,10 @@ def _from_bytes(data: Any, at: Any, end: Any, conversion: Any, scale: Any, least
     if conversion == DECIMAL:
         return binary_decimal(data, at, end, scale)
     if conversion == DECIMAL_INT:
-        return _whole(data, at, end, scale)
+        return whole_decimal(data, at, end, scale)
     if not is_text(data, at, end):
         return np.int64(0), False, BROKEN
     return from_text(data, at, end, OF_TEXT[conversion], scale, least, most)
-
-
-@njit(nogil=True)
-def _whole(data: Any, at: Any, end: Any, shift: Any) -> Any:
-    """(value, False, state) of a decimal, of -shift decimal places, in a column of ints: it must be whole."""
-    if at == end:
-        return np.int64(0), False, BROKEN
-    found, fits = big_endian(data, at, end)
-    if not fits:
-        return np.int64(0), False, UNSURE if shift < 0 else BROKEN
-    if shift < 0 and found != 0:
-        unit = POWERS[-shift] if -shift < len(POWERS) else np.int64(0)
-        if unit == 0 or found % unit:
-            return np.int64(0), False, BROKEN
-        found = found // unit
-    return found, False, DECODED
 
 
 @njit(nogil=True)

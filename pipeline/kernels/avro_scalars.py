@@ -136,6 +136,22 @@ def binary_decimal(data: Any, at: Any, end: Any, shift: Any) -> Any:
     return scaled(found, shift)
 
 
+@njit(nogil=True)
+def whole_decimal(data: Any, at: Any, end: Any, shift: Any) -> Any:
+    """(value, False, state) of a decimal, of -shift decimal places, in a column of ints: it must be whole."""
+    if at == end:
+        return np.int64(0), False, BROKEN
+    found, fits = big_endian(data, at, end)
+    if not fits:
+        return np.int64(0), False, UNSURE if shift < 0 else BROKEN
+    if shift < 0 and found != 0:
+        unit = POWERS[-shift] if -shift < len(POWERS) else np.int64(0)
+        if unit == 0 or found % unit:
+            return np.int64(0), False, BROKEN
+        found = found // unit
+    return found, False, DECODED
+
+
 @njit(forceinline=True)
 def _digit(value):  # type: ignore[no-untyped-def]
     return value + (48 if value < 10 else 87)

@@ -178,7 +178,15 @@ def read_avro(value: Value, column: Column, read_text: Callable[[str, Column], A
             return _number(held, logical, column)
         case "enum", "str" if held in range(len(value.type["symbols"])):
             return value.type["symbols"][held]
-        case (("bytes" | "fixed"), ("decimal" | "int")) if logical == "decimal" and held:
+        case (("bytes" | "fixed"), "bytes"):
+            return held
+        case "fixed", "uuid" if logical == "uuid":
+            return held
+        case "int", "time" if logical == "time-millis":
+            return _time_of_day(held * 1000)
+        case "long", "time" if logical == "time-micros":
+            return _time_of_day(held)
+        case (("bytes" | "fixed"), ("decimal" | "int" | "wide")) if logical == "decimal" and held:
             return _decimal(Fraction(int.from_bytes(held, "big", signed=True), 10 ** value.type["scale"]), column)
         case "fixed", "str" if logical == "uuid":
             return str(uuid.UUID(bytes=held))

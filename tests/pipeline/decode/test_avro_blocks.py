@@ -140,5 +140,5 @@ def test_all_readers_agree_on_fuzzed_events_of_fuzzed_schemas(say: Callable[[str
     say(
         f"{asked['events']:,} fuzzed Avro events, 0 differences; {asked['asked']:,} left to the other reader: {reasons}"
     )
-    assert asked["decoded"] > 0.2 * asked["events"] and asked["asked"] < 0.02 * asked["events"]
+    assert asked["decoded"] > 0.2 * asked["events"] and asked["asked"] < 0.05 * asked["events"]
     assert len(asked) > 20, asked

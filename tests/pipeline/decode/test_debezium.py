@@ -29,7 +29,7 @@ from pipeline.plain.reference import Reference
 from pipeline.plain.validation import NOTHING_AROUND, rows_of
 from tests.support.avro import Registry, framed, sized, zigzag
 
-FUZZED = int(os.environ.get("WATERSHED_TEST_FUZZED", "100000")) // 10
+FUZZED = int(os.environ.get("WATERSHED_TEST_FUZZED", "100000")) // 25
 
 
 @dataclass(frozen=True)
