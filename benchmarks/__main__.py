@@ -14,6 +14,8 @@ from pipeline.base.errors import WatershedError
 from sandbox.services import interruptible
 
 NAMES = ("shapes", "formats", "protobuf", "speed", "nested", "freshness", "batch", "recompute", "serving", "growth")
+EVENTS = {"nested": 1_000_000}  # without --events; the others: DEFAULT_EVENTS
+DEFAULT_EVENTS = 10_000_000
 
 
 def parser() -> argparse.ArgumentParser:
