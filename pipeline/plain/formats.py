@@ -53,7 +53,7 @@ class NoRegistry:
 NO_REGISTRY = NoRegistry()
 
 
-def event(value: bytes, format: Format, columns: Sequence[Column] = (), registry: Registry = NO_REGISTRY) -> Any:
+def event(value: bytes, format: Format, registry: Registry = NO_REGISTRY, columns: Sequence[Column] = ()) -> Any:
     """The event that a record's value holds: an object as JSON has it, or a Value of Avro. Raises Invalid.
 
     Of a Protobuf message it has what these columns name.
@@ -71,7 +71,7 @@ def event(value: bytes, format: Format, columns: Sequence[Column] = (), registry
         case Debezium(inner=Json(framed=False)):
             return json_envelope(value)
         case Debezium(inner=inner):
-            return Envelope(event(value, inner, columns, registry), None, isinstance(inner, Avro))
+            return Envelope(event(value, inner, registry, columns), None, isinstance(inner, Avro))
         case Protobuf(schema=None):
             id, indexes, rest = message_of(value)
             found = _message(id, indexes, format.message, tuple(columns), registry)
