@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.columns.arrays import Ints
-from pipeline.definition.marks import UNITS
+from pipeline.decode.json_layout import written
 from pipeline.definition.protobuf_binding import DELIMITED, TIMESTAMP, Array, Bound, Leaf, asks, wire_of
 from pipeline.kernels import json
 from pipeline.kernels import protobuf as kernel
@@ -80,7 +80,7 @@ class _Building:
         column = one.column
         source = SOURCES.index(one.field.message or one.field.type)
         kind = json.EPOCH if column.epoch else COLUMN_KINDS.index(column.type.kind)
-        scale = UNITS[column.epoch] if column.epoch else column.type.scale
+        scale = written(column) if column.type.kind == "datetime" else column.type.scale
         return [key, source, kind, one.number, scale, *self.enum(one), oneof]
 
     def rows(self, node: Bound | Array) -> list[list[int]]:

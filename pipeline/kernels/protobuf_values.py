@@ -13,6 +13,7 @@ from numba import njit
 from pipeline.kernels.bytes import byte, int_at, set_byte, set_int, set_real
 from pipeline.kernels.json import DATETIME, DECIMAL, EPOCH, FLOAT, MAX_MS, STR, from_text
 from pipeline.kernels.scalars import DECODED, POWERS
+from pipeline.kernels.times import unit_of
 from pipeline.kernels.wire import BROKEN_TEXT, NOWHERE, VALID, size, skip, tag, text, varint
 
 WIDTH = 8
@@ -57,12 +58,13 @@ def _from_int(value, kind, scale, least, most):  # type: ignore[no-untyped-def]
         value = value * 1000 if fits else value
         return value, fits and least <= value <= most
     if kind == EPOCH:
-        if scale < 0:
-            value = value // POWERS[-scale]
+        unit = unit_of(scale)
+        if unit < 0:
+            value = value // POWERS[-unit]
             return value, least <= value <= most
-        limit = POWERS[18 - scale]
+        limit = POWERS[18 - unit]
         fits = -limit < value < limit
-        value = value * POWERS[scale] if fits else value
+        value = value * POWERS[unit] if fits else value
         return value, fits and least <= value <= most
     return value, True
 

@@ -8,7 +8,7 @@ import re
 import sys
 from collections import Counter
 from dataclasses import dataclass, make_dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from pipeline import At, Count, Protobuf, Scale, Source, View, tumbling
+from pipeline import At, Count, Epoch, Protobuf, Scale, Source, View, tumbling
 from pipeline.base.errors import DefinitionError, SettingsError
 from pipeline.decode.protobuf_blocks import decode
 from pipeline.decode.schemas import NoSchemas, Schema
@@ -126,6 +126,58 @@ def test_a_frame_leads_to_its_message_or_is_rejected_with_its_id_and_the_reason(
         else:
             with pytest.raises(Invalid):
                 rows_of(value, source, NOTHING_AROUND, REGISTRY)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A time that is counted, in every unit, as text and as a number."""
+
+    id: str
+    at: datetime
+    s: Annotated[datetime | None, Epoch("s")]
+    ms: Annotated[datetime | None, Epoch("ms")]
+    us: Annotated[datetime | None, Epoch("us")]
+    ns: Annotated[datetime | None, Epoch("ns")]
+    whole_s: Annotated[datetime | None, Epoch("s")]
+    whole_ns: Annotated[datetime | None, Epoch("ns")]
+
+
+def test_a_counted_time_is_read_in_its_unit_from_text_and_from_numbers() -> None:
+    fields = "string id = 1; int64 at = 2; string s = 3; string ms = 4; string us = 5; string ns = 6; int64 whole_s = 7; sint64 whole_ns = 8;"
+    counted = Source(
+        "events",
+        Counted,
+        key="id",
+        event_time="at",
+        identity="id",
+        format=Protobuf("shop.C", HEAD + f"message C {{ {fields} }}"),
+    )
+    texts = [
+        b"1709251200.5",
+        b"1709251200",
+        b"-0.0000001",
+        b"1e9",
+        b"2024-03-01T00:00:00.1234567 UTC",
+        b"9e18",
+        b"x",
+        b"",
+    ]
+    values: list[bytes | None] = [
+        sized(1, b"x") + number(2, 0) + sized(field, text) for text in texts for field in range(3, 7)
+    ]
+    values += [sized(1, b"x") + number(2, 0) + number(7, 1709251200) + number(8, (1709251200123456789 << 1) - 1)]
+    assert differs(counted, values) == ""
+    found = decode(counted, pa.array([values[0], values[-1]], pa.binary()), REGISTRY)
+    assert found.asked == 0 and found.columns["s"][0].as_py() == datetime(2024, 3, 1, 0, 0, 0, 500_000, tzinfo=UTC)
+    for n, value in enumerate(values):
+        one = decode(counted, pa.array([value], pa.binary()), REGISTRY)
+        if len(one.rows):
+            assert {name: column[0].as_py() for name, column in one.columns.items()} == rows_of(
+                value, counted, NOTHING_AROUND
+            )[0], n
+        else:
+            with pytest.raises(Invalid):
+                rows_of(value or b"", counted, NOTHING_AROUND)
 
 
 def test_without_a_message_any_of_a_schema_is_read_by_the_names_of_its_fields() -> None:
