@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from pydantic import SecretStr
 
 from pipeline.base.errors import LogError, SettingsError
+from pipeline.decode.frames import MOST_IDS
 from pipeline.decode.schemas import Schema
 
 TIMEOUT_S = 5.0
@@ -48,6 +49,8 @@ class Registry:
 
     def schema(self, id: int) -> Schema | None:
         """The schema of an id, None when the registry says that it has none; RegistryAway, SettingsError where it refuses the user."""
+        if not 1 <= id < MOST_IDS:  # it has none, and what it answers to such a path is not specified
+            return None
         found = self._get(f"/schemas/ids/{id}")
         if found is None:
             return None

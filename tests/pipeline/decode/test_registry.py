@@ -44,6 +44,14 @@ def test_a_registry_that_is_away_is_not_one_that_does_not_know(server: SchemaReg
     assert registry.schema(1) is None
 
 
+def test_an_id_that_no_registry_gives_out_is_unknown_without_a_question(server: SchemaRegistry) -> None:
+    registry = Registry(server.url, timeout_s=1)
+    server.stop()
+    assert [registry.schema(id) for id in (0, -1, 2**31, 2**32 - 1)] == [None] * 4
+    with pytest.raises(RegistryAway):
+        registry.schema(2**31 - 1)
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [
