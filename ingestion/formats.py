@@ -2,8 +2,8 @@
 
     read(value) = an event of dict, list, str, Number, bool, bytes and None        None: a record without an event; BrokenEvent: no event
 
-A value that a schema types shows it by its form: a time as ISO 8601, a decimal with a point, a double with an exponent, so that no Decimal is
-drafted from it. Whole values are read here, declared or not, by the readers of the reference.
+A value that a schema types shows it by its form: a time as ISO 8601, a decimal with a point, a double with an exponent, so that no Decimal
+is drafted from it. Whole values are read here, declared or not, by the readers of the reference.
 """
 
 import base64
@@ -83,7 +83,7 @@ def recognised(sample: Sample) -> Form:
 def _is_envelope(event: dict[str, Any]) -> bool:
     rows = [event[name] for name in ("before", "after") if name in event]
     return (
-        isinstance(event.get("op"), str)
+        type(event.get("op")) is str  # a Number is one too
         and isinstance(event.get("source"), dict)
         and bool(rows)
         and all(row is None or isinstance(row, dict) for row in rows)

@@ -117,7 +117,7 @@ def trial(
     now: datetime | None = None,
     schemas: Schemas = NO_SCHEMAS,
 ) -> Trial:
-    """Run the sample through decode, validate, deduplicate and each view's fold; `now` is for tests, `schemas` for records that name theirs."""
+    """Run the sample through decode, validate, deduplicate and each view's fold; `schemas`: those that records name. `now` is for tests."""
     found = Trial(source.topic)
     reasons: dict[str, Rejected] = {}
     folded = {view.name: (ViewTrial(view.name, ViewCounts(), 0, []), dict[str, Rejected]()) for view in views}

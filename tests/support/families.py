@@ -68,7 +68,7 @@ def families(register: Register) -> list[Family]:
         Family("orders", _parts(3, _change, _broken_change, {}), identified=False),
         Family("readings", _parts(4, avro.event, avro.broken, {}), ("--format", "avro")),
         Family(
-            "requests",
+            "accesses",
             _parts(5, _request, _broken_json, {"status": "teapot", "time": "01/Mar/2024:10:00:00 +0000", "ip": None}),
             identified=False,
         ),
