@@ -13,7 +13,9 @@ from benchmarks.report import CONSOLE
 from pipeline.base.errors import WatershedError
 from sandbox.services import interruptible
 
-NAMES = ("shapes", "formats", "protobuf", "speed", "freshness", "batch", "recompute", "serving", "growth")
+NAMES = ("shapes", "formats", "protobuf", "speed", "nested", "freshness", "batch", "recompute", "serving", "growth")
+EVENTS = {"nested": 1_000_000}  # without --events; the others: DEFAULT_EVENTS
+DEFAULT_EVENTS = 10_000_000
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,11 +24,11 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("which", nargs="?", default="all", choices=(*NAMES, "all"))
-    made.add_argument("--events", type=int, default=10_000_000, help="events of the backlog, and of the night")
+    made.add_argument("--events", type=int, help="events of the backlog (10 million, nested: 1) and of the night (10)")
     made.add_argument("--slow-events", type=int, default=1_000_000, help="how many of them the slow peers get")
     made.add_argument("--codec", default="none", choices=("none", "lz4", "zstd", "snappy", "gzip"))
-    made.add_argument("--broken", type=float, default=BROKEN, help="speed: the share of broken events")
-    made.add_argument("--alone", action="store_true", help="speed: without the peers")
+    made.add_argument("--broken", type=float, default=BROKEN, help="speed, nested: the share of broken events")
+    made.add_argument("--alone", action="store_true", help="speed, nested: without the peers")
     made.add_argument("--repeats", type=int, default=3, help="rounds; figures are medians over them")
     made.add_argument("--rate", type=int, default=50_000, help="freshness: events per second")
     made.add_argument("--seconds", type=int, default=60, help="freshness and serving: how long")
@@ -48,7 +50,8 @@ def main() -> int:
     try:
         with interruptible():
             for name in NAMES if given.which == "all" else (given.which,):
-                importlib.import_module(f"benchmarks.{name}").main(given)
+                sizes = {"events": given.events or EVENTS.get(name, DEFAULT_EVENTS)}
+                importlib.import_module(f"benchmarks.{name}").main(argparse.Namespace(**vars(given) | sizes))
     except KeyboardInterrupt:
         return 130
     except WatershedError as error:

@@ -20,7 +20,7 @@ import pyarrow as pa
 from kafka import KafkaAdminClient
 from pyarrow import csv
 
-from benchmarks.events import BROKEN, PARTITIONS, SCHEMA, canonical, expected
+from benchmarks.events import BROKEN, FLAT, PARTITIONS, SCHEMA, Form, canonical, expected
 from benchmarks.measure import ROOT, Process, Run, python
 from benchmarks.place import LIMIT_S, Place, same, servers
 from benchmarks.produce import send
@@ -51,6 +51,25 @@ ALL = (
     Peer("bytewax", "bytewax_flow", ("bytewax", "confluent-kafka"), slow=True),
     Peer("quix streams", "quix", ("quixstreams",), slow=True),
 )
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """Which events, the modules that declare their view (`raw`: with BENCH_IDENTITY empty), and who takes them beside us.
+
+    `option`: what tells a peer that the events are not flat. A result is saved as `name`.
+    """
+
+    name: str
+    about: str
+    form: Form
+    views: str
+    raw: str
+    contenders: tuple[Peer, ...]
+    option: tuple[str, ...] = ()
+
+
+BACKLOG = Backlog("speed", "events", FLAT, "benchmarks.views_bench", "benchmarks.views_growth", ALL)
 
 
 @dataclass(frozen=True)
@@ -96,17 +115,15 @@ class Bench:
     wanted: pa.Table
     wanted_slow: pa.Table
     wanted_copies: pa.Table
+    backlog: Backlog = BACKLOG
     audited_rows: int = 0
 
     def product(self, number: int, audit: bool, dedupe: bool = True) -> Taken:
         """The worker on a database of its own; held to the expected rows, and audited."""
-        name, wanted, options = OURS, self.wanted, dict[str, Any]()
+        name, wanted, options = OURS, self.wanted, dict[str, Any](views=self.backlog.views)
         if not dedupe:
-            name, wanted, options = (
-                OURS_RAW,
-                self.wanted_copies,
-                {"views": "benchmarks.views_growth", "more": {"BENCH_IDENTITY": ""}},
-            )
+            name, wanted = OURS_RAW, self.wanted_copies
+            options = {"views": self.backlog.raw, "more": {"BENCH_IDENTITY": ""}}
         with self.place.product(f"product_{number}_{dedupe}".lower(), **options) as product:
             process = product.watershed("speed", "--until-caught-up")
             first, first_cpu_s = product.until(process, lambda owned, position: bool(owned or position))
@@ -125,7 +142,7 @@ class Bench:
         result = self.place.folder / f"{peer.module}-{number}.csv"
         own = peers().get(peer.needs[0], {}).get("python") if peer.needs else None
         of = str(ROOT / own) if own else None
-        arguments = (self.place.kafka.bootstrap, topic, str(count), str(result), *peer.arguments)
+        arguments = (self.place.kafka.bootstrap, topic, str(count), str(result), *peer.arguments, *self.backlog.option)
         run = Process(
             peer.name, python(f"benchmarks.peers.{peer.module}", *arguments, of=of), result.with_suffix(".log")
         ).finish(LIMIT_S)
@@ -148,22 +165,29 @@ def installed(peer: Peer) -> bool:
 
 @contextmanager
 def filled(
-    seed: int, count: int, slow_count: int, codec: str = "none", keep: Path | None = None, broken: float = BROKEN
+    seed: int,
+    count: int,
+    slow_count: int,
+    codec: str = "none",
+    keep: Path | None = None,
+    broken: float = BROKEN,
+    backlog: Backlog = BACKLOG,
 ) -> Iterator[Bench]:
     """Servers with the events in their topics."""
-    slow_count = min(slow_count, count)
+    slow_count, what = min(slow_count, count), {"broken": broken, "form": backlog.form}
     with servers(keep) as place:
         admin = KafkaAdminClient(bootstrap_servers=place.kafka.bootstrap)
         options = {"num_partitions": PARTITIONS, "replication_factor": 1}
         admin.create_topics(dict.fromkeys((events.topic, SLOW_TOPIC), options), wait_for_metadata=True)
         admin.close()
-        took_s = send(place.kafka.bootstrap, seed, count, codec=codec, broken=broken)
+        took_s = send(place.kafka.bootstrap, seed, count, codec=codec, **what)
         CONSOLE.print(f"sent {count:,} events ({codec}) in {took_s:.1f} s", style="dim")
         if slow_count < count:
-            send(place.kafka.bootstrap, seed, slow_count, topic=SLOW_TOPIC, codec=codec, broken=broken)
+            send(place.kafka.bootstrap, seed, slow_count, topic=SLOW_TOPIC, codec=codec, **what)
         wanted = expected(seed, count, broken=broken)
         wanted_slow = expected(seed, slow_count, broken=broken) if slow_count < count else wanted
-        yield Bench(place, count, slow_count, wanted, wanted_slow, expected(seed, count, broken=broken, copies=True))
+        wanted_copies = expected(seed, count, broken=broken, copies=True)
+        yield Bench(place, count, slow_count, wanted, wanted_slow, wanted_copies, backlog)
 
 
 def measure(bench: Bench, contenders: tuple[Peer, ...], repeats: int) -> list[Taken]:
@@ -193,11 +217,11 @@ def medians(runs: list[Taken]) -> list[Taken]:
     return found
 
 
-def main(given: argparse.Namespace) -> None:
+def main(given: argparse.Namespace, backlog: Backlog = BACKLOG) -> None:
     """Measure, print and store."""
-    about, contenders = machine(), () if given.alone else tuple(p for p in ALL if installed(p))
-    left_out = [p.name for p in ALL if p not in contenders and not given.alone]
-    with filled(given.seed, given.events, given.slow_events, given.codec, given.keep, given.broken) as bench:
+    about, contenders = machine(), () if given.alone else tuple(p for p in backlog.contenders if installed(p))
+    left_out = [p.name for p in backlog.contenders if p not in contenders and not given.alone]
+    with filled(given.seed, given.events, given.slow_events, given.codec, given.keep, given.broken, backlog) as bench:
         runs = measure(bench, contenders, given.repeats)
         audited = bench.audited_rows
     rows = medians(runs)
@@ -210,7 +234,7 @@ def main(given: argparse.Namespace) -> None:
         + (f" Left out, not installed: {', '.join(left_out)}." if left_out else "")
     )
     table(
-        f"Backlog of {given.events:,} events ({given.codec}, {100 * given.broken:g} % broken), median of {given.repeats}",
+        f"Backlog of {given.events:,} {backlog.about} ({given.codec}, {100 * given.broken:g} % broken), median of {given.repeats}",
         shown,
         note,
     )
@@ -221,14 +245,15 @@ def main(given: argparse.Namespace) -> None:
     suffix = ("" if given.codec == "none" else f"_{given.codec}") + (
         "" if given.broken == BROKEN else f"_broken_{given.broken:g}"
     )
-    save(given.out, f"speed{suffix}", about, sizes, json.loads(json.dumps(results)))
+    name = backlog.name + suffix
+    save(given.out, name, about, sizes, json.loads(json.dumps(results)))
     by_rate: dict[str, Any] = {row.contender: row.per_s for row in rows}
     bars(
-        given.out / f"speed{suffix}.png",
-        f"Events per second on a backlog of {given.events:,}",
+        given.out / f"{name}.png",
+        f"Events per second on a backlog of {given.events:,} {backlog.about}",
         by_rate,
         "events/s",
         (OURS, OURS_RAW),
     )
     cpu = {row.contender: row.cpu_s_per_million for row in rows}
-    bars(given.out / f"speed{suffix}_cpu.png", "CPU seconds per million events", cpu, "s", (OURS,))
+    bars(given.out / f"{name}_cpu.png", "CPU seconds per million events", cpu, "s", (OURS,))

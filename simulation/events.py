@@ -252,7 +252,7 @@ class Maker:
                     headers += [(name, b"before")] * self.rng.randint(0, 1) + (
                         [(name, value)] if value is not None else []
                     )
-        return at, headers
+        return at, tuple(headers)
 
     def _elements(self) -> str:
         """The JSON text of an array of 0 to 3 elements, of which few are broken."""

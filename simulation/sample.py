@@ -15,7 +15,7 @@ from simulation.memory_log import Partition, Record
 
 AGAIN = 0.2  # share of the records that are sent again
 GAP = 0.15
-Sent = tuple[int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]  # timestamp_ms, key, value, headers
+Sent = tuple[int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]  # timestamp_ms, key, value, headers
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def sample(log: Log, topic: str, records: int) -> Sample:
             blocks = [block.batch for block in log.read(topic, partition, low, high)]
             names = ("timestamp_ms", "key", "value", "headers")
             columns = [[v for b in blocks for v in b.column(name).to_pylist()] for name in names]
-            columns[3] = [[(one["key"], one["value"]) for one in headers or ()] for headers in columns[3]]
+            columns[3] = [tuple((one["key"], one["value"]) for one in headers or ()) for headers in columns[3]]
             rows = [*zip(*columns, strict=True), *rows]
         if rows:
             found.append(tuple(rows[-each:]))

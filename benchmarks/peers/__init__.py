@@ -1,4 +1,4 @@
-"""The peers: each module is a process of its own, `python -m benchmarks.peers.NAME BOOTSTRAP TOPIC EVENTS RESULT.csv`.
+"""The peers: each module is a process of its own, `python -m benchmarks.peers.NAME BOOTSTRAP TOPIC EVENTS RESULT.csv [OPTION]`.
 
     result = groups of the valid events that are no duplicates, by key and minute: count, sum, min and max in hundredths
 

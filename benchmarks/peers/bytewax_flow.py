@@ -15,7 +15,7 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.testing import run_main
 from confluent_kafka import OFFSET_BEGINNING
 
-from benchmarks.peers.common import Groups, Keys, arguments, hundredths_of, now, report
+from benchmarks.peers.common import Groups, Keys, arguments, flat, now, report
 
 GROUPS: Groups = {}
 ORIGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,13 +45,13 @@ def flow(bootstrap: str, topic: str) -> Dataflow:
             raise RuntimeError(f"{topic}: {message}")
         try:
             event = orjson.loads(message.value)
-            value = hundredths_of(event, keys)
+            fields = flat(event, keys)
         except (ValueError, KeyError, TypeError):
             return None
-        if value is None or event["id"] in seen:
+        if fields is None or fields[0] in seen:
             return None
-        seen.add(event["id"])
-        return event["key"], (datetime.fromisoformat(event["at"]), value)
+        seen.add(fields[0])
+        return event["key"], (datetime.fromisoformat(event["at"]), fields[2])
 
     def add(group: list[int], timed: Timed) -> list[int]:
         value = timed[1]

@@ -9,11 +9,14 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 KEY = re.compile("[sp][0-9]{4}")
-Groups = dict[tuple[str, str], list[int]]  # (key, minute) -> count, sum, min, max
+Minute = str | int  # as ISO 8601 has it, or since 1970
+Groups = dict[tuple[str, Minute], list[int]]  # (key, minute) -> count, sum, min, max
+Fields = tuple[str, tuple[str, Minute], int]  # identity, group, value in hundredths
 
 
 class Keys(dict[Any, bool]):
@@ -24,41 +27,46 @@ class Keys(dict[Any, bool]):
         return found
 
 
-def hundredths_of(event: dict[str, Any], keys: Keys) -> int | None:
-    """The value in hundredths, or None when the event breaks a rule; KeyError and TypeError say that too."""
-    at, value, identity = event["at"], event["value"], event["id"]
-    if not (
-        -100 <= value <= 1000 and at[-1] == "Z" and len(at) == 24 and keys[event["key"]] and 1 <= len(identity) <= 64
-    ):
+def flat(event: dict[str, Any], keys: Keys) -> Fields | None:
+    """The fields of an event of benchmarks.events, or None when it breaks a rule; KeyError and TypeError say that too."""
+    at, value, identity, key = event["at"], event["value"], event["id"], event["key"]
+    if not (-100 <= value <= 1000 and at[-1] == "Z" and len(at) == 24 and keys[key] and 1 <= len(identity) <= 64):
         return None
-    return round(value * 100)
+    return identity, (key, at[:16]), round(value * 100)
+
+
+def nested(event: dict[str, Any], keys: Keys) -> Fields | None:
+    """The same of an event of benchmarks.webhooks; its minutes are numbers until the report."""
+    repository, value = event["repository"], event["usage"]["compute"]["amount"]
+    identity, key, minute = event["delivery"]["id"], repository["name"], repository["pushedAt"] // 60
+    if not (-100 <= value <= 1000 and keys[key] and 1 <= len(identity) <= 64):
+        return None
+    return identity, (key, minute), round(value * 100)
 
 
 class Fold:
     """Decode, check, deduplicate, aggregate: one event after another."""
 
-    def __init__(self, loads: Callable[[bytes], Any]) -> None:
-        self.loads, self.groups, self.rejected = loads, Groups(), 0
+    def __init__(self, loads: Callable[[bytes], Any], read: Callable[[Any, Keys], Fields | None] = flat) -> None:
+        self.loads, self.read, self.groups, self.rejected = loads, read, Groups(), 0
         self._seen: set[str] = set()
         self._keys = Keys()
 
     def feed(self, values: Iterable[bytes]) -> None:
         """Take in events in the order of their partition."""
-        loads, seen, groups, keys = self.loads, self._seen, self.groups, self._keys
+        loads, read, seen, groups, keys = self.loads, self.read, self._seen, self.groups, self._keys
         for text in values:
             try:
-                event = loads(text)
-                value = hundredths_of(event, keys)
+                fields = read(loads(text), keys)
             except (ValueError, KeyError, TypeError):
-                value = None
-            if value is None:
+                fields = None
+            if fields is None:
                 self.rejected += 1
                 continue
-            identity = event["id"]
+            identity, at, value = fields
             if identity in seen:
                 continue
             seen.add(identity)
-            at = event["key"], event["at"][:16]
             group = groups.get(at)
             if group is None:
                 groups[at] = [1, value, value, value]
@@ -73,8 +81,23 @@ class Fold:
 
 def arguments() -> tuple[str, str, int, Path]:
     """(bootstrap servers, topic, how many events it holds, where the result goes)."""
-    bootstrap, topic, events, result = sys.argv[1:]
+    bootstrap, topic, events, result = (a for a in sys.argv[1:] if not a.startswith("--"))
     return bootstrap, topic, int(events), Path(result)
+
+
+def option(name: str) -> bool:
+    """Whether this process was started with that option."""
+    return name in sys.argv[1:]
+
+
+def fold_of(loads: Callable[[bytes], Any]) -> Fold:
+    """The fold for the events of the topic: flat ones, or with --nested those of benchmarks.webhooks."""
+    return Fold(loads, nested if option("--nested") else flat)
+
+
+def minute_text(minute: Minute) -> str:
+    """A minute as the result has it."""
+    return minute if isinstance(minute, str) else f"{datetime.fromtimestamp(60 * minute, UTC):%Y-%m-%dT%H:%M}"
 
 
 def now() -> tuple[float, float]:
@@ -99,4 +122,4 @@ def report(
     with result.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("key", "minute", "count", "sum", "min", "max"))
-        rows.writerows((key, minute, *group) for (key, minute), group in groups.items())
+        rows.writerows((key, minute_text(minute), *group) for (key, minute), group in groups.items())

@@ -1,15 +1,14 @@
 """confluent-kafka + orjson + dict: the fastest way to write it by hand in Python, tuned; with --consume-only, the limit of any of them.
 
-result = groups of events [0, EVENTS), see benchmarks.peers; consume-only: none
+result = groups of events [0, EVENTS), see benchmarks.peers; consume-only: none        --nested: events of benchmarks.webhooks
 """
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
-from benchmarks.peers.common import Fold, arguments, now, report
+from benchmarks.peers.common import arguments, fold_of, now, option, report
 
 BATCH = 10_000
 SETTINGS: dict[str, Any] = {
@@ -39,18 +38,16 @@ def batches(bootstrap: str, topic: str, events: int) -> Iterator[list[Any]]:
 
 
 def main() -> None:
-    consume_only = "--consume-only" in sys.argv
-    sys.argv = [a for a in sys.argv if a != "--consume-only"]
     bootstrap, topic, events, result = arguments()
     first, read = now(), 0
-    if consume_only:
+    if option("--consume-only"):
         for batch in batches(bootstrap, topic, events):
             read += len(batch)
         report(first, read, {}, result)
         return
     import orjson
 
-    fold = Fold(orjson.loads)
+    fold = fold_of(orjson.loads)
     for batch in batches(bootstrap, topic, events):
         fold.feed([m.value() for m in batch])
         read += len(batch)

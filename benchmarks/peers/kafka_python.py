@@ -1,13 +1,13 @@
 """kafka-python + json + dict: what a Python program does that has installed nothing else.
 
-result = groups of events [0, EVENTS), see benchmarks.peers
+result = groups of events [0, EVENTS), see benchmarks.peers        --nested: events of benchmarks.webhooks
 """
 
 import json
 
 from kafka import KafkaConsumer, TopicPartition
 
-from benchmarks.peers.common import Fold, arguments, now, report
+from benchmarks.peers.common import arguments, fold_of, now, report
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     partitions = sorted(consumer.partitions_for_topic(topic))
     consumer.assign([TopicPartition(topic, p) for p in partitions])
     consumer.seek_to_beginning()
-    fold, read, first = Fold(json.loads), 0, now()
+    fold, read, first = fold_of(json.loads), 0, now()
     while read < events:
         for records in consumer.poll(timeout_ms=1000).values():
             fold.feed([record.value for record in records])

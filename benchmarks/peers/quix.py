@@ -13,7 +13,7 @@ from typing import Any
 from quixstreams import Application
 from quixstreams.dataframe.windows import Count, Max, Min, Sum
 
-from benchmarks.peers.common import Groups, Keys, arguments, hundredths_of, now, report
+from benchmarks.peers.common import Groups, Keys, arguments, flat, now, report
 
 IDLE_S = 5.0  # without an event: the topic is at its end
 GRACE_MS = 600_000
@@ -44,13 +44,13 @@ def run(bootstrap: str, topic: str, state: Path) -> tuple[Moment, Moment, Groups
     def checked(event: dict[str, Any]) -> dict[str, Any] | None:
         last[0] = now()
         try:
-            value = hundredths_of(event, keys)
+            fields = flat(event, keys)
         except (KeyError, TypeError):
             return None
-        if value is None or event["id"] in seen:
+        if fields is None or fields[0] in seen:
             return None
-        seen.add(event["id"])
-        return {"value": value}
+        seen.add(fields[0])
+        return {"value": fields[2]}
 
     def keep(window: dict[str, Any], key: Any, timestamp: Any, headers: Any) -> None:
         minute = datetime.fromtimestamp(window["start"] / 1000, UTC).strftime("%Y-%m-%dT%H:%M")

@@ -119,14 +119,18 @@ class Protobuf(Format):
     `message`: its full name, as "shop.Payment". In the framing (magic byte 0, the schema's id in four bytes, message indexes) a record's
     indexes must lead to it; without it any message is read by the names of its fields. `schema`: the path of a .proto (beside the module
     that declares it, or from the working directory; imports beside it, or in the folders above) or of a serialized FileDescriptorSet, or
-    a .proto's text; without `message` its only one. The usual mistake: `schema=` for a topic whose producer uses a registry; the frame
+    a .proto's text; without `message` its only one. What the registry did not know when it was asked stays unknown for this definition:
+    raise `asked`, and it is asked anew. The usual mistake: `schema=` for a topic whose producer uses a registry; the frame
     is then read as the message's first bytes, and nearly every record is rejected.
     """
 
     message: str | None = None
     schema: str | bytes | None = None
+    asked: int = 1
 
     def __post_init__(self) -> None:
+        if type(self.asked) is not int or self.asked < 1:
+            raise DefinitionError(f"Protobuf(asked={self.asked!r}): allowed is a number from 1 on")
         if self.message is not None and (not isinstance(self.message, str) or not self.message):
             raise DefinitionError(f'Protobuf: message={self.message!r}; allowed is a full name, as "shop.Payment"')
         if self.schema is None:
@@ -145,7 +149,7 @@ class Protobuf(Format):
 
     def __repr__(self) -> str:
         if self.schema is None:
-            return f"Protobuf(message={self.message!r})"
+            return f"Protobuf(message={self.message!r}{'' if self.asked == 1 else f', asked={self.asked}'})"
         held = self.schema if isinstance(self.schema, bytes) else self.schema.encode()
         return f"Protobuf(message={self.message!r}, schema={hashlib.sha256(held).hexdigest()[:12]})"
 

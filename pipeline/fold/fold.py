@@ -133,6 +133,8 @@ def _key_bytes(view: View, columns: dict[str, pa.Array], rows: int) -> np.ndarra
 
 def encoded_sizes(column: pa.DictionaryArray, sizes: Ints) -> Ints:
     """The size of each row's value; of a null 0."""
+    if not len(sizes):  # of nulls alone
+        return np.zeros(len(column), np.int64)
     found: Ints = sizes[indices_of(column)]
     return np.where(valid(column), found, 0) if column.null_count else found
 

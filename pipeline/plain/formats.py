@@ -12,12 +12,13 @@ from pipeline.definition.formats import Avro, Format, Json, Protobuf
 from pipeline.definition.paths import Path
 from pipeline.definition.protobuf_schema import Message, MessageTypes, NoSchema, read, types_of
 from pipeline.definition.record import Column
-from pipeline.plain import protobuf
 from pipeline.plain.avro_body import Body, Value
 from pipeline.plain.avro_body import at as avro_at
 from pipeline.plain.avro_schema import Resolved, resolved
 from pipeline.plain.debezium import Encoded, Envelope, field_at, json_envelope
 from pipeline.plain.json_text import TWICE, Invalid, decode
+from pipeline.plain.protobuf import Wanted, fields_of, wanted_of
+from pipeline.plain.protobuf import unframed as message_of
 
 MOST_ID = 2**31 - 1
 
@@ -52,7 +53,7 @@ class NoRegistry:
 NO_REGISTRY = NoRegistry()
 
 
-def event(value: bytes, format: Format, columns: Sequence[Column] = (), registry: Registry = NO_REGISTRY) -> Any:
+def event(value: bytes, format: Format, registry: Registry = NO_REGISTRY, columns: Sequence[Column] = ()) -> Any:
     """The event that a record's value holds: an object as JSON has it, or a Value of Avro. Raises Invalid.
 
     Of a Protobuf message it has what these columns name.
@@ -70,23 +71,23 @@ def event(value: bytes, format: Format, columns: Sequence[Column] = (), registry
         case Debezium(inner=Json(framed=False)):
             return json_envelope(value)
         case Debezium(inner=inner):
-            return Envelope(event(value, inner, columns, registry), None, isinstance(inner, Avro))
+            return Envelope(event(value, inner, registry, columns), None, isinstance(inner, Avro))
         case Protobuf(schema=None):
-            id, indexes, rest = protobuf.unframed(value)
+            id, indexes, rest = message_of(value)
             found = _message(id, indexes, format.message, tuple(columns), registry)
             if isinstance(found, str):
                 raise Invalid(found)
-            return protobuf.fields_of(rest, *found)
+            return fields_of(rest, *found)
         case Protobuf(schema=bytes(held)):
             types = read(held)
             message = types.named(format.message)
-            return protobuf.fields_of(value, types, message, protobuf.wanted_of(types, message, columns))
+            return fields_of(value, types, message, wanted_of(types, message, columns))
     raise TypeError(f"the reference has no rule for {format}")
 
 
 def _message(
     id: int, indexes: tuple[int, ...], name: str | None, columns: tuple[Column, ...], registry: Registry
-) -> tuple[MessageTypes, Message, list[protobuf.Wanted]] | str:
+) -> tuple[MessageTypes, Message, list[Wanted]] | str:
     """The message that an id and indexes stand for, or why they stand for nothing."""
     schema = registry.schema(id)
     if schema is None or schema.kind != "PROTOBUF":
@@ -97,13 +98,13 @@ def _message(
 @lru_cache(maxsize=256)
 def _bound(
     id: int, text: str, references: Any, indexes: tuple[int, ...], name: str | None, columns: tuple[Column, ...]
-) -> tuple[MessageTypes, Message, list[protobuf.Wanted]] | str:
+) -> tuple[MessageTypes, Message, list[Wanted]] | str:
     try:
         types = types_of(text, references)
         message = types.at(indexes)
         if name is not None and message.name != name:
             return f"message {message.name}, where {name} is declared"
-        return types, message, protobuf.wanted_of(types, message, columns)
+        return types, message, wanted_of(types, message, columns)
     except NoSchema as reason:
         return f"schema id {id}: {reason}"
 

@@ -63,7 +63,7 @@ def rows_of(
     value: bytes, source: Source, around: Around, registry: Registry = NO_REGISTRY
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(what the record has once, its rows): one row, or one for each element of the array that is exploded. Raises Invalid."""
-    found = event(value, source.format, in_event(source.columns), registry)
+    found = event(value, source.format, registry, in_event(source.columns))
     if isinstance(found, Envelope):
         _check_envelope(found, source)
     once = _columns(found, [c for c in source.columns if not c.of_element], around, 0)

@@ -197,6 +197,7 @@ def _write_changed(connection: Connection, view: View, claim: Claim) -> None:
         ["partition", "segment", *_columns(view)], chosen.order_by(*(source.c[name] for name in group_columns(view)))
     )
     states = {name: statement.excluded[name] for name in state_fields(view)}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=[*group_columns(view), "partition", "segment"], set_=states)
-    )
+    key = [
+        target.c[name] for name in (*group_columns(view), "partition", "segment")
+    ]  # columns know that they are quoted
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=states))

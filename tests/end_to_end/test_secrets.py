@@ -39,7 +39,7 @@ logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s %(messag
 logging.getLogger("sqlalchemy").setLevel(logging.DEBUG)
 """
 EVENT = '{{"id": "{id}", "station": "JFK", "observed_at": "2013-01-01T0{id}:00:00Z", "temperature_f": 41.5}}'
-KAFKA, POSTGRES = "WATERSHED_KAFKA_PASSWORD", "WATERSHED_POSTGRES"
+KAFKA, POSTGRES, REGISTRY = "WATERSHED_KAFKA_PASSWORD", "WATERSHED_POSTGRES", "WATERSHED_SCHEMA_REGISTRY_PASSWORD"
 
 
 class Planted:
@@ -48,7 +48,12 @@ class Planted:
     def __init__(self, system: System, folder: Path) -> None:
         self.system, self.folder = system, folder
         self.secrets = {name: system.environment.pop(name) for name in (KAFKA, POSTGRES)}
-        self.words = [self.secrets[KAFKA], str(make_url(self.secrets[POSTGRES]).password)]
+        self.secrets[REGISTRY] = "of-the-registry-4f1c7a90b2"
+        system.environment |= {
+            "WATERSHED_SCHEMA_REGISTRY": f"http://127.0.0.1:{free_ports(1)[0]}",
+            "WATERSHED_SCHEMA_REGISTRY_USERNAME": "ann",
+        }
+        self.words = [self.secrets[KAFKA], str(make_url(self.secrets[POSTGRES]).password), self.secrets[REGISTRY]]
         assert all(len(word) > 16 for word in self.words)
         (system.folder / "sitecustomize.py").write_text(LOUD)
         system.environment["PYTHONFAULTHANDLER"] = (

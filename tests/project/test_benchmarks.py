@@ -4,7 +4,7 @@ the events are a function of the seed        generator's groups = plain Python's
 """
 
 import json
-from pathlib import Path
+from datetime import datetime
 
 import pyarrow as pa
 import pytest
@@ -15,34 +15,42 @@ from benchmarks.events import (
     CHUNK,
     COPIES,
     COPY_DISTANCE,
+    FLAT,
     LATE,
     LATE_MS,
     PARTITIONS,
     SCHEMA,
     Chunk,
+    Form,
     canonical,
     chunks,
     expected,
     key_texts,
 )
 from benchmarks.measure import BenchmarkError
-from benchmarks.peers.common import Fold
+from benchmarks.nested import BACKLOG as NESTED
+from benchmarks.peers.common import Fold, flat, minute_text, nested
 from benchmarks.place import same
-from benchmarks.speed import ALL, KAFKA_PYTHON, OURS, OURS_RAW, filled, measure
+from benchmarks.speed import ALL, BACKLOG, KAFKA_PYTHON, OURS, OURS_RAW, Backlog, filled, measure
 from benchmarks.views_bench import events
+from benchmarks.views_nested import pushes
+from benchmarks.webhooks import WEBHOOK
+from pipeline import Source
 from tests.conftest import need_real_kafka, need_real_postgres
 from tests.support.events import ingest
 
 FEW = 20_000
+in_both_forms = pytest.mark.parametrize("form", [FLAT, WEBHOOK], ids=["flat", "nested"])
 
 
-def few(seed: int = 5, count: int = FEW) -> Chunk:
-    (chunk,) = chunks(seed, count)
+def few(seed: int = 5, count: int = FEW, form: Form = FLAT) -> Chunk:
+    (chunk,) = chunks(seed, count, form=form)
     return chunk
 
 
-def test_events_are_a_function_of_the_seed() -> None:
-    one, same_seed, other = few(), few(), few(seed=6)
+@in_both_forms
+def test_events_are_a_function_of_the_seed(form: Form) -> None:
+    one, same_seed, other = few(form=form), few(form=form), few(seed=6, form=form)
     assert one.values.equals(same_seed.values)
     assert not one.values.equals(other.values)
 
@@ -63,6 +71,26 @@ def test_every_shape_is_decoded_as_json_reads_it_and_none_is_left_to_the_slow_pa
 def test_every_message_is_decoded_as_the_library_reads_it_and_none_is_left_to_the_slow_parser(shape: str) -> None:
     found = protobuf.measure(shape, 500, rounds=1)
     assert found.asked == 0 and found.bytes > 40
+
+
+def test_nested_events_say_what_the_flat_ones_say() -> None:
+    for flat_value, value, broken in zip(
+        few().values.to_pylist(), few(form=WEBHOOK).values.to_pylist(), few().broken.tolist(), strict=True
+    ):
+        if not broken:
+            one, other = json.loads(flat_value), json.loads(value)
+            at = datetime.fromisoformat(one["at"]).replace(microsecond=0).timestamp()
+            of_repository = other["repository"]["name"], other["repository"]["pushedAt"]
+            assert (one["id"], one["key"], at) == (other["delivery"]["id"], *of_repository)
+            assert one["value"] == other["usage"]["compute"]["amount"]
+
+
+def test_a_nested_event_has_about_600_bytes_an_escape_and_an_array_of_commits() -> None:
+    values = few(form=WEBHOOK).values.to_pylist()
+    assert 550 < sum(map(len, values)) / FEW < 650
+    whole = [json.loads(v) for v, broken in zip(values, few().broken.tolist(), strict=True) if not broken]
+    assert {len(event["commits"]) for event in whole} == {1, 2}
+    assert all('"cut" of the night\nsee #' in commit["message"] for event in whole for commit in event["commits"])
 
 
 @pytest.mark.parametrize("cut", [1, 777, CHUNK, CHUNK + 1, 2 * CHUNK - 1])
@@ -103,20 +131,22 @@ def test_a_late_event_is_at_most_five_minutes_behind_the_newest_before_it() -> N
     assert 0 <= min(behind) < max(behind) == LATE_MS // 60_000
 
 
-def test_plain_python_finds_the_groups_that_the_generator_expects() -> None:
-    fold = Fold(json.loads)
-    fold.feed(few().values.to_pylist())
-    rows = [(key, minute, *group) for (key, minute), group in fold.groups.items()]
+@in_both_forms
+def test_plain_python_finds_the_groups_that_the_generator_expects(form: Form) -> None:
+    fold = Fold(json.loads, flat if form is FLAT else nested)
+    fold.feed(few(form=form).values.to_pylist())
+    rows = [(key, minute_text(minute), *group) for (key, minute), group in fold.groups.items()]
     found = canonical(pa.table(dict(zip(SCHEMA.names, map(pa.array, zip(*rows, strict=True)), strict=True))))
     same(found, expected(5, FEW), "plain Python")
     assert fold.rejected == few().broken.sum()
 
 
-def test_the_product_accepts_all_but_the_copies_and_the_broken() -> None:
-    chunk = few()
+@pytest.mark.parametrize(("source", "form"), [(events, FLAT), (pushes, WEBHOOK)], ids=["flat", "nested"])
+def test_the_product_accepts_all_but_the_copies_and_the_broken(source: Source, form: Form) -> None:
+    chunk = few(form=form)
     for partition in range(PARTITIONS):
         mine = chunk.partition == partition
-        got = ingest(events, chunk.values.filter(pa.array(mine)).to_pylist())
+        got = ingest(source, chunk.values.filter(pa.array(mine)).to_pylist())
         assert got.accepted.num_rows == (mine & ~chunk.copy & ~chunk.broken).sum()
         assert got.rejected.num_rows == (mine & chunk.broken).sum() > 0
 
@@ -141,11 +171,12 @@ def test_the_kafka_key_is_the_key_of_the_event() -> None:
 
 @pytest.mark.slow
 @pytest.mark.kafka
-def test_product_and_kafka_python_agree_on_a_backlog_and_the_audit_finds_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backlog", [BACKLOG, NESTED], ids=lambda backlog: backlog.name)
+def test_product_and_kafka_python_agree_on_a_backlog_and_the_audit_finds_nothing(backlog: Backlog) -> None:
     need_real_kafka()
     need_real_postgres()
     peer = next(p for p in ALL if p.name == KAFKA_PYTHON)
-    with filled(5, FEW, FEW) as bench:
+    with filled(5, FEW, FEW, backlog=backlog) as bench:
         found = measure(bench, (peer,), repeats=1)  # raises when a result or the audit is not right
         assert bench.audited_rows == bench.wanted.num_rows + bench.wanted_copies.num_rows
     assert [(t.contender, t.events) for t in found] == [(OURS, FEW), (OURS_RAW, FEW), (KAFKA_PYTHON, FEW)]

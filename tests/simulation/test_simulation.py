@@ -26,7 +26,7 @@ from simulation.texts import matching
 from simulation.world import Sizes, Stores, World
 from speed_layer.partition import PartitionWork
 from tests.simulation.test_planted_bugs import SegmentKept, without_identities_below
-from tests.support.simulated import VIEWS, Sale, by_shop
+from tests.support.simulated import EXPLODED, VIEWS, Sale, by_shop
 from tests.support.system import System
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +60,17 @@ def test_a_thousand_schedules_show_no_difference(say: Callable[[str], None]) -> 
     assert summary.within["readings"] == SCHEDULES
     rare = {name: summary.share(name) for name in OFTEN if summary.share(name) < 0.05}
     assert not rare, f"these occur in less than 5 % of the schedules, so they are not tried: {rare}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_rows_of_elements_wide_decimals_and_identities_of_two_columns_show_no_difference(
+    say: Callable[[str], None],
+) -> None:
+    summary = run(EXPLODED, seed=0, schedules=max(1, SCHEDULES // 10), sizes=SIZES)
+    failure = summary.failure
+    assert failure is None, f"{command((), failure.seed, SIZES)}: {failure.broken}"
+    say(told(summary))
 
 
 def told(summary: Summary) -> str:

@@ -16,4 +16,4 @@ def test_a_few_schedules_of_every_type_show_no_difference() -> None:
     for seed in (0, 7):
         summary = run(views, seed=seed, schedules=2, sizes=Sizes(partitions=2, workers=2, nights=1, decisions=120))
         assert summary.failure is None, summary.failure.broken
-        assert summary.total["readings"] > 50
+        assert summary.total["readings"] > 20

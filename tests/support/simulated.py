@@ -14,14 +14,18 @@ from pipeline import (
     Derived,
     Epoch,
     First,
+    Header,
     Last,
     Max,
     Mean,
     Nullable,
+    Precision,
+    RecordKey,
     Scale,
     Source,
     Sum,
     View,
+    Zone,
     tumbling,
 )
 
@@ -60,3 +64,43 @@ by_size = View(
     aggregates={"sales": Count(), "mean_each": Mean("each"), "first": First("each"), "most": Max("pieces")},
 )
 VIEWS = (by_shop, by_size)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of an order: a row for each element, a wide decimal, and what stands around the event."""
+
+    order: str
+    shop: Annotated[str, RecordKey()]
+    ordered_at: Annotated[datetime, At("sale.at"), Zone("Europe/Berlin")]
+    channel: Annotated[str | None, Header("channel")]
+    sku: Annotated[str | None, At("lines[].item.sku")]
+    amount: Annotated[Decimal | None, At("lines[].amount"), Precision(30, 12), Between(-5, 500), Nullable()]
+
+
+lines = Source(
+    topic="orders",
+    record=Line,
+    key="shop",
+    event_time="ordered_at",
+    identity=("shop", "order"),
+    identity_horizon=timedelta(seconds=30),
+    explode="lines",
+)
+EXPLODED = (
+    View(
+        name="by_sku",
+        source=lines,
+        key=("sku", "channel"),
+        window=tumbling(hours=1),
+        aggregates={"lines": Count(), "turnover": Sum("amount"), "first": First("amount"), "last": Last("amount")},
+    ),
+    View(
+        name="by_shop_and_day",
+        source=lines,
+        where=pc.field("sku") != "a",
+        key=("shop",),
+        window=tumbling(days=1),
+        aggregates={"lines": Count(), "most": Max("amount"), "mean": Mean("amount"), "last_sku": Last("sku")},
+    ),
+)

@@ -26,6 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import Scale, Source
+from pipeline.base.stages import totals
 from pipeline.decode.json_blocks import decode
 from pipeline.decode.json_records import decode_records
 from tests.support.strategies import sources
@@ -147,6 +148,13 @@ def test_both_parsers_agree_on_the_corpus_in_every_column() -> None:
     asked: Counter[str] = Counter()
     assert differs(everything, values, asked) == ""
     assert asked["asked"] < 0.02 * len(values), asked  # names that come twice, and one float of 20 digits
+
+
+def test_what_is_left_to_the_slow_parser_is_counted() -> None:
+    tie = b'{"id": "x", "at": 0, "real": 9007199254740993.00000000000000001}'  # 2^53 + 1, and a little more
+    before = totals()["parse_singly"]
+    assert decode(everything, pa.array([tie, tie.replace(b"0001", b""), None], pa.binary())).asked == 1
+    assert totals()["parse_singly"][1] == before[1] + 1
 
 
 def test_a_record_alone_is_what_it_is_in_its_block() -> None:

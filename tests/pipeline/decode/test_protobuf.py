@@ -26,7 +26,7 @@ from pipeline.decode.protobuf_blocks import decode
 from pipeline.decode.protobuf_records import decode_records
 from pipeline.decode.schemas import NoSchemas, Schemas
 from pipeline.plain.json_text import Invalid
-from pipeline.plain.readers import reader
+from pipeline.plain.validation import NOTHING_AROUND, rows_of
 from tests.support.protobufs import (
     BROKEN,
     FLAT,
@@ -110,7 +110,7 @@ def all_differ(source: Source, values: list[bytes | None], told: Counter[str] | 
     places = {row: n for n, row in enumerate(decoded.rows.tolist())}
     columns = {name: column.to_pylist() for name, column in decoded.columns.items()}
     required = [c.name for c in source.columns if not c.nullable]
-    read, parse = reader(source), library(source).FromString
+    parse = library(source).FromString
     for n, value in enumerate(values):
         if value is None:
             continue
@@ -118,7 +118,7 @@ def all_differ(source: Source, values: list[bytes | None], told: Counter[str] | 
         breach = found is not None and any(mask[places[n]] for mask in decoded.breaches.values())
         kept = None if found is None or breach or any(found[name] is None for name in required) else found
         try:
-            plain = read(value)
+            plain: Any = rows_of(value, source, NOTHING_AROUND)[0]
         except Invalid:
             plain = None
         if not same(plain, kept, n):

@@ -25,7 +25,7 @@ from pipeline.decode.schemas import NoSchemas, Schema
 from pipeline.definition.fingerprints import source_fingerprint
 from pipeline.definition.protobuf_schema import NoSchema, types_of
 from pipeline.plain.json_text import Invalid
-from pipeline.plain.readers import reader
+from pipeline.plain.validation import NOTHING_AROUND, rows_of
 from tests.pipeline.decode.test_protobuf import all_differ, differs
 from tests.support.protobufs import PROTO, SOURCE, framed, number, sized
 
@@ -56,6 +56,10 @@ class Memory:
     def schema(self, id: int) -> Schema | None:
         self.asked[id] += 1
         return self.schemas.get(id)
+
+    def knows(self, id: int) -> bool:
+        """True: it is all in memory."""
+        return True
 
 
 def proto(text: str, *references: tuple[str, str]) -> Schema:
@@ -113,16 +117,15 @@ def test_a_frame_leads_to_its_message_or_is_rejected_with_its_id_and_the_reason(
     source = events("shop.Order")
     values: list[bytes | None] = [value for value, _ in FRAMES]
     assert differs(source, [*values, None, *reversed(values)], schemas=REGISTRY) == ""
-    read = reader(source, REGISTRY)
     for value, reason in FRAMES:
         found = decode(source, pa.array([value], pa.binary()), REGISTRY)
         assert len(found.rows) == (reason is None), (value, found.reasons)
         assert reason is None or re.match(reason, found.reasons[0]), (value, found.reasons)
         if reason is None:
-            assert read(value)["id"] == found.columns["id"][0].as_py() == "e-1"
+            assert rows_of(value, source, NOTHING_AROUND, REGISTRY)[0]["id"] == found.columns["id"][0].as_py() == "e-1"
         else:
             with pytest.raises(Invalid):
-                read(value)
+                rows_of(value, source, NOTHING_AROUND, REGISTRY)
 
 
 def test_without_a_message_any_of_a_schema_is_read_by_the_names_of_its_fields() -> None:
@@ -221,6 +224,7 @@ def test_a_field_that_the_schema_lacks_is_refused_with_those_that_it_has() -> No
     (lambda: Protobuf("shop.Gone", HEAD + ORDER), "the schema has no message 'shop.Gone'; allowed are"),
     (lambda: Protobuf(schema=b"\xff"), "no serialized FileDescriptorSet"),
     (lambda: Protobuf(message=7), "message=7; allowed is a full name"),  # type: ignore[arg-type]
+    (lambda: Protobuf("shop.Payment", asked=0), r"asked=0\): allowed is a number from 1 on"),
     (lambda: Protobuf(schema=7), "schema=7; allowed is the path or text of a .proto"),  # type: ignore[arg-type]
     (lambda: Source("t", SOURCE.record, key="id", event_time="at", identity="id", format=SOURCE.format, explode="more"), "explode is not for Protobuf"),
 ])  # fmt: skip

@@ -286,3 +286,10 @@ def test_first_and_last_look_at_partition_and_offset_across_batches() -> None:
     for tables in ((zero, two), (two, zero)):
         merged = combine(one, [fold(one, t).states for t in tables])
         assert [(r["first"], r["last"]) for r in present(one, merged).to_pylist()] == [("p0 o1", "p1 o1")]
+
+
+def test_a_dictionary_of_nulls_alone_is_one_group() -> None:
+    one = view(key=("note", "station"), aggregates={"rows": Count()})
+    some = batch([{"station": "EWR"}, {"station": "EWR"}])
+    encoded = some.set_column(some.schema.get_field_index("note"), "note", some.column("note").dictionary_encode())
+    assert fold(one, encoded).states.equals(fold(one, some).states)

@@ -243,7 +243,7 @@ def test_views_need_the_kernels_of_sketches_only_if_they_have_one() -> None:
     def needs(*views: View) -> set[str]:
         return {one.title.partition(".")[0] for one in kernels_of(views)}
 
-    plain = {"hashing", "json", "records", "reduce", "tables"}
+    plain = {"hashing", "json", "log_time", "records", "reduce", "tables"}
     assert needs(*VIEWS) == plain
     hourly = VIEWS[0]
     counted = View(name="v", source=hourly.source, key=hourly.key, window=hourly.window, aggregates={"n": Count()})

@@ -172,8 +172,14 @@ def test_an_identity_is_the_mended_value() -> None:
 
 
 def test_records_of_takes_a_raw_batch_apart() -> None:
-    rows = [(5, -1, None, None), (9, 7, b"", b"{}")]
-    named = [dict(zip(("offset", "timestamp_ms", "key", "value"), r, strict=True), headers=[]) for r in rows]
+    rows = [(5, -1, None, None, []), (9, 7, b"", b"{}", [("trace", b"t"), ("trace", None)])]
+    named = [
+        dict(
+            zip(("offset", "timestamp_ms", "key", "value"), r[:4], strict=True),
+            headers=[{"key": key, "value": value} for key, value in r[4]],
+        )
+        for r in rows
+    ]
     assert list(records_of(pa.RecordBatch.from_pylist(named, schema=RAW_SCHEMA))) == rows
 
 
@@ -224,12 +230,12 @@ def test_decimals_enter_expressions_as_floats() -> None:
     assert found["last"] == 0.30000000000000004
 
 
-def test_a_null_derived_key_rejects_what_where_lets_through() -> None:
+def test_a_null_derived_key_is_a_group_of_what_where_lets_through() -> None:
     more = {"derive": {"k": Derived(pc.field("n") + 1, int)}, "key": ("k", "place"), "where": pc.field("flag")}
     v = view({"events": Count()}, **more)
     f = feed(Reference([v]), event("1", flag=True), event("2", flag=False), event("3", flag=True, n=1))
-    assert f.view_counts == {("v", 0): (1, 1, 1)}
-    assert list(f.rows(v)) == [(2, "a", NOON)]
+    assert f.view_counts == {("v", 0): (2, 1, 0)}
+    assert list(f.rows(v)) == [(None, "a", NOON), (2, "a", NOON)]
 
 
 @pytest.mark.parametrize(
