@@ -152,7 +152,7 @@ def avro(shown: str, format: Avro, schemas: Schemas) -> Form:
 
 def _whole(value: bytes, format: Avro, schemas: Schemas) -> Value:
     if format.text is None:
-        found: Value = event_of(value, format, (), schemas)
+        found: Value = event_of(value, format, registry=schemas)
         return found
     return Body(value).whole(_resolved(format.text))
 
