@@ -33,11 +33,11 @@ class Candidates:
     measures: tuple[Candidate, ...]
 
 
-def candidates(profile: Profile, columns: Sequence[DraftColumn]) -> Candidates:
-    """The candidates of a profile's columns."""
+def candidates(profile: Profile, columns: Sequence[DraftColumn], changes: bool = False) -> Candidates:
+    """The candidates of a profile's columns; `changes`: events are changes of rows, whose columns are those of every later change too."""
     sure = [c for c in columns if not c.nullable]
     event_time = _best((c, *_as_event_time(profile, c)) for c in sure if c.is_time)
-    identity = _best((c, *_as_identity(profile, c)) for c in sure if c.annotation in ("str", "int"))
+    identity = _best((c, *_as_identity(profile, c)) for c in sure if c.annotation in ("str", "int") and not changes)
     first = identity[0].column if identity else None
     key = _best((c, *_as_key(profile, c, c is first)) for c in sure)
     used = {c.column.name for c in (*key[:1], *identity[:1])}

@@ -129,6 +129,8 @@ def types_of(field: Field, latest: datetime) -> tuple[tuple[str, tuple[str, ...]
     numbers, texts = field.kinds["number"], field.kinds["text"]
     if field.kind == "bool":
         return (("bool", (), ""),)
+    if field.kind == "bytes":
+        return (("bytes", (), ""),)
     text: tuple[tuple[str, tuple[str, ...], str], ...] = () if numbers else (("str", (), ""),)
     if unit := epoch_unit(field, latest):
         return (

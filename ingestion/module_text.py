@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ingestion.candidates import Candidate, Candidates
 from ingestion.columns import DraftColumn
+from ingestion.formats import Form
 from ingestion.profile import Profile
 from ingestion.sample import Sample
 from pipeline.definition.names import NAME_LIMIT
@@ -28,6 +29,7 @@ class Chosen:
     of: Candidates
     per_day: bool
     timed: DraftColumn
+    form: Form
 
     @property
     def key(self) -> Candidate:
@@ -55,7 +57,7 @@ def module_text(
     aggregates = _aggregates(chosen)
     parts = [
         _heading(name, sample, profile, rejected),
-        _imports(columns, aggregates),
+        _imports(columns, aggregates, chosen.form),
         "",
         _record(name, columns, left_out),
         "",
@@ -84,7 +86,7 @@ def _heading(name: str, sample: Sample, profile: Profile, rejected: Sequence[str
     return "\n".join([*lines, '"""', ""])
 
 
-def _imports(columns: Sequence[DraftColumn], aggregates: Sequence[str]) -> str:
+def _imports(columns: Sequence[DraftColumn], aggregates: Sequence[str], form: Form) -> str:
     annotations = {c.annotation for c in columns}
     marked = any(_annotated(c) for c in columns)
     lines = ["from dataclasses import dataclass"]
@@ -92,7 +94,7 @@ def _imports(columns: Sequence[DraftColumn], aggregates: Sequence[str]) -> str:
     lines += [f"from datetime import {', '.join(times)}"] if times else []
     lines += ["from decimal import Decimal"] if "Decimal" in annotations else []
     lines += ["from typing import Annotated"] if marked else []
-    used = {"Source", "View", *(a.partition("(")[0] for a in aggregates)}
+    used = {"Source", "View", *form.names, *(a.partition("(")[0] for a in aggregates)}
     used |= {mark.partition("(")[0] for c in columns for mark in _marks(c)}
     names = [*sorted(used), "tumbling"]
     line = f"from pipeline import {', '.join(names)}"
@@ -144,14 +146,17 @@ def _source(name: str, topic: str, profile: Profile, chosen: Chosen) -> str:
     lines += _role("key", chosen.of.key)
     lines += _role("event_time", chosen.of.event_time)
     if chosen.identity is None:
+        why = "no text or number that is never null differs in all events and is named as an identity"
+        if chosen.form.changes:
+            why = "a row has the same columns again at its next change, so that none of them is an event's identity"
         lines += _wrapped(
-            "no text or number that is never null differs in all events and is named as an identity: nothing is taken for a"
-            " duplicate, and what a producer sends twice counts twice",
-            f"{INDENT}# ",
+            f"{why}: nothing is taken for a duplicate, and what a producer sends twice counts twice", f"{INDENT}# "
         )
         lines += [f"{INDENT}identity=None,"]
     else:
         lines += _role("identity", chosen.of.identity)
+    if chosen.form.declared:
+        lines += [f"{INDENT}format={chosen.form.declared},"]
     return "\n".join([*lines, ")", ""])
 
 

@@ -2,8 +2,7 @@
 
     events = valid + broken        for each path: valid = non-null values + nulls + absent
 
-JSON is read here by the standard library, since a profile has no definition to decode by. A schema of Avro or Protobuf may make Fields
-itself: `drafting` looks at nothing else.
+JSON is read here by the standard library, since a profile has no definition to decode by; other formats by `ingestion.formats`.
 """
 
 import json
@@ -29,12 +28,12 @@ class Number(str):
 
 
 class BrokenEvent(Exception):
-    """An event that is no valid JSON object; the text says why."""
+    """A value that holds no event of the sample's format; the text says why."""
 
 
 @dataclass
 class Field:
-    """One path of the events: kinds (object, array, text, number, bool) and nulls as they were counted.
+    """One path of the events: kinds (object, array, text, number, bool, bytes) and nulls as they were counted.
 
     `traits` counts what is true of its texts and numbers beyond their kind, by the names of `traits_of`.
     """
@@ -94,19 +93,27 @@ class Profile:
         return self.valid - self.repeats
 
 
-def profile(sample: Sample) -> Profile:
-    """The profile of a sample of JSON events, each looked at once in Python: for thousands of events, not for millions."""
+def profile(sample: Sample, read: "Callable[[bytes], dict[str, Any] | None] | None" = None) -> Profile:
+    """The profile of a sample, each event looked at once in Python: for thousands of events, not for millions.
+
+    `read` makes an event of a value, None of one that has none (a tombstone); JSON's by default.
+    """
+    read = read or read_json
     found, seen = Profile(), set[int]()
     for partition, key, value, timestamp_ms in sample.values():
         if value is None:
             found.tombstones += 1
             continue
-        found.events += 1
         try:
-            event = read_json(value)
+            event = read(value)
         except BrokenEvent as broken:
+            found.events += 1
             found.broken[str(broken)] += 1
             continue
+        if event is None:
+            found.tombstones += 1
+            continue
+        found.events += 1
         found.keyed += key is not None
         again = (digest := hash(value)) in seen
         seen.add(digest)
@@ -209,8 +216,15 @@ class _Walk:
 
 
 def kind_of(value: Any) -> str:
-    """object, array, bool, number or text of a value that is not None."""
-    kinds: dict[type, str] = {dict: "object", list: "array", bool: "bool", Number: "number", str: "text"}
+    """object, array, bool, number, text or bytes of a value that is not None."""
+    kinds: dict[type, str] = {
+        dict: "object",
+        list: "array",
+        bool: "bool",
+        Number: "number",
+        str: "text",
+        bytes: "bytes",
+    }
     return kinds[type(value)]
 
 

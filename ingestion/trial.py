@@ -20,6 +20,7 @@ from ingestion.sample import PartitionSample, Sample
 from pipeline.accept.accept import OFFSET, PARTITION, TIMESTAMP, Ingest
 from pipeline.accept.reasons import shape
 from pipeline.base.counts import Counts, ViewCounts
+from pipeline.decode.schemas import NO_SCHEMAS, Schemas
 from pipeline.definition.marks import FromRecord
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
@@ -109,15 +110,21 @@ class Trial:
     views: list[ViewTrial] = field(default_factory=list)
 
 
-def trial(source: Source, views: Sequence[View], sample: Sample, now: datetime | None = None) -> Trial:
-    """Run the sample through decode, validate, deduplicate and each view's fold; `now` is for tests."""
+def trial(
+    source: Source,
+    views: Sequence[View],
+    sample: Sample,
+    now: datetime | None = None,
+    schemas: Schemas = NO_SCHEMAS,
+) -> Trial:
+    """Run the sample through decode, validate, deduplicate and each view's fold; `schemas`: those that records name. `now` is for tests."""
     found = Trial(source.topic)
     reasons: dict[str, Rejected] = {}
     folded = {view.name: (ViewTrial(view.name, ViewCounts(), 0, []), dict[str, Rejected]()) for view in views}
     states: dict[str, list[pa.Table]] = {view.name: [] for view in views}
     batches: list[pa.RecordBatch] = []
     for part in sample.partitions:
-        ingest = Ingest(source, part.partition)
+        ingest = Ingest(source, part.partition, schemas=schemas)
         for block in part.blocks:
             done = ingest.feed(block)
             found.counts += done.counts

@@ -13,10 +13,11 @@ from rich.table import Table
 
 from console.commands.chosen import one_topic
 from console.commands.documents import print_document
-from console.commands.sampled import sample_of
+from console.commands.sampled import asked_schemas, sample_of
 from console.commands.shortened import encoded, shorten
 from ingestion.sample import Sample
 from ingestion.trial import Rejected, Times, Trial, trial
+from pipeline.decode.schemas import NO_SCHEMAS
 from pipeline.settings import Settings, by_source
 
 RECORDS = 10_000
@@ -33,14 +34,17 @@ def try_(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """Run the declared views over a sample of a topic or a file, before anything is set up; no Postgres is asked."""
-    sources = by_source(Settings.load().load_views())
+    settings = Settings.load()
+    sources = by_source(settings.load_views())
     if topic is not None or file is not None:
         topic = one_topic(topic, list(sources), "watershed try --topic")
         sources = {topic: sources[topic]}
     found = []
     for name, views in sources.items():
         sample = sample_of(None if file else name, file, records)
-        found.append((sample, trial(views[0].source, views, sample)))
+        source = views[0].source
+        schemas = asked_schemas(settings) if source.format.registered else NO_SCHEMAS
+        found.append((sample, trial(source, views, sample, schemas=schemas)))
     if as_json:
         print_document({"sources": [_document(sample, of) for sample, of in found]})
         return

@@ -86,6 +86,12 @@ WRONG = {
     ("new", "hooks", "--file", "hooks.jsonl", "--out", "nowhere"): "no folder nowhere",
     ("new", "hooks", "--file", "timeless.jsonl"): "A view needs an event time",
     ("new", "hooks", "--topic", "a"): "no kafka is set",
+    ("new", "hooks", "--file", "hooks.jsonl", "--format", "avro"): "--topic TOPIC",
+    ("new", "hooks", "--file", "hooks.jsonl", "--schema", "a.avsc"): "JSON has no schema",
+    ("new", "hooks", "--topic", "a", "--format", "avro"): "WATERSHED_SCHEMA_REGISTRY",
+    ("new", "hooks", "--topic", "a", "--format", "avro", "--message", "A"): "--message is for --format protobuf",
+    ("new", "hooks", "--topic", "a", "--format", "avro", "--schema", "none.avsc"): "cannot be read",
+    ("new", "hooks", "--topic", "a", "--format", "protobuf"): "needs --schema FILE",
     ("try", "--file", "hooks.jsonl"): "views module 'no_views' cannot be found",
 }
 

@@ -133,11 +133,12 @@ NESTED = of_columns("id", "at", *(c.name for c in SOURCE.columns if c.name not i
 def library(source: Source) -> Any:
     """The library's class for a source's messages."""
     assert isinstance(source.format, Protobuf) and isinstance(source.format.schema, bytes)
-    return _class(source.format.schema, source.format.message)
+    return class_of(source.format.schema, source.format.message)
 
 
 @cache
-def _class(descriptors: bytes, message: str) -> Any:
+def class_of(descriptors: bytes, message: str) -> Any:
+    """The library's class for a message of a serialized FileDescriptorSet."""
     pool = DescriptorPool()
     for file in FileDescriptorSet.FromString(descriptors).file:
         pool.Add(file)  # type: ignore[no-untyped-call]
