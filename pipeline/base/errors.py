@@ -62,6 +62,14 @@ class LakeError(WatershedError):
     """The lake cannot be read or written as asked, or a manifest does not say what it must."""
 
 
+class OriginError(WatershedError):
+    """Data cannot be had where a definition says that it is, or is not what was promised: the last good version stays."""
+
+
+class OriginAway(OriginError):
+    """The same, but worth another try: a timeout, a refused connection, a server that answers 500 or 429."""
+
+
 def did_you_mean(name: str, allowed: list[str]) -> str:
     """' Did you mean \"x\"?' for the closest of `allowed`, or nothing; the allowed names always follow in the caller's text."""
     from difflib import get_close_matches

@@ -1,0 +1,85 @@
+"""Where data comes from: one kind of value for files, databases, APIs, pages, topics and code.
+
+    rows of an origin = Σ over its parts of (rows given + rows broken), each with its place        read twice, unchanged = the same rows
+
+An origin is declared, and knows nothing of what is made of its rows: reference data becomes versioned tables, events go onto the log.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+BATCH_ROWS = 65_536  # that an origin gives at once, about; fewer where rows are wide
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of an origin that is read by itself, beside the others: a file, a range of a key, all of it.
+
+    `name` says it to a person and never holds a secret; `version` changes when what it names does (size, time, ETag), "" where nobody knows.
+    """
+
+    name: str
+    version: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BrokenRow:
+    """A row that is none: its place, the reason, and the bytes of it that there are."""
+
+    number: int
+    reason: str
+    raw: bytes = b""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A stretch of a part's rows, in its order.
+
+    `batch` has the columns as the origin has them: text, numbers, times, nested; `numbers` (int64) the place of each row in its part,
+    rising, from 1, counted in `unit`s (a line, a row, an element); `broken` the rows of the same stretch that could not be had.
+    """
+
+    batch: pa.RecordBatch
+    numbers: Numbers
+    broken: Sequence[BrokenRow] = ()
+    unit: str = "row"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Everything that a reading is given and no origin declares.
+
+    `secret(name)` is the credential of that name, SettingsError where it is not set. `since`: of the column `cursor` only values greater
+    than or equal to it are wanted; an origin that cannot choose gives all, and the load drops the rest. `limit`: no more rows than these
+    are looked at (a sample). `report(text)`: what a person should know (a wait, a retry, a dialect found).
+    """
+
+    secret: Callable[[str], str]
+    cursor: str = ""
+    since: Any = None
+    limit: int | None = None
+    report: Callable[[str], None] = lambda text: None
+
+
+@runtime_checkable
+class Origin(Protocol):
+    """A frozen, picklable value that says where rows are, without a secret: credentials are named."""
+
+    @property
+    def textual(self) -> bool:
+        """True where every value is text, so that a column of numbers is written as text: CSV, XML, HTML."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """What stands in lineage and in what a load is made from: JSON, no secret."""
+
+    def parts(self, reading: Reading) -> Sequence[Part]:
+        """The parts as they are now, in an order of their own. OriginError (with the repair) where it cannot be reached."""
+
+    def read(self, part: Part, reading: Reading) -> Iterator[Rows]:
+        """The part's rows, streamed in bounded memory. OriginError where it breaks off or changed while it was read: then nothing of it counts."""
