@@ -20,7 +20,8 @@ BATCH_ROWS = 65_536  # that an origin gives at once, about; fewer where rows are
 class Part:
     """A piece of an origin that is read by itself, beside the others: a file, a range of a key, all of it.
 
-    `name` says it to a person and never holds a secret; `version` changes when what it names does (size, time, ETag), "" where nobody knows.
+    `name` says it to a person and never holds a secret; `version` changes when what it names does (size, time, ETag), "" where nobody
+    knows.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Reading:
-    """Everything that a reading is given and no origin declares.
+    """A reading, given what no origin declares.
 
     `secret(name)` is the credential of that name, SettingsError where it is not set. `since`: of the column `cursor` only values greater
     than or equal to it are wanted; an origin that cannot choose gives all, and the load drops the rest. `limit`: no more rows than these
@@ -76,10 +77,10 @@ class Origin(Protocol):
         """True where every value is text, so that a column of numbers is written as text: CSV, XML, HTML."""
 
     def describe(self) -> Mapping[str, Any]:
-        """What stands in lineage and in what a load is made from: JSON, no secret."""
+        """The declaration as JSON, for lineage and for the inputs of a load; no secret."""
 
     def parts(self, reading: Reading) -> Sequence[Part]:
         """The parts as they are now, in an order of their own. OriginError (with the repair) where it cannot be reached."""
 
     def read(self, part: Part, reading: Reading) -> Iterator[Rows]:
-        """The part's rows, streamed in bounded memory. OriginError where it breaks off or changed while it was read: then nothing of it counts."""
+        """The part's rows, streamed in bounded memory. OriginError where it breaks off, or changed meanwhile: then nothing of it counts."""
