@@ -1,4 +1,4 @@
-"""Where data comes from: one kind of value for files, databases, APIs, pages, topics and code.
+"""Origins: one kind of value for where data comes from, be it files, databases, APIs, pages, topics or code.
 
     rows of an origin = Σ over its parts of (rows given + rows broken), each with its place        read twice, unchanged = the same rows
 

@@ -38,8 +38,20 @@ if TYPE_CHECKING:
     from pipeline.definition.debezium import Debezium
     from pipeline.definition.derived import Derived
     from pipeline.definition.formats import Avro, Json, Protobuf
+    from pipeline.definition.lookup import Lookup
     from pipeline.definition.marks import At, Epoch, FromText, Header, Lenient, RecordKey, RecordTime, Text, Zone
     from pipeline.definition.source import Source
+    from pipeline.definition.table import (
+        Append,
+        Full,
+        Incremental,
+        Merge,
+        References,
+        RowCount,
+        Snapshot,
+        Table,
+        Validity,
+    )
     from pipeline.definition.view import View
     from pipeline.definition.window import tumbling
 
@@ -73,13 +85,26 @@ HOMES = {
         "Text",
         "Zone",
     ),
+    "pipeline.definition.lookup": ("Lookup",),
     "pipeline.definition.source": ("Source",),
+    "pipeline.definition.table": (
+        "Append",
+        "Full",
+        "Incremental",
+        "Merge",
+        "References",
+        "RowCount",
+        "Snapshot",
+        "Table",
+        "Validity",
+    ),
     "pipeline.definition.view": ("View",),
     "pipeline.definition.window": ("tumbling",),
 }
 _HOME = {name: module for module, names in HOMES.items() for name in names}
 
 __all__ = [
+    "Append",
     "At",
     "Avro",
     "Between",
@@ -93,13 +118,17 @@ __all__ = [
     "Epoch",
     "First",
     "FromText",
+    "Full",
     "Header",
+    "Incremental",
     "Json",
     "Last",
     "Length",
     "Lenient",
+    "Lookup",
     "Max",
     "Mean",
+    "Merge",
     "Min",
     "Nullable",
     "OneOf",
@@ -109,11 +138,16 @@ __all__ = [
     "Quantile",
     "RecordKey",
     "RecordTime",
+    "References",
+    "RowCount",
     "Scale",
+    "Snapshot",
     "Source",
     "StdDev",
     "Sum",
+    "Table",
     "Text",
+    "Validity",
     "Variance",
     "View",
     "Zone",

@@ -18,8 +18,9 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 
 from pipeline.base.errors import SettingsError
 from pipeline.decode.registry import Registry
+from pipeline.definition.table import Table
 from pipeline.definition.view import View
-from pipeline.definition.views_module import load_views
+from pipeline.definition.views_module import load_tables, load_views
 from pipeline.kernels import cache
 from pipeline.log.kafka.connection import NO_SECRET, KafkaConnection
 
@@ -209,6 +210,10 @@ class Settings(BaseSettings):
     def load_views(self) -> tuple[View, ...]:
         """VIEWS of the views module, checked: at least one, distinct names, one Source per topic."""
         return load_views(self.views)
+
+    def load_tables(self) -> tuple[Table, ...]:
+        """TABLES of the views module and the tables that its views look up, checked: distinct names."""
+        return load_tables(self.views)
 
 
 def _path(file: str | None) -> str:

@@ -13,6 +13,7 @@ from datetime import date
 
 from pipeline.base.errors import Refused
 from pipeline.handover import Cut, Generation, Purge, Staged, Vector, Witness
+from pipeline.handover.versions import Versions
 from simulation.memory_tables import EPOCH, Batch, GenerationTables, Rows, Tables
 
 
@@ -74,9 +75,29 @@ class MemoryNightStore:
         if any(cut.date == date for cut in t.cuts):
             return None
         offsets = self._cut_offsets(t, ends)
-        t.cuts.append(Cut(generation.topic, generation.number, t.cuts[-1].number + 1, date, offsets, EPOCH, "chosen"))
-        t.open_segments(offsets)
+        self._append(t, date, offsets, "chosen", {})
         return offsets
+
+    def _append(self, t: GenerationTables, date: date | None, offsets: Vector, status: str, adopted: Versions) -> None:
+        of, last = t.generation, t.cuts[-1]
+        versions = tuple(sorted((dict(last.versions) | dict(adopted)).items()))
+        t.cuts.append(Cut(of.topic, of.number, last.number + 1, date, offsets, EPOCH, status, versions=versions))
+        t.open_segments(offsets)
+
+    # ---- adopt
+    def adopt(self, generation: Generation, versions: Versions, ends: Vector) -> Cut:
+        if len(ends) != generation.partitions:
+            raise ValueError(f"topic {generation.topic} has {generation.partitions} partitions, not {len(ends)}")
+        found: Cut = self.tables.write("adopt", lambda: self._adopt(generation, versions, ends))
+        return found
+
+    def _adopt(self, generation: Generation, versions: Versions, ends: Vector) -> Cut:
+        t = self.tables.in_force(generation)
+        have = dict(t.cuts[-1].versions)
+        newer = {table: version for table, version in versions.items() if version > have.get(table, 0)}
+        if newer:
+            self._append(t, None, self._cut_offsets(t, ends), "adopted", newer)
+        return t.cuts[-1]
 
     def _cut_offsets(self, t: GenerationTables, ends: Vector) -> Vector:
         return tuple(max(ends[p], r.position, *(c.offsets[p] for c in t.cuts)) for p, r in enumerate(t.positions))

@@ -161,18 +161,18 @@ class MemoryGenerationStore:
                     self._copy_later_cuts(active, begun)
                 return begun.generation
             self._retire(begun)
-        made = self.tables.add(
-            plan.source, plan.views, plan.topic_id, starts, max(self.tables.generations) + 1, "building"
-        )
+        number = max(self.tables.generations) + 1
+        versions = dict(plan.versions) if restart.fresh else dict(plan.versions) | dict(active.cuts[0].versions)
+        made = self.tables.add(plan.source, plan.views, plan.topic_id, starts, number, "building", versions)
         t = self.tables.of(made)
         if not restart.fresh:
             upto = len(active.cuts) if restart.resume is None else restart.keep + 1
             for cut in active.cuts[1:upto]:
                 self._copy_cut(active, t, cut)
             if restart.resume is not None:
-                t.cuts.append(
-                    Cut(made.topic, made.number, restart.keep + 1, None, tuple(restart.resume), EPOCH, "chosen")
-                )
+                resume, last = tuple(restart.resume), t.cuts[-1]
+                of = made.topic, made.number, restart.keep + 1, None
+                t.cuts.append(Cut(*of, resume, EPOCH, "chosen", versions=last.versions))
         return made
 
     def _in_force(self) -> GenerationTables:
@@ -187,13 +187,17 @@ class MemoryGenerationStore:
 
     def _goes_on(self, begun: GenerationTables, restart: Restart) -> bool:
         if restart.resume is None:
-            return all(cut.date is not None for cut in begun.cuts if cut.number)
+            return all(cut.date is not None or cut.status == "adopted" for cut in begun.cuts if cut.number)
         return (begun.cuts[-1].number, begun.cuts[-1].offsets) == (restart.keep + 1, tuple(restart.resume))
 
     def _copy_cut(self, old: GenerationTables, new: GenerationTables, cut: Cut) -> None:
         offsets = cut.offsets + new.generation.starts[old.generation.partitions :]
         status = "chosen" if cut.status == "published" else cut.status
-        new.cuts.append(Cut(cut.topic, new.generation.number, cut.number, cut.date, offsets, cut.chosen_at, status))
+        before = dict(old.cuts[cut.number - 1].versions)
+        adopted = {table: version for table, version in cut.versions if before.get(table) != version}
+        versions = tuple(sorted((dict(new.cuts[-1].versions) | adopted).items()))
+        of = cut.topic, new.generation.number, cut.number, cut.date
+        new.cuts.append(Cut(*of, offsets, cut.chosen_at, status, versions=versions))
 
     # ---- activate
     def activate(self, generation: Generation, views: Sequence[View]) -> None:

@@ -1,6 +1,7 @@
 """The in-memory arbiter as a worker sees it: serving.stores.speed and serving.ops.leases, rule by rule.
 
-commit lands  <=>  the row still has my epoch, owner, start and segment, and no chosen cut is strictly in [start, end)
+commit lands  <=>  the row still has my epoch, owner, start and segment, no chosen cut is strictly in [start, end), and the versions
+                   of tables that it was folded with are in force at its start
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from pipeline.handover import (
     ViewCounts,
     WorkerSnapshot,
 )
+from pipeline.handover.versions import Versions
 from simulation.memory_tables import Position, Segment, Tables
 
 
@@ -124,6 +126,12 @@ class MemorySpeedStore:
         found: pa.Table = self.tables.read("load_states", body)
         return found
 
+    def versions(self, claim: Claim) -> Versions:
+        found: Versions = self.tables.read(
+            "versions", lambda: self.tables.of(claim).versions_at(claim.partition, claim.position)
+        )
+        return found
+
     def snapshot_below(self, claim: Claim) -> Cut | None:
         def body() -> Cut | None:
             p = claim.partition
@@ -194,6 +202,8 @@ class MemorySpeedStore:
         cuts = self._cuts_within(claim, work.end)
         if cuts and cuts[0] < work.end:
             return Split(cuts[0])
+        if not self._still_in_force(work):
+            return Fenced()
         row.position = work.end
         row.lease_until_s = max(row.lease_until_s, self.tables.now_s + work.lease_s)
         row.watermark_ms = max(row.watermark_ms, work.watermark_ms)
@@ -214,6 +224,10 @@ class MemorySpeedStore:
     def _still_as_claimed(self, row: Position, claim: Claim) -> bool:
         mine = (claim.owner, claim.epoch, claim.position, claim.segment)
         return (row.owner, row.epoch, row.position, row.segment) == mine and self.tables.of(claim).status != "retired"
+
+    def _still_in_force(self, work: Commit) -> bool:
+        now = self.tables.of(work.claim).versions_at(work.claim.partition, work.claim.position)
+        return all(now.get(table) == version for table, version in work.versions.items())
 
     def _cuts_within(self, claim: Claim, end: int) -> list[int]:
         """Chosen cuts in (start, end]."""

@@ -20,12 +20,14 @@ from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.fold.states import state_schema
 from pipeline.handover import Claim, Counts, Cut, Generation, Vector, ViewCounts, Witness
+from pipeline.handover.versions import Versions
 
 T = TypeVar("T")
 Group = tuple[Any, ...]
 Row = tuple[Any, ...]
 Rows = dict[Group, Row]
 Run = Callable[[str, Callable[[], Any]], Any]  # (what, body): call the body as one transaction
+NO_VERSIONS: Versions = {}
 EPOCH = datetime(2013, 1, 1, tzinfo=UTC)
 
 
@@ -63,12 +65,13 @@ class Batch:
 class GenerationTables:
     """The rows of one generation: batch 0 published at `starts`, and a position per partition."""
 
-    def __init__(self, generation: Generation, views: Sequence[View], status: str) -> None:
+    def __init__(self, generation: Generation, views: Sequence[View], status: str, versions: Versions) -> None:
         starts = generation.starts
         self.generation, self.status = generation, status
         self.views = {v.name: v for v in views}
         nothing: dict[str, Sequence[ViewCounts]] = {v.name: [ViewCounts()] * len(starts) for v in views}
-        first = Cut(generation.topic, generation.number, 0, None, starts, EPOCH, "published", True)
+        of, adopted = (generation.topic, generation.number), tuple(sorted(versions.items()))
+        first = Cut(*of, 0, None, starts, EPOCH, "published", True, versions=adopted)
         self.cuts: list[Cut] = [first]
         self.batches: dict[int, Batch] = {0: Batch([Counts()] * len(starts), nothing)}
         self.visible = 0
@@ -112,8 +115,12 @@ class GenerationTables:
         return self.cuts[number]
 
     def chosen_cuts(self, partition: int) -> set[int]:
-        """The offsets of the chosen, unpublished cuts in a partition."""
-        return {c.offsets[partition] for c in self.cuts if c.status == "chosen"}
+        """The offsets of the chosen, unpublished cuts in a partition, and of those that adopted a version."""
+        return {c.offsets[partition] for c in self.cuts if c.status in ("chosen", "adopted")}
+
+    def versions_at(self, partition: int, offset: int) -> Versions:
+        """The versions of tables in force at an offset."""
+        return dict(max((c for c in self.cuts if c.offsets[partition] <= offset), key=lambda c: c.number).versions)
 
     def live(self, partition: int) -> list[tuple[int, Segment]]:
         """The live segments of a partition, by start."""
@@ -137,10 +144,18 @@ class GenerationTables:
 class Tables:
     """One source: its generations, and what belongs to none of them. The first is active, and answers."""
 
-    def __init__(self, source: Source, views: Sequence[View], topic_id: str, starts: Vector, number: int = 1) -> None:
+    def __init__(
+        self,
+        source: Source,
+        views: Sequence[View],
+        topic_id: str,
+        starts: Vector,
+        number: int = 1,
+        versions: Versions = NO_VERSIONS,
+    ) -> None:
         self.topic = source.topic
         self.generations: dict[int, GenerationTables] = {}
-        self.generation = self.add(source, views, topic_id, starts, number, "active")
+        self.generation = self.add(source, views, topic_id, starts, number, "active", versions)
         self.answering = number  # the generation that the merged views read
         self.workers: dict[tuple[str, str], float] = {}
         self.snapshots: dict[
@@ -157,12 +172,19 @@ class Tables:
             return body()
 
     def add(
-        self, source: Source, views: Sequence[View], topic_id: str, starts: Vector, number: int, status: str
+        self,
+        source: Source,
+        views: Sequence[View],
+        topic_id: str,
+        starts: Vector,
+        number: int,
+        status: str,
+        versions: Versions = NO_VERSIONS,
     ) -> Generation:
-        """A generation with its batch 0."""
+        """A generation with its batch 0; the versions are in force from its start on."""
         fingerprints = {v.name: view_fingerprint(v) for v in views}
         made = Generation(source.topic, number, topic_id, tuple(starts), source_fingerprint(source), fingerprints)
-        self.generations[number] = GenerationTables(made, views, status)
+        self.generations[number] = GenerationTables(made, views, status, versions)
         return made
 
     def of(self, generation: Generation | Claim | int) -> GenerationTables:

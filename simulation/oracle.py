@@ -2,9 +2,9 @@
 
     answer(v, vector) = fold, row by row, of the accepted rows of log_p[0, vector_p)        memory: one list of rows per group
 
-An oracle shares nothing of the protocol with what it judges, on purpose: no cut, no segment, no batch, no store. It knows the log and
-the definitions of one generation, and that is all. Decoding, validation and deduplication of each record happen once, in log order;
-only the fold is repeated, for groups that changed.
+An oracle shares nothing of the protocol with what it judges, on purpose: no segment, no batch, no store, and no cut but those that say
+from where on which version of a table counts. It knows the log, that ledger and the definitions of one generation, and that is all.
+Decoding, validation and deduplication of each record happen once, in log order; only the fold is repeated, for groups that changed.
 """
 
 from bisect import bisect_left
@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.definition.view import View
-from pipeline.handover import Counts, Vector, ViewCounts
+from pipeline.handover import Counts, Cut, Vector, ViewCounts
 from pipeline.plain import Reference
 from pipeline.plain.groups import new_group, value_of
+from pipeline.plain.lookup import PlainTables, ReadRows, no_rows
 from pipeline.plain.reference import _View as ReferenceView
 from pipeline.plain.reference import window_start
 from simulation.memory_log import Partition
@@ -25,8 +26,8 @@ Group = tuple[Any, ...]
 class _Folded(ReferenceView):
     """A view of the reference that keeps the rows it would fold, by group."""
 
-    def __init__(self, view: View) -> None:
-        super().__init__(view)
+    def __init__(self, view: View, tables: PlainTables) -> None:
+        super().__init__(view, tables)
         self.kept: dict[Group, list[list[tuple[int, Any, dict[str, Any]]]]] = {}
         self.partitions = 0
 
@@ -41,16 +42,19 @@ class _Folded(ReferenceView):
 class Oracle:
     """Answers for one log. Vectors are per partition next offsets."""
 
-    def __init__(self, views: Sequence[View], log: Sequence[Partition]) -> None:
+    def __init__(
+        self, views: Sequence[View], log: Sequence[Partition], ledger: Sequence[Cut] = (), rows: ReadRows = no_rows
+    ) -> None:
         self.views = {v.name: v for v in views}
         self._offsets = [[r[0] for r in p.records] for p in log]
         self._folded: dict[str, _Folded] = {}
         self._counts: list[list[Counts]] = []
         self._view_counts: dict[str, list[list[ViewCounts]]] = {v.name: [] for v in views}
         self._values: dict[tuple[str, Group, tuple[int, ...]], dict[str, Any]] = {}
-        reference = Reference(views)
+        tables = PlainTables(ledger, rows)
+        reference = Reference(views, tables=tables)
         for view in views:
-            folded = _Folded(view)
+            folded = _Folded(view, tables)
             folded.partitions = len(log)
             self._folded[view.name] = reference._views[view.name] = folded
         for number, partition in enumerate(log):

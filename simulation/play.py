@@ -77,7 +77,7 @@ def play(
     world = World(views, seed, sizes, stores or Stores(), parts)
     made: list[Decision] = []
     with quiet(), nights_of(world):
-        source = decisions_of(seed, sizes) if decisions is None else iter(decisions)
+        source = decisions_of(seed, sizes, bool(world.newest)) if decisions is None else iter(decisions)
         try:
             for decision in source:
                 made.append(decision)
@@ -95,12 +95,12 @@ def play(
     return Played(seed, world.broken, world.seen, made, world.trace if world.broken else [])
 
 
-def decisions_of(seed: int, sizes: Sizes) -> Iterator[Decision]:
-    """The seed's own decisions."""
-    return draw(sizes, random.Random(f"{seed} decisions"))
+def decisions_of(seed: int, sizes: Sizes, loads: bool = False) -> Iterator[Decision]:
+    """The seed's own decisions; with `loads` versions of tables are adopted."""
+    return draw(sizes, random.Random(f"{seed} decisions"), loads)
 
 
-def draw(sizes: Sizes, rng: random.Random) -> Iterator[Decision]:
+def draw(sizes: Sizes, rng: random.Random, loads: bool = False) -> Iterator[Decision]:
     """Decisions for a world of that size."""
     workers, nights = [f"worker{n}" for n in range(sizes.workers)], [f"night{n}" for n in range(sizes.nights)]
     resting = rng.randrange(sizes.partitions) if rng.random() < 0.3 else None
@@ -108,6 +108,7 @@ def draw(sizes: Sizes, rng: random.Random) -> Iterator[Decision]:
     shares: dict[str, float] = {"log": rng.choice([2, 4]), "worker": rng.choice([4, 8]), "night": rng.choice([3, 6])}
     shares |= {"renewer": 1.2, "operator": 1.2, "clock": 0.7, "network": 0.5}
     shares |= {kind: 1.5 for kind in REPLACING if rng.random() < REPLACING_SHARE}
+    shares |= {"load": 0.8} if loads else {}
     for _ in range(sizes.decisions):
         kind = rng.choices(list(shares), list(shares.values()))[0]
         if kind == "log":
@@ -126,9 +127,12 @@ def draw(sizes: Sizes, rng: random.Random) -> Iterator[Decision]:
                 "renewer": [f"renewer{n}" for n in range(sizes.workers)],
                 "night": nights,
                 "operator": ["operator"],
+                "load": ["load"],
             }
             name = rng.choice(slots.get(kind) or [f"{kind}0", f"{kind}1"])
-            most = {"worker": 24, "renewer": 9, "night": 120, "operator": 12, "refold": 60, "init": 160}[kind]
+            most = {"worker": 24, "renewer": 9, "night": 120, "operator": 12, "load": 8, "refold": 60, "init": 160}[
+                kind
+            ]
             fate = (
                 "run"
                 if rng.random() < calm

@@ -1,11 +1,11 @@
-"""An operator who replaces what answers: the shipped refold and the shipped rebuild, as processes of a world.
+"""An operator who replaces what answers: the shipped refold, the shipped rebuild and the end of a load, as processes of a world.
 
 They may die or be overtaken anywhere, also by their own twin; what they are refused for then is told, and everything else is a bug.
 """
 
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.errors import LakeError, Refused
@@ -14,6 +14,7 @@ from serving.postgres.connection import StoreUnavailable
 from simulation.actors import run_task
 from simulation.definitions import Definition
 from simulation.memory_night import Untiled
+from simulation.versions import MADE
 from speed_layer.refold import LEASE_S, SourceRefold
 from tasks.executors import Inline
 from tasks.operator.generation import Mending
@@ -51,10 +52,28 @@ def init(world: "World", name: str, rng: random.Random) -> None:
         rebuild(world, name, views)
 
 
+def load(world: "World", rng: random.Random) -> None:
+    """The end of a load: its version is adopted; one that died before that is adopted by the next."""
+    if not world.newest:
+        return
+    name = rng.choice(list(world.newest))
+    if rng.random() < 0.8:
+        world.newest[name] = min(world.newest[name] + 1, MADE)
+    with suppress(StoreUnavailable, Refused):  # a rebuild came in between: it is run again
+        generation, ends = world.night.generation, world.log.end_offsets(world.tables.topic)
+        world.night_store.adopt(generation, {name: world.newest[name]}, tuple(ends))
+
+
 def rebuild(world: "World", name: str, views: Definition) -> None:
     """The part of tasks.operator.init.init that is one source's, in a process that was started with these definitions."""
     source = views[0].source
-    plan = Plan(source, world.log.topic_id(source.topic), tuple(world.log.start_offsets(source.topic)), views)
+    plan = Plan(
+        source,
+        world.log.topic_id(source.topic),
+        tuple(world.log.start_offsets(source.topic)),
+        views,
+        dict(world.newest),
+    )
 
     def build(tasks: Sequence[Any]) -> bool:
         try:
@@ -77,6 +96,16 @@ def rebuild(world: "World", name: str, views: Definition) -> None:
     Mending(plan, world.generations, world.night_store, world.log, world.lake, build, world.crash, say, Inline()).mend(
         active
     )
+
+
+def finish(world: "World") -> None:
+    """In peace a rebuild that died is run again, or left as it is: what answers goes on either way."""
+    begun = world.tables.newest("building")
+    if begun is not None and random.Random(f"{world.seed} peace").random() < 0.7:
+        views = tuple(begun.views.values())
+        world.contexts["peace"] = world.started_with(views)
+        rebuild(world, "peace", views)
+    world.contexts.pop("peace", None)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ class Crashed(BaseException):
 class Decision:
     """One step of a schedule: let `actor` run for `points` points, after `fate` befalls it.
 
-    Fates of a worker, its renewer (the thread that renews its leases), night, operator, refold or init (a rebuild): run, crash (of the
+    Fates of a worker, its renewer (the thread that renews its leases), night, operator, load, refold, init (a rebuild): run, crash (of the
     whole process), lose (its next transaction lands, the reply does not), refuse (it does not land), delay (it lands at some later
     decision, or never). The log's actors append; `clock` lets `points` seconds pass; `network` delivers the oldest delayed transaction,
     or drops it.

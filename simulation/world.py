@@ -33,6 +33,7 @@ from simulation.memory_tables import GenerationTables, Tables
 from simulation.oracle import Oracle
 from simulation.reader import Reader
 from simulation.schedule import Actor, Reach
+from simulation.versions import made_up, write
 from speed_layer.worker import Worker
 from tasks import nightly
 from tasks.night.night import Night
@@ -98,7 +99,10 @@ class World:
         self.log = MemoryLog(source.topic, parts, self.point)
         self.variants = variants(self.views)
         self.oracles: dict[Any, Oracle] = {}
-        self.tables = Tables(source, self.views, f"id-of-{source.topic}", tuple(p.start for p in parts))
+        self.rows = made_up(self.views, seed)
+        self.newest = dict.fromkeys(sorted({name for name, _ in self.rows}), 1)  # version of each table that is loaded
+        starts = tuple(p.start for p in parts)
+        self.tables = Tables(source, self.views, f"id-of-{source.topic}", starts, versions=self.newest)
         self.tables.read, self.tables.write = self._read, self._write
         self.speed, self.night_store = stores.speed(self.tables), stores.night(self.tables)
         self.operator, self.refolds = stores.operator(self.tables), stores.refold(self.tables)
@@ -118,6 +122,7 @@ class World:
         self.seen: Counter[str] = Counter()
         self.trace: list[str] = []
         self.broken: str | None = None
+        write(self.lake, self.views, self.rows)
 
     # ---- points and transactions
     def point(self, name: str) -> None:
@@ -191,6 +196,8 @@ class World:
             self.seen[str(found).replace("published", "publish")] += 1
         elif what in ("rollback", "purge"):
             self.seen[what] += 1
+        elif what == "adopt":
+            self.seen["adoption"] += found.status == "adopted"
 
     def say(self, line: str) -> None:
         """Note what happened, for the trace of a failure."""
@@ -220,6 +227,7 @@ class World:
                 "worker": lambda: self._worker(name, rng),
                 "night": lambda: self._night(slot, name, rng),
                 "operator": lambda: self._operator(rng),
+                "load": lambda: replacing.load(self, rng),
                 "refold": lambda: replacing.refold(self, name, rng),
                 "init": lambda: replacing.init(self, name, rng),
             }
@@ -243,9 +251,11 @@ class World:
 
     def oracle(self, t: GenerationTables) -> Oracle:
         """Oracle that recomputes by the definitions of a generation."""
-        key = t.generation.source_fingerprint, *sorted(t.generation.views.items())
+        adopted = [(cut.offsets, cut.versions) for cut in t.cuts if cut.versions]
+        key = t.generation.source_fingerprint, *sorted(t.generation.views.items()), *adopted
         if key not in self.oracles:
-            self.oracles[key] = Oracle(list(t.views.values()), self.log.parts)
+            views, rows = list(t.views.values()), self.rows.__getitem__
+            self.oracles[key] = Oracle(views, self.log.parts, list(t.cuts), lambda *version: rows(version))
         return self.oracles[key]
 
     @property
@@ -338,15 +348,6 @@ class World:
                 self.purge(rng.choice([1, 1, 2]))
 
     # ---- peace
-    def _finish_rebuild(self) -> None:
-        """A rebuild that died is run again, or left as it is: what answers goes on either way."""
-        begun = self.tables.newest("building")
-        if begun is not None and random.Random(f"{self.seed} peace").random() < 0.7:
-            views = tuple(begun.views.values())
-            self.contexts["peace"] = self.started_with(views)
-            replacing.rebuild(self, "peace", views)
-        self.contexts.pop("peace", None)
-
     def settle(self) -> None:
         """Everybody dies, then one worker and one night are left in peace: all of the log is published and served."""
         for slot in list(self.actors):
@@ -356,7 +357,7 @@ class World:
         self.tables.now_s += 1000
         for part in self.log.parts:
             part.append(len(part.stops))
-        self._finish_rebuild()
+        replacing.finish(self)
         for day in sorted(self.unfinished):
             self.run_night(day)
         worker = self.worker("peace", random.Random(self.seed), HURRY_S)

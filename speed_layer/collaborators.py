@@ -5,11 +5,13 @@ Invariant: a worker reaches nothing else, so that a test or the simulation that 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.decode.schemas import SchemasOf, no_schemas
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
+from pipeline.fold.in_force import TableVersions
 from pipeline.handover import Clock, Generation, SnapshotStore, SpeedStore, SystemClock
 from pipeline.lake.lake import Lake
 from pipeline.log.log import Log
@@ -54,6 +56,11 @@ class Collaborators:
     snapshotting: Executor = field(default_factory=lambda: InThreads("snapshot"))
     lease_s: float = LEASE_S
     snapshot_every_s: float = SNAPSHOT_EVERY_S
+
+    @cached_property
+    def table_versions(self) -> TableVersions:
+        """The versions of tables that are looked up, shared by all partitions."""
+        return TableVersions(self.lake)
 
     def snapshots(self, generation: Generation) -> Snapshots | None:
         """The workers' own identity snapshots of a generation's topic; None without a `snapshot_store`."""

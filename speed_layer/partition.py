@@ -4,7 +4,8 @@
 
 The work below `begun` is in the commit that is under way; without one begun = row.position. A commit that lands moves the row. One that
 a cut splits changed nothing, and the row was just seen to be as it is here: the work on [position, read) is undone and read again.
-Fenced, or with an outcome unknown, everything is emptied: the next step is load().
+Fenced, or with an outcome unknown, everything is emptied: the next step is load(). So it is when a commit lands at a cut from which on
+other versions of tables are in force: what is in memory was folded with those before.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from pipeline.accept.identity_files import IdentitiesMissing, identities_at
 from pipeline.base.errors import Refused
 from pipeline.base.stages import stage
 from pipeline.fold.fold import columns_of, fold
+from pipeline.fold.in_force import tables_of
+from pipeline.fold.lookup import Tables
 from pipeline.handover import (
     Claim,
     Commit,
@@ -29,6 +32,7 @@ from pipeline.handover import (
     Witness,
 )
 from pipeline.handover.generation import refuse_other_log
+from pipeline.handover.versions import Versions, wanted
 from pipeline.log.log import Block, refuse_regrown
 from speed_layer.collaborators import ActiveSource, Collaborators
 from speed_layer.fetch_ahead import At
@@ -64,7 +68,8 @@ class Begun:
 class Loaded:
     """The memory of a partition, up to `read`, the next offset that it wants; of view name to states in `states`.
 
-    `replayed_from` is where loading began to read the log again. It is whole between two calls of PartitionWork, or thrown away.
+    `replayed_from` is where loading began to read the log again; `tables` are those that the views look up, in the `versions` in force at
+    the row's position. It is whole between two calls of PartitionWork, or thrown away.
     """
 
     read: int
@@ -72,6 +77,8 @@ class Loaded:
     states: dict[str, SegmentStates]
     ingest: Ingest
     pending: Pending
+    versions: Versions = field(default_factory=dict)
+    tables: Tables = field(default_factory=dict)
     begun: Begun | None = None
 
 
@@ -140,8 +147,15 @@ class PartitionWork:
         if found is not None:
             ingest, replayed_from = found
             ingest.identities.keep()
-            self.loaded = Loaded(claim.position, replayed_from, states, ingest, self._nothing())
+            versions = self._versions(claim)
+            tables = self.collaborators.table_versions.get(self.source.views, versions)
+            self.loaded = Loaded(claim.position, replayed_from, states, ingest, self._nothing(), versions, tables)
         return True
+
+    def _versions(self, claim: Claim) -> Versions:
+        """The versions in force at the claim's position, of the tables that the views look up; Refused where one has none."""
+        names = tables_of(self.source.views)
+        return wanted(tuple(self.collaborators.store.versions(claim).items()), names) if names else {}
 
     def forget(self) -> None:
         """Throw everything away; a commit under way must have ended, for load() to see what became of it."""
@@ -226,7 +240,7 @@ class PartitionWork:
         pending.witness = done.witness or pending.witness
         for view in self.source.views:
             with stage("fold", done.accepted.num_rows):
-                folded = fold(view, done.accepted)
+                folded = fold(view, done.accepted, loaded.tables)
             with stage("merge", done.accepted.num_rows):
                 loaded.states[view.name].merge(folded.states)
             pending.views[view.name] += folded.counts
@@ -252,6 +266,7 @@ class PartitionWork:
             identities.watermark_ms,
             done.witness,
             lease_s,
+            loaded.versions,
         )
         loaded.begun, loaded.pending = Begun(commit, done, identities.moment()), self._nothing()
         return loaded.begun
@@ -288,9 +303,12 @@ class PartitionWork:
                 memory.mark_committed()
         if self.limit is not None and claim.position >= self.limit:
             self.limit = None
+        changed = claim.segment != self.claim.segment and self._versions(claim) != loaded.versions
         self.claim = replace(claim, witness=claim.witness or begun.pending.witness)
         loaded.ingest.identities.keep(begun.moment)
         loaded.begun = None
+        if changed:  # work beyond the cut was folded with versions that are in force below it alone
+            self.forget()
 
     def remembered(self) -> IdentitySnapshot | None:
         """A copy of the identities of log[0, position); None while the memory is elsewhere than at the position."""

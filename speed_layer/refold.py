@@ -18,6 +18,8 @@ from pipeline.decode.schemas import SchemasOf, no_schemas
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.fold.fold import columns_of, combine, fold
+from pipeline.fold.in_force import InForce, TableVersions
+from pipeline.fold.lookup import Tables
 from pipeline.fold.recompute import whole_log
 from pipeline.handover import Generation, NightStore, ViewCounts
 from pipeline.handover.replacement import RefoldStore, Segment, Standing
@@ -54,22 +56,26 @@ class Refold:
         self.segments.append(Segment(offset, offset, view_counts={v.name: ViewCounts() for v in self.views}))
         self._held = {v.name: [] for v in self.views}
 
-    def upto(self, log: Log, topic: str, partition: int, standing: Standing) -> None:
-        """Fold on to the position; every chosen cut on the way begins a segment."""
+    def upto(self, log: Log, topic: str, partition: int, standing: Standing, in_force: InForce) -> None:
+        """Fold on to the position; every chosen cut on the way begins a segment. `in_force`: by a ledger read after the standing."""
         for stop in [*(c for c in standing.chosen if self.end < c < standing.position), standing.position]:
             if self.end in standing.chosen and self.segments[-1].start != self.end:
                 self.start_at(self.end)
             for block in log.read(topic, partition, self.end, stop, max_records=MAX_RECORDS):
                 done = self.ingest.feed(block)
                 self.segments[-1].counts += done.counts
-                for view in self.views:
-                    folded = fold(view, done.accepted)
-                    self.segments[-1].view_counts[view.name] += folded.counts
-                    held = self._held[view.name]
-                    held.append(folded.states)
-                    if len(held) > HELD_TABLES:
-                        held[:] = [combine(view, held)]
+                for piece, tables in in_force.pieces(partition, done.accepted):
+                    self._fold(piece, tables)
                 self.end = self.segments[-1].end = block.end
+
+    def _fold(self, accepted: pa.RecordBatch, tables: Tables) -> None:
+        for view in self.views:
+            folded = fold(view, accepted, tables)
+            self.segments[-1].view_counts[view.name] += folded.counts
+            held = self._held[view.name]
+            held.append(folded.states)
+            if len(held) > HELD_TABLES:
+                held[:] = [combine(view, held)]
 
     def _close(self) -> None:
         if self.segments and self.segments[-1].end == self.segments[-1].start:
@@ -98,6 +104,7 @@ class SourceRefold:
         self.source, self.views, self.generation, self.store, self.nights = source, views, generation, store, nights
         self.log, self.lake, self.from_start, self.worker = log, lake, from_start, worker
         self.near, self.lease_s, self.schemas = near, lease_s, schemas(source)
+        self.versions, self.looks_up = TableVersions(lake), any(view.lookups for view in views)
 
     def partition(self, partition: int) -> tuple[Standing, list[Segment]]:
         """Refold one partition and put the result in place; how it stood then, and the new segments."""
@@ -110,14 +117,14 @@ class SourceRefold:
                 continue
             refold.ingest = known
             for _ in range(PASSES):
-                refold.upto(self.log, topic, partition, standing)
+                refold.upto(self.log, topic, partition, standing, self._in_force())
                 standing = self.store.standing(self.generation, partition)
                 if standing.position - refold.end <= self.near:
                     break
             claim = self.store.seize(self.generation, partition, self.worker, self.lease_s)
             last = self.store.standing(self.generation, partition)
             if self._goes_on(began, last) and refold.end <= claim.position == last.position:
-                refold.upto(self.log, topic, partition, last)
+                refold.upto(self.log, topic, partition, last, self._in_force())
                 new = refold.finished()
                 if self.store.replace(self.generation, claim, last.visible.number, new):
                     return last, new
@@ -126,6 +133,11 @@ class SourceRefold:
             f" run `watershed rebuild` again when no night runs",
             repair="watershed rebuild",
         )
+
+    def _in_force(self) -> InForce:
+        """By the ledger as it is now: what is adopted later counts from positions on that are above those known now."""
+        ledger = self.nights.ledger(self.generation) if self.looks_up else ()
+        return InForce(self.views, ledger, self.versions)
 
     def _goes_on(self, began: Standing, last: Standing) -> bool:
         """True when what was folded from the cut that was visible at the start still begins at the visible one."""

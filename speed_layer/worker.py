@@ -253,7 +253,7 @@ class Worker:
         return self._attempted(self.commits.settle(work))
 
     def _attempted(self, attempt: Attempt) -> bool:
-        """Say what became of a commit; whether it landed."""
+        """Say what became of a commit; True when it landed, and its memory stayed: at a cut with other versions of tables it goes."""
         work = attempt.work
         if not attempt.landed:
             self._refused(work)
@@ -263,7 +263,7 @@ class Worker:
         self.reader.commit_group_offsets({work.at: work.claim.position})
         if self.snapshot_writer.due(work.claim) and (memory := work.remembered()) is not None:
             self.snapshot_writer.write(work.claim, memory)
-        return True
+        return work.loaded is not None
 
     def _refused(self, work: PartitionWork) -> None:
         where = {"topic": work.claim.topic, "partition": work.claim.partition}

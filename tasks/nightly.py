@@ -242,7 +242,9 @@ class ChooseCut(Step):
         return {
             "date": str(self.date),
             "cuts": {
-                t: {"generation": c.generation, "number": c.number, "offsets": list(c.offsets)} for t, c in cuts.items()
+                t: {"generation": c.generation, "number": c.number, "offsets": list(c.offsets)}
+                | ({"versions": dict(c.versions)} if c.versions else {})
+                for t, c in cuts.items()
             },
         }
 

@@ -131,11 +131,13 @@ def _node(steps: list[tuple[str, str]], batch: pa.RecordBatch, what: str) -> tup
     (kind, value), rest = steps[0], steps[1:]
     if kind == "field_ref":
         return Field(value), rest
+    if (kind, value) == ("nested_field_ref", "2") and [step for step, _ in rest[:2]] == ["field_ref"] * 2:
+        return Field(f"{rest[0][1]}.{rest[1][1]}"), rest[2:]  # a column of a lookup
     if kind == "literal":
         return _literal(batch.column(int(value))[0], what), rest
     if kind != "call":
         raise DefinitionError(
-            f"{what} uses a nested or positional field; allowed are columns by name, as pc.field('x')"
+            f"{what} uses a nested or positional field; allowed are columns by name, as pc.field('x'), and pc.field('lookup', 'x')"
         )
     _check_function(value, what)
     arguments: list[Node] = []

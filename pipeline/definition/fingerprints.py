@@ -18,9 +18,11 @@ from pipeline.base.types import EXACT, ColumnType
 from pipeline.columns.arrays import codes
 from pipeline.definition.constraints import Between, Constraint, Default, OneOf, Remedy
 from pipeline.definition.formats import Json
+from pipeline.definition.lookup import Lookup
 from pipeline.definition.paths import shown
 from pipeline.definition.record import Column
 from pipeline.definition.source import Source
+from pipeline.definition.table import Table
 from pipeline.definition.view import View
 
 FORMAT = 2  # bump when decoding, validation or deduplication changes its meaning
@@ -79,10 +81,32 @@ def describe_view(view: View) -> list[str]:
     return [
         f"watershed view {FORMAT}, source {source_fingerprint(view.source)}",
         f"name {view.name}; key {view.key}; {view.window.canonical()}",
+        *(line for name, lookup in view.lookups.items() for line in _lookup(name, lookup)),
         *(f"derive {name} = {d.tree} as {d.column_type}" for name, d in view.derive.items()),
         f"where {view.where_tree}",
         *(f"aggregate {name} = {aggregate.canonical()}" for name, aggregate in view.aggregates.items()),
     ]
+
+
+def _lookup(name: str, lookup: Lookup) -> list[str]:
+    table = lookup.table
+    return [f"lookup {name} = {lookup.canonical()}", *(f"  {_column(column)}" for column in table.columns)]
+
+
+def describe_table(table: Table) -> list[str]:
+    """The canonical form of a table's versions, line by line: how rows are typed and found, not where they come from."""
+    history = table.history
+    return [
+        f"watershed table {FORMAT}, kernels {kernels.VERSION}, pyarrow {pa.__version__}",
+        f"name {table.name}; key {table.key}",
+        *(_column(column) for column in table.columns),
+        *([f"valid [{history.start}, {history.end})"] if history else []),
+    ]
+
+
+def table_fingerprint(table: Table) -> str:
+    """16 hex digits; equal for tables whose versions read alike."""
+    return _hash(describe_table(table))
 
 
 def source_fingerprint(source: Source) -> str:

@@ -37,6 +37,11 @@ def check_view_name(name: object) -> str:
     return str(name)
 
 
+def check_table_name(name: object) -> str:
+    """`name` if a table of reference data may have it."""
+    return check_name(name, "Table")
+
+
 def check_table_column(name: str, what: str) -> None:
     """DefinitionError when a table of states has a column of this name already: one of Postgres's own, or of ours."""
     if name in SYSTEM_COLUMNS:

@@ -19,17 +19,25 @@ from pipeline.base.errors import DefinitionError, did_you_mean
 from pipeline.base.types import ColumnType
 from pipeline.definition.derived import Derived
 from pipeline.definition.expressions import Node, fields, kind_of, parse
-from pipeline.definition.names import check_name, check_table_column, check_view_name
+from pipeline.definition.lookup import Lookup
+from pipeline.definition.names import NAME_LIMIT, check_name, check_table_column, check_view_name
 from pipeline.definition.source import Source
+from pipeline.definition.table import Table
 from pipeline.definition.window import WINDOWS, Window
+
+EXAMPLES = {
+    "lookups": '{"carrier": Lookup(carriers, on={"carrier": "carrier"})}',
+    "derive": '{"total": Derived(expression, Scale(2))}',
+    "aggregates": '{"events": Count()}',
+}
 
 
 @dataclass(frozen=True, eq=False)
 class View(Compared):
-    """An aggregated view: SELECT key, window_start, aggregates FROM source [derive] [WHERE] GROUP BY key, window.
+    """An aggregated view: SELECT key, window_start, aggregates FROM source [LEFT JOIN lookups] [derive] [WHERE] GROUP BY key, window.
 
     A null `where` drops the record, and a null key is a group of its own, as SQL has it. The values of a group are exact for every
-    event of any age.
+    event of any age. A lookup's columns are named "name.column": pc.field("name", "column") in expressions.
     """
 
     name: str
@@ -39,6 +47,7 @@ class View(Compared):
     aggregates: Mapping[str, Aggregate]
     derive: Mapping[str, Derived] = field(default_factory=dict)
     where: pc.Expression | None = None
+    lookups: Mapping[str, Lookup] = field(default_factory=dict)
     where_tree: Node | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -48,12 +57,12 @@ class View(Compared):
             raise DefinitionError(f"{what}: source={self.source!r} is no Source")
         if not isinstance(self.window, WINDOWS):
             raise DefinitionError(f"{what}: window={self.window!r}; allowed is tumbling(hours=1) and the like")
-        for name in ("derive", "aggregates"):
+        for name, example in EXAMPLES.items():
             given = getattr(self, name)
             if not isinstance(given, Mapping):
-                example = '{"events": Count()}' if name == "aggregates" else '{"total": Derived(expression, Scale(2))}'
                 raise DefinitionError(f"{what}: {name}={given!r}; allowed is a mapping of names, as {example}")
             object.__setattr__(self, name, MappingProxyType(dict(given)))
+        _check_lookups(self, what)
         _check_derived(self, what)
         _check_where(self, what)
         _check_key(self, what)
@@ -61,14 +70,25 @@ class View(Compared):
 
     @cached_property
     def types(self) -> Mapping[str, ColumnType]:
-        """Every column that keys and aggregates may read, derived ones last."""
+        """Every column that keys and aggregates may read: the record's, those of lookups, derived ones."""
         own = {c.name: c.type for c in self.source.columns}
-        return MappingProxyType(own | {name: d.column_type for name, d in self.derive.items()})
+        return MappingProxyType(own | dict(self.looked_up) | {name: d.column_type for name, d in self.derive.items()})
+
+    @cached_property
+    def looked_up(self) -> Mapping[str, ColumnType]:
+        """The columns that lookups give, as "name.column"."""
+        return MappingProxyType({c: t for name, one in self.lookups.items() for c, t in one.types(name).items()})
+
+    @cached_property
+    def tables(self) -> frozenset[str]:
+        """The names of the tables that it looks up."""
+        return frozenset(one.table.name for one in self.lookups.values())
 
     @cached_property
     def nullable_keys(self) -> frozenset[str]:
-        """The key columns that may be null: those of the record that are declared so, and derived ones."""
+        """The key columns that may be null: the record's that are declared so, those of lookups that may find nothing, derived ones."""
         solid = {c.name for c in self.source.columns if not c.nullable}
+        solid |= {column for name, one in self.lookups.items() for column in one.solid(name)}
         return frozenset(self.key) - solid
 
     @cached_property
@@ -85,11 +105,12 @@ class View(Compared):
             tuple(self.aggregates.items()),
             tuple(self.derive.items()),
             self.where_tree,
+            tuple(self.lookups.items()),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:  # a mappingproxy does not pickle; Dask needs views to
         given = (self.name, self.source, self.key, self.window, dict(self.aggregates), dict(self.derive), self.where)
-        return View, given
+        return View, (*given, dict(self.lookups))
 
 
 def _entering(type: ColumnType) -> str:
@@ -98,7 +119,20 @@ def _entering(type: ColumnType) -> str:
 
 
 def _readable(view: View) -> dict[str, str]:
-    return {c.name: _entering(c.type) for c in view.source.columns}
+    return {c.name: _entering(c.type) for c in view.source.columns} | {
+        name: _entering(type) for name, type in view.looked_up.items()
+    }
+
+
+def _check_lookups(view: View, what: str) -> None:
+    tables: dict[str, Table] = {}
+    for name, lookup in view.lookups.items():
+        check_name(name, f"{what}: lookup")
+        if not isinstance(lookup, Lookup):
+            raise DefinitionError(f"{what}: lookups[{name!r}] is {lookup!r}; allowed is Lookup(table, on={{...}})")
+        lookup.check(view.source.record, name, what)
+        if tables.setdefault(lookup.table.name, lookup.table) != lookup.table:
+            raise DefinitionError(f"{what}: two different tables are named {lookup.table.name!r}; rename one")
 
 
 def _check_derived(view: View, what: str) -> None:
@@ -142,6 +176,10 @@ def _check_key(view: View, what: str) -> None:
         if not isinstance(name, str) or name not in view.types:
             _unknown_column(view, name, f"{what}: key")
         check_table_column(name, f"{what}: key column {name!r}")
+        if len(name) > NAME_LIMIT:
+            raise DefinitionError(
+                f"{what}: key column {name!r} is longer than {NAME_LIMIT} characters; derive a shorter one"
+            )
         if view.types[name].kind == "float":
             raise DefinitionError(f"{what}: key column {name!r} is a float; a key must have exact equality: Scale it")
         if view.key.count(name) > 1:
@@ -184,4 +222,5 @@ def reads(view: View) -> frozenset[str]:
     used = set(view.key) | {column for a in view.aggregates.values() for column in a.columns} | {view.source.event_time}
     trees = [d.tree for d in view.derive.values()] + ([view.where_tree] if view.where_tree else [])
     used |= {name for tree in trees for name in fields(tree)}
+    used |= {name for lookup in view.lookups.values() for name in lookup.reads}
     return frozenset(used) & {c.name for c in view.source.columns}

@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.base.declared import innermost, place
 from pipeline.base.errors import DefinitionError, SettingsError
 from pipeline.definition.source import Source
+from pipeline.definition.table import Table
 from pipeline.definition.view import View
 
 
@@ -53,6 +54,20 @@ def load_views(module: str) -> tuple[View, ...]:
         if by_topic.setdefault(view.source.topic, view.source) != view.source:
             raise _wrong(found, f"has two different Sources for topic {view.source.topic!r}; a topic has one")
     return views
+
+
+def load_tables(module: str) -> tuple[Table, ...]:
+    """The tables of an importable module: TABLES, and those that its views look up; no two of one name."""
+    views = load_views(module)
+    found = sys.modules[module]
+    given = getattr(found, "TABLES", ())
+    if not isinstance(given, tuple) or not all(isinstance(one, Table) for one in given):
+        raise _wrong(found, f"has TABLES = {_short(given)}; allowed is a tuple of Table values: TABLES = (table, ...)")
+    tables: dict[str, Table] = {}
+    for one in [*given, *(lookup.table for view in views for lookup in view.lookups.values())]:
+        if tables.setdefault(one.name, one) != one:
+            raise _wrong(found, f"has two different tables named {one.name!r}; rename one")
+    return tuple(tables.values())
 
 
 def _imported(module: str, here: str) -> ModuleType:

@@ -20,6 +20,7 @@ from pipeline.columns.groups import group, number_rows
 from pipeline.columns.hashing import Hashes, hash_rows
 from pipeline.definition.view import View
 from pipeline.fold.evaluate import as_condition, derive, enter
+from pipeline.fold.lookup import NO_TABLES, Tables, look_up
 from pipeline.fold.states import WINDOW_TYPE, group_columns, state_of, state_schema
 from pipeline.handover import ViewCounts
 
@@ -34,15 +35,15 @@ class Folded:
     reasons: list[str]
 
 
-def fold(view: View, accepted: pa.RecordBatch) -> Folded:
-    """Fold a batch of accepted records (clean_schema); pure."""
+def fold(view: View, accepted: pa.RecordBatch, tables: Tables = NO_TABLES) -> Folded:
+    """Fold a batch of accepted records (clean_schema); pure. `tables` are the versions in force for all of them."""
     rows = accepted.num_rows
     if rows == 0:
         return Folded(state_schema(view).empty_table(), ViewCounts(), np.empty(0, np.int64), [])
     columns = {name: accepted.column(name) for name in accepted.schema.names}
     failed, reason = np.zeros(rows, np.bool_), np.full(rows, -1, np.int64)
     reasons: list[str] = []
-    keep = _derive_and_filter(view, columns, failed, reason, reasons, rows)
+    keep = _derive_and_filter(view, columns, tables, failed, reason, reasons, rows)
     kept = np.flatnonzero(keep & ~failed)
     used = {name: columns[name] for name in _used(view) if name in columns}
     if len(kept) < rows:
@@ -56,7 +57,7 @@ def fold(view: View, accepted: pa.RecordBatch) -> Folded:
 
 def needs_places(view: View) -> bool:
     """True when folding looks at PARTITION and OFFSET, be it to name what an expression cannot be computed for."""
-    return _computes(view) or _is_ordered(view)
+    return _computes(view) or bool(view.lookups) or _is_ordered(view)
 
 
 def _computes(view: View) -> bool:
@@ -72,7 +73,7 @@ def columns_of(views: Iterable[View]) -> set[str]:
     found: set[str] = set()
     for view in views:
         declared = {column.name for column in view.source.columns}
-        found |= declared if _computes(view) else _used(view) & declared
+        found |= declared if _computes(view) else (_used(view) | _looked_at(view)) & declared
     return found
 
 
@@ -80,8 +81,12 @@ def encoded_of(view: View) -> list[str]:
     """Text keys of the view that may come with a dictionary: nothing but the grouping looks at them."""
     if _computes(view):
         return []
-    folded = _folded(view)
+    folded = _folded(view) | _looked_at(view) | set(view.looked_up)
     return [name for name in view.key if view.types[name].kind == "str" and name not in folded]
+
+
+def _looked_at(view: View) -> set[str]:
+    return {name for lookup in view.lookups.values() for name in lookup.reads}
 
 
 def _used(view: View) -> set[str]:
@@ -93,16 +98,21 @@ def _folded(view: View) -> set[str]:
 
 
 def _derive_and_filter(
-    view: View, columns: dict[str, pa.Array], failed: Any, reason: Any, reasons: list[str], rows: int
+    view: View, columns: dict[str, pa.Array], tables: Tables, failed: Any, reason: Any, reasons: list[str], rows: int
 ) -> Any:
-    """Add the derived columns; mark failures with their first reason; return who passes `where`."""
+    """Add the columns of lookups and the derived ones; mark failures with their first reason; return who passes `where`."""
 
     def blame(mask: Any, text: str) -> None:
         reason[mask & ~failed] = len(reasons)
         reasons.append(text)
         failed[mask] = True
 
-    seen = {c.name: enter(columns[c.name], c.type) for c in view.source.columns} if _computes(view) else {}
+    computes = _computes(view)
+    wanted = set(view.looked_up) if computes else _used(view) & set(view.looked_up)
+    for mask, text in look_up(view, columns, tables, wanted, computes):
+        blame(mask, text)
+    seen = {c.name: enter(columns[c.name], c.type) for c in view.source.columns} if computes else {}
+    seen |= {name: enter(columns[name], type) for name, type in view.looked_up.items()} if computes else {}
     own = dict(seen)
     for name, derived in view.derive.items():
         columns[name], lost = derive(derived.tree, derived.column_type, own, rows)

@@ -20,6 +20,7 @@ from pipeline.decode.schemas import NO_SCHEMAS, Schemas
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.fold.fold import columns_of, combine, fold, group_hashes
+from pipeline.fold.in_force import InForce, TableVersions
 from pipeline.fold.states import present, state_schema
 from pipeline.handover import Counts, Cut, Generation, ViewCounts
 from pipeline.lake.lake import Lake
@@ -98,8 +99,10 @@ class Recompute:
         folder: Path,
         spill_rows: int = SPILL_ROWS,
         schemas: Schemas = NO_SCHEMAS,
+        in_force: InForce | None = None,
     ) -> None:
         self.schemas = schemas
+        self.in_force = in_force or InForce(views, (), TableVersions(Lake(str(folder))))
         self.source, self.views, self.spill_rows = source, views, spill_rows
         self.counts: dict[int, Counts] = {}
         self.view_counts: dict[tuple[str, int], ViewCounts] = {}
@@ -119,10 +122,11 @@ class Recompute:
         for block in blocks:
             done = ingest.feed(block)
             self.counts[partition] += done.counts
-            for view in self.views:
-                folded = fold(view, done.accepted)
-                self.view_counts[view.name, partition] += folded.counts
-                self._hold(view, folded.states)
+            for piece, tables in self.in_force.pieces(partition, done.accepted):
+                for view in self.views:
+                    folded = fold(view, piece, tables)
+                    self.view_counts[view.name, partition] += folded.counts
+                    self._hold(view, folded.states)
             yield block.end
 
     def _hold(self, view: View, states: pa.Table) -> None:

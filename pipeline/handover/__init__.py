@@ -93,17 +93,23 @@ class SpeedStore(Protocol):
         The claim is not compared: reload comes first, and commit decides. StoreError for a view the store does not know.
         """
 
+    def versions(self, claim: Claim) -> Mapping[str, int]:
+        """The version of each table that is in force at the claim's position, and so in its segment from there on. Reads.
+
+        Another may be in force from that very position on a moment later: commit compares.
+        """
+
     def snapshot_below(self, claim: Claim) -> Cut | None:
         """The newest published batch whose cut is at or below the claim's position in its partition; else None. Reads."""
 
     def commit(self, work: Commit) -> Outcome:
         """Move the position to work.end with its states and counts: Committed; or, changing nothing, Split or Fenced.
 
-        It lands if and only if owner, epoch, position and segment are the claim's and no chosen cut is strictly inside
-        the range. Where the end is a chosen cut, the next segment begins there, in the same transaction. A commit that
-        lands prolongs the lease as Commit says. When it raises, nobody knows whether it landed: throw away everything in
-        memory (row, states, identities) and load it again. The same commit sent twice lands once. ValueError when it
-        moves nothing.
+        It lands if and only if owner, epoch, position and segment are the claim's, no chosen cut is strictly inside
+        the range, and the versions it was folded with are those in force at its start. Where the end is a chosen cut, the
+        next segment begins there, in the same transaction. A commit that lands prolongs the lease as Commit says. When it
+        raises, nobody knows whether it landed: throw away everything in memory (row, states, identities) and load it again. The
+        same commit sent twice lands once. ValueError when it moves nothing.
         """
 
 
@@ -146,6 +152,13 @@ class NightStore(Protocol):
 
         `ends` are the log's last stable offsets, read before; ValueError unless one a partition. From then on no commit
         straddles the cut, and a position that stands at it begins a segment. Idempotent.
+        """
+
+    def adopt(self, generation: Generation, versions: Mapping[str, int], ends: Vector) -> Cut:
+        """Let these versions of tables be in force from a cut on that is chosen as choose() does, and has no batch.
+
+        The newest cut, with nothing done, where these or newer ones are in force from it on already: so it is idempotent. `ends` as
+        for choose(). From then on no commit straddles the cut, and none lands above it that was folded with other versions.
         """
 
     def ledger(self, generation: Generation) -> list[Cut]:

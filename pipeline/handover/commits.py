@@ -4,7 +4,7 @@ commit(claim, [claim.position, end)) = Committed | Split | Fenced        each is
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import pyarrow as pa
@@ -33,8 +33,8 @@ class Commit:
 
     `states` maps each view's name to a table of key columns, window_start and state fields
     (pipeline.fold.states.state_schema), one row per changed group; `watermark_ms` is the running maximum of record timestamps
-    (-1: none yet). If it lands, the lease holds for `lease_s` more seconds at least: a renewal passes over rows that a
-    commit has locked.
+    (-1: none yet); `versions` are those of the tables that the views looked up. If it lands, the lease holds for `lease_s`
+    more seconds at least: a renewal passes over rows that a commit has locked.
     """
 
     claim: Claim
@@ -45,6 +45,7 @@ class Commit:
     watermark_ms: int = -1
     witness: Witness | None = None
     lease_s: float = 0.0
+    versions: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Fenced:
-    """Refused: the row is not as the claim says (taken over, released, published past).
+    """Refused: the row is not as the claim says (taken over, released, published past), or other versions of tables are in force.
 
     Throw away everything in memory.
     """

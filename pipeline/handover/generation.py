@@ -58,10 +58,11 @@ class Witness:
 
 @dataclass(frozen=True)
 class Cut:
-    """A chosen cut: the row of ops.cuts beside its batch. `status`: chosen, published, covered, withdrawn or purged.
+    """A chosen cut: the row of ops.cuts beside its batch. `status`: chosen, published, covered, withdrawn or purged; or adopted.
 
     `number` counts the cuts of a topic; number 0 is the log's start, published by init. `complete` is whether the rows
-    are staged.
+    are staged. `versions` are those of tables that are in force from it on, by name: its own, and what it inherits. A cut that was
+    chosen to adopt a version, and no night's, is adopted, and never gets a batch.
     """
 
     topic: str
@@ -73,6 +74,12 @@ class Cut:
     status: str
     complete: bool = False
     staged_from: str | None = None
+    versions: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def splits(self) -> bool:
+        """True while no commit may straddle it: a night's until it is published or given up, an adopted one always."""
+        return self.status in ("chosen", "adopted")
 
     def at_most(self, other: Vector) -> bool:
         """True when this cut is nowhere above the other."""

@@ -7,7 +7,7 @@
 raises on the way has changed nothing, and after a lost connection it may be called again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -65,12 +65,17 @@ class RefoldStore(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """One source as loaded, its views, and its topic as found: the broker's id, and the log's start per partition."""
+    """One source as loaded, its views, and its topic as found: the broker's id, and the log's start per partition.
+
+    `versions` are the newest ones of the tables that the views look up: in force from the start of the log on, where no earlier
+    generation says what was.
+    """
 
     source: Source
     topic_id: str
     starts: Vector
     views: tuple[View, ...]
+    versions: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for view in self.views:

@@ -25,7 +25,7 @@ MODULES = (
         "texts",
         "times",
     ),
-    *("tokens", "wide"),
+    *("tokens", "validity", "wide"),
 )
 
 

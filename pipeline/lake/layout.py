@@ -5,7 +5,14 @@ Invariant: a path is a function of what the file holds (topic, fingerprint, offs
 
 from typing import Any
 
-MANIFESTS = ("cuts", "master", "clean", "views", "identities")  # folders that have manifests, or copies of cuts
+MANIFESTS = (
+    "cuts",
+    "master",
+    "clean",
+    "views",
+    "identities",
+    "tables",
+)  # folders that have manifests, or copies of cuts
 
 
 def manifest(stem: str) -> str:
@@ -52,6 +59,21 @@ def view_manifest(name: str, fingerprint: str, cut: int) -> str:
 def current_view(name: str) -> str:
     """The manifest of the visible batch of a view: where to look for it without a look at Postgres."""
     return manifest(f"views/{name}/current")
+
+
+def table(name: str, version: int) -> str:
+    """The folder of one version of a table."""
+    return f"tables/{name}/version={version}"
+
+
+def table_manifest(name: str, version: int) -> str:
+    """The manifest of a version of a table."""
+    return manifest(f"{table(name, version)}/manifest")
+
+
+def current_table(name: str) -> str:
+    """The manifest of a table's newest version: where to look for it without a look at Postgres."""
+    return manifest(f"tables/{name}/current")
 
 
 def identities(topic: str, fingerprint: str, cut: int, partition: int) -> str:

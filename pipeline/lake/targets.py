@@ -8,7 +8,7 @@ of a cut, which changes; offsets and fingerprints never do.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -21,6 +21,8 @@ from pipeline.lake import layout
 from pipeline.lake.lake import Lake
 from pipeline.lake.manifest import File, Manifest
 from pipeline.log.log import EMPTY_BATCH, RAW_SCHEMA, Block
+
+Adopted = tuple[Vector, tuple[tuple[str, int], ...]]  # from these offsets on, these versions of tables
 
 
 class Target:
@@ -195,7 +197,10 @@ def _never(number: int) -> bool:
 
 @dataclass(frozen=True)
 class ViewAtCut(Target):
-    """One view at a cut: the definition over the log [starts, cut). The base that a fold went on from is a shortcut, not an input."""
+    """One view at a cut: the definition over the log [starts, cut). The base that a fold went on from is a shortcut, not an input.
+
+    `adopted`: from which offsets on which versions of the tables that it looks up are in force, in the order of the cuts.
+    """
 
     kind: ClassVar[str] = "view"
     view: str
@@ -205,6 +210,7 @@ class ViewAtCut(Target):
     number: int
     starts: Vector
     cut: Vector
+    adopted: tuple[Adopted, ...] = ()
 
     def __str__(self) -> str:
         return f"view {self.view} at cut {self.number} of topic {self.topic}"
@@ -226,6 +232,11 @@ class ViewAtCut(Target):
             "view_fingerprint": self.view_fingerprint,
             "starts": list(self.starts),
             "cut": list(self.cut),
+            **(
+                {"tables": [[list(offsets), dict(versions)] for offsets, versions in self.adopted]}
+                if self.adopted
+                else {}
+            ),
         }
 
     def manifest(self, lake: Lake, is_kept: Callable[[int], bool] = _never) -> Manifest | None:
@@ -247,8 +258,36 @@ class ViewAtCut(Target):
 
 
 @dataclass(frozen=True)
+class TableVersion(Target):
+    """One version of a table of reference data; Postgres knows which load made it, and how."""
+
+    kind: ClassVar[str] = "table"
+    table: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"version {self.version} of table {self.table}"
+
+    @property
+    def folder(self) -> str:
+        """Folder of its files."""
+        return layout.table(self.table, self.version)
+
+    @property
+    def path(self) -> str:
+        return layout.table_manifest(self.table, self.version)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        return {"table": self.table, "version": self.version}
+
+
+@dataclass(frozen=True)
 class CutTargets:
-    """All that one cut of a generation makes: it added [start, end) to the log of each partition, above the cut numbered `before`."""
+    """All that one cut of a generation makes: it added [start, end) to the log of each partition, above the cut numbered `before`.
+
+    `versions` of tables are in force in all of that; `adopted` says for each cut below the end that changed them, what from where.
+    """
 
     generation: Generation
     source_fingerprint: str
@@ -257,6 +296,9 @@ class CutTargets:
     start: Vector
     number: int
     end: Vector
+    versions: tuple[tuple[str, int], ...] = ()
+    adopted: tuple[Adopted, ...] = ()
+    tables: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by view, those that it looks up
 
     def master(self, partition: int) -> MasterRange:
         """The range that the cut added to a partition; Refused when it ends below its start."""
@@ -271,18 +313,36 @@ class CutTargets:
     def view(self, name: str) -> ViewAtCut:
         """A view at the cut."""
         of, fingerprint = self.generation, self.view_fingerprints[name]
-        return ViewAtCut(name, of.topic, of.topic_id, fingerprint, self.number, tuple(of.starts), tuple(self.end))
+        looked_up = self.tables.get(name, frozenset())
+        adopted = tuple((offsets, kept) for offsets, all in self.adopted if (kept := _of(all, looked_up)))
+        starts, end = tuple(of.starts), tuple(self.end)
+        return ViewAtCut(name, of.topic, of.topic_id, fingerprint, self.number, starts, end, adopted)
 
 
 def cut_targets(
-    generation: Generation, source_fingerprint: str, view_fingerprints: Mapping[str, str], ledger: Sequence[Cut]
+    generation: Generation,
+    source_fingerprint: str,
+    view_fingerprints: Mapping[str, str],
+    ledger: Sequence[Cut],
+    tables: Mapping[str, frozenset[str]] | None = None,
 ) -> list[CutTargets]:
-    """The targets of every cut of the ledger above batch 0, by number; per partition their ranges tile."""
-    rising = sorted(ledger, key=lambda cut: cut.number)
-    return [
-        CutTargets(generation, source_fingerprint, view_fingerprints, a.number, a.offsets, b.number, b.offsets)
-        for a, b in pairwise(rising)
-    ]
+    """The targets of every cut of the ledger above batch 0, by number; per partition their ranges tile.
+
+    `tables` are those that each view looks up.
+    """
+    found: list[CutTargets] = []
+    adopted: tuple[Adopted, ...] = ()
+    for a, b in pairwise(sorted(ledger, key=lambda cut: cut.number)):
+        have = {name: version for _, versions in adopted for name, version in versions}
+        changed = tuple((name, version) for name, version in a.versions if have.get(name) != version)
+        adopted += ((a.offsets, changed),) if changed else ()
+        of = generation, source_fingerprint, view_fingerprints
+        found.append(CutTargets(*of, a.number, a.offsets, b.number, b.offsets, a.versions, adopted, tables or {}))
+    return found
+
+
+def _of(versions: tuple[tuple[str, int], ...], tables: frozenset[str]) -> tuple[tuple[str, int], ...]:
+    return tuple((name, version) for name, version in versions if name in tables)
 
 
 def master_ranges(generation: Generation, ledger: Sequence[Cut], partition: int) -> Iterator[MasterRange]:
@@ -307,6 +367,7 @@ __all__ = [
     "CutTargets",
     "IdentitiesAtCut",
     "MasterRange",
+    "TableVersion",
     "Target",
     "ViewAtCut",
     "cut_targets",

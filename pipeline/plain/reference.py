@@ -23,6 +23,7 @@ from pipeline.plain.expression import Evaluate, Failed, compile_node, derived, e
 from pipeline.plain.formats import NO_REGISTRY, Registry
 from pipeline.plain.groups import Group, group_class, new_group, value_of
 from pipeline.plain.json_text import Invalid
+from pipeline.plain.lookup import PlainTables
 from pipeline.plain.validation import Around, rows_of
 from pipeline.plain.values import EPOCH, epoch_us
 
@@ -55,7 +56,9 @@ class Reference:
     and in any pieces. The usual mistake: feeding from the middle of a log, whose T and identities come from its start.
     """
 
-    def __init__(self, views: Sequence[View], registry: Registry = NO_REGISTRY) -> None:
+    def __init__(
+        self, views: Sequence[View], registry: Registry = NO_REGISTRY, tables: PlainTables | None = None
+    ) -> None:
         if not views:
             raise DefinitionError("Reference() of no view; give at least one")
         self.source: Source = views[0].source
@@ -66,7 +69,8 @@ class Reference:
                     f"Reference: view {view.name} reads {view.source.topic}, view {views[0].name} reads"
                     f" {self.source.topic}; give the views of one source"
                 )
-        self._views = {view.name: _View(view) for view in views}
+        tables = tables or PlainTables()
+        self._views = {view.name: _View(view, tables) for view in views}
         if len(self._views) != len(views):
             raise DefinitionError(f"Reference: two views have one name among {', '.join(v.name for v in views)}")
         self._partitions: dict[int, _Partition] = {}
@@ -145,12 +149,14 @@ def _is_duplicate(state: _Partition, identity: Any, horizon_ms: int) -> bool:
 class _View:
     """One view's groups and counts."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, tables: PlainTables) -> None:
         self.view = view
         self.name = view.name
+        self._tables = tables
         self.counts: dict[int, tuple[int, int, int]] = {}
         self._groups: dict[Key, dict[str, Group]] = {}
         kinds = {c.name: _kind(c.type) for c in view.source.columns}
+        kinds |= {f"{n}.{c.name}": _kind(c.type) for n, one in view.lookups.items() for c in one.table.columns}
         self._derive: list[tuple[str, Evaluate, str, ColumnType]] = []
         for name, d in view.derive.items():
             kind = kind_of(d.tree, kinds, f"View({view.name}): derive[{name!r}]")
@@ -166,7 +172,7 @@ class _View:
         """One row of an accepted record, which has that number in it: folded, filtered or rejected, and counted as that."""
         folded, filtered, rejected = self.counts.get(partition, (0, 0, 0))
         try:
-            row = self._row(record)
+            row = self._row(self._looked_up(record, partition, offset))
         except Failed:
             rejected += 1
         else:
@@ -179,6 +185,16 @@ class _View:
 
     def rows(self) -> dict[Key, dict[str, Any]]:
         return {key: {name: group.value() for name, group in groups.items()} for key, groups in self._groups.items()}
+
+    def _looked_up(self, record: dict[str, Any], partition: int, offset: int) -> dict[str, Any]:
+        """The record with the columns of its lookups; raises Failed where a required one finds nothing."""
+        found = dict(record)
+        for name, lookup in self.view.lookups.items():
+            row = self._tables.row(lookup, record, partition, offset)
+            if row is None and lookup.required:
+                raise Failed(f"{name}: table {lookup.table.name} has no row for this event")
+            found |= {f"{name}.{c.name}": row[c.name] if row is not None else None for c in lookup.table.columns}
+        return found
 
     def _row(self, record: dict[str, Any]) -> dict[str, Any] | None:
         """The record with its derived columns, None when `where` drops it; raises Failed."""

@@ -24,12 +24,14 @@ from pipeline.definition.fingerprints import source_fingerprint, view_fingerprin
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.fold.fold import sort_states
+from pipeline.fold.in_force import InForce, TableVersions, read_version, tables_of
 from pipeline.fold.recompute import BUCKETS, Buckets, Recompute, cut_anywhere, whole_log
 from pipeline.fold.states import group_columns, value_schema
 from pipeline.handover import Counts, Cut, Generation, ViewCounts
 from pipeline.lake.lake import Lake
 from pipeline.log.log import Block, Log
 from pipeline.plain import Reference
+from pipeline.plain.lookup import PlainTables
 from serving.answers import Snapshot, batch_part, snapshot
 from serving.audit.refold import refolded
 from serving.ops.cuts import read_cuts
@@ -119,7 +121,12 @@ class _Source:
         if audit.at is None:
             return part.answer, f"batch {number} alone with f(log[0, cut))"
         schemas = audit.schemas(self.source)
-        merged = refolded(audit.log, audit.lake, self.source, self.views, part, audit.at, self.folder, schemas)
+        with reading(audit.engine) as connection:
+            ledger = read_cuts(connection, topic, part.answer.generations[topic].number)
+        in_force = InForce(self.views, ledger, TableVersions(audit.lake))
+        merged = refolded(
+            audit.log, audit.lake, self.source, self.views, part, audit.at, self.folder, schemas, in_force
+        )
         cut = [f.cut for f in part.answer.freshness[topic]]
         return (
             merged,
@@ -163,7 +170,10 @@ class _Source:
     # ---- with the shared kernels, in bounded memory
     def _by_kernels(self) -> None:
         ledger = self._ledger()
-        again = Recompute(self.source, self.views, self.folder, schemas=self.audit.schemas(self.source))
+        in_force = InForce(self.views, ledger, TableVersions(self.audit.lake))
+        again = Recompute(
+            self.source, self.views, self.folder, schemas=self.audit.schemas(self.source), in_force=in_force
+        )
         for partition in sorted(self.positions):
             for _ in again.feed(partition, self._blocks(ledger, partition)):
                 pass
@@ -186,7 +196,7 @@ class _Source:
     # ---- with the plain-Python f
     def _by_reference(self) -> None:
         ledger = self._ledger()
-        again = Reference(self.views, self.audit.schemas(self.source))
+        again = Reference(self.views, self.audit.schemas(self.source), PlainTables(ledger, self._rows_of))
         for partition in sorted(self.positions):
             for block in self._blocks(ledger, partition):
                 columns = (block.batch.column(name).to_pylist() for name in ("offset", "timestamp_ms", "key", "value"))
@@ -200,6 +210,9 @@ class _Source:
         self._compare_counts(counts, view_counts)
         for view in self.views:
             self._compare_rows(view, _as_rows(view, self.snapshot.rows(view.name)), again.rows(view))
+
+    def _rows_of(self, table: str, version: int) -> list[dict[str, Any]]:
+        return read_version(self.audit.lake, tables_of(self.views)[table], version).to_pylist()
 
     # ---- comparing
     def _compare_rows(self, view: View, served: Rows, recomputed: Rows) -> None:

@@ -16,6 +16,7 @@ from pipeline.base.errors import Refused
 from pipeline.decode.schemas import NO_SCHEMAS, Schemas
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
+from pipeline.fold.in_force import InForce
 from pipeline.fold.recompute import BUCKETS, Recompute
 from pipeline.fold.states import state_schema
 from pipeline.lake.lake import Lake
@@ -44,12 +45,13 @@ def refolded(
     at: Mapping[int, int],
     folder: Path,
     schemas: Schemas = NO_SCHEMAS,
+    in_force: InForce | None = None,
 ) -> Refolded:
     """Merge the batch with a refold of [cut, at) read from the log; Refused for a vector that is outside."""
     topic, below = source.topic, part.answer
     generation, fresh = below.generations[topic], below.freshness[topic]
     _check(topic, at, [f.cut for f in fresh], log.end_offsets(topic))
-    states = Recompute(source, views, folder / "refold", schemas=schemas)
+    states = Recompute(source, views, folder / "refold", schemas=schemas, in_force=in_force)
     for view in views:
         for batch in part.states(view.name):
             states.add(view, pa.Table.from_batches([batch], state_schema(view)))

@@ -7,7 +7,7 @@ Everything happens in one transaction under an advisory lock, and takes no lock 
 for, unless the text of a view changed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import unified_diff
 
 import sqlalchemy as sa
@@ -23,6 +23,7 @@ from pipeline.handover.generation import refuse_other_log
 from pipeline.handover.replacement import Plan
 from serving.merged_view import COMMON_VIEWS, merged_view, support
 from serving.ops import tables
+from serving.ops.adoptions import insert_adoptions
 from serving.ops.generations import active_generation, definitions_of, foreign_view, free_number, not_set_up
 from serving.postgres.quoting import quote
 from serving.postgres.views import replace_view
@@ -48,6 +49,7 @@ def _install(connection: Connection, plans: Sequence[Plan]) -> list[Generation]:
             refuse_foreign_views(connection, plan)
             number = free_number(connection, plan.source.topic, [v.name for v in plan.views])
             generation = make_generation(connection, plan, number, plan.starts, "active")
+            adopt_from_start(connection, generation, plan.versions)
         else:
             refuse_other_log(generation, plan.found)
             refuse_other_definition(connection, generation, plan.source, plan.views)
@@ -139,6 +141,11 @@ def make_generation(connection: Connection, plan: Plan, number: int, starts: Vec
     )
     connection.execute(sa.insert(tables.visible).values(**key, number=0))
     return generation
+
+
+def adopt_from_start(connection: Connection, generation: Generation, versions: Mapping[str, int]) -> None:
+    """Put these versions in force from the start of the generation's log on."""
+    insert_adoptions(connection, generation, 0, versions)
 
 
 def publish_views(connection: Connection, views: Iterable[View], generation: int) -> None:

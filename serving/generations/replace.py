@@ -22,7 +22,14 @@ from pipeline.definition.view import View
 from pipeline.handover import Generation, Vector, Witness
 from pipeline.handover.generation import refuse_other_log
 from pipeline.handover.replacement import AS_IT_WAS, Plan, Restart
-from serving.generations.create import lock_setup, make_generation, publish_views, refuse_foreign_views, require
+from serving.generations.create import (
+    adopt_from_start,
+    lock_setup,
+    make_generation,
+    publish_views,
+    refuse_foreign_views,
+    require,
+)
 from serving.ops.cuts import copy_cuts, insert_cut, read_cuts
 from serving.ops.generations import (
     active_generation,
@@ -121,8 +128,11 @@ def _begin(connection: Connection, plan: Plan, restart: Restart) -> Generation:
     number = free_number(connection, plan.source.topic, [v.name for v in plan.views])
     made = make_generation(connection, plan, number, starts, "building")
     if restart.fresh:
+        adopt_from_start(connection, made, plan.versions)
         return made
-    numbers = [cut.number for cut in read_cuts(connection, active.topic, active.number) if cut.number > 0]
+    cuts = read_cuts(connection, active.topic, active.number)
+    adopt_from_start(connection, made, dict(plan.versions) | dict(cuts[0].versions))
+    numbers = [cut.number for cut in cuts if cut.number > 0]
     if restart.resume is None:
         copy_cuts(connection, active, made, numbers)
     else:
@@ -140,7 +150,7 @@ def _goes_on(connection: Connection, begun: Generation, starts: Vector, restart:
     """True when a generation begun before a crash is the one that is wanted now; retention may have moved on since."""
     cuts = read_cuts(connection, begun.topic, begun.number)
     if restart.resume is None:
-        return begun.starts == tuple(starts) and all(cut.date is not None for cut in cuts if cut.number)
+        return begun.starts == tuple(starts) and all(cut.date or cut.status == "adopted" for cut in cuts if cut.number)
     return begun.starts == tuple(starts) and (cuts[-1].number, cuts[-1].offsets) == (
         restart.keep + 1,
         tuple(restart.resume),

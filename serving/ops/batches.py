@@ -1,6 +1,6 @@
 """ops.batches, ops.batch_counts and ops.batch_views: what became of a cut's batch, and its cumulative counts.
 
-    chosen -> published | covered        published -> withdrawn (rollback)        published, covered -> purged
+    chosen -> published | covered        published -> withdrawn (rollback)        published, covered -> purged        adopted for ever
 
 `complete` <=> rows and counts are staged: all change in one transaction.
 """
@@ -17,7 +17,7 @@ from serving.ops.keys import key_of
 from serving.ops.tables import RECORD_COUNTS, VIEW_COUNTS, batch_counts, batch_views
 
 INSERT_BATCH = sa.text("""
-INSERT INTO ops.batches (topic, generation, number, status) VALUES (:topic, :generation, :number, 'chosen')
+INSERT INTO ops.batches (topic, generation, number, status) VALUES (:topic, :generation, :number, :status)
 """)
 COPY_BATCHES = sa.text("""
 INSERT INTO ops.batches (topic, generation, number, status)
@@ -73,9 +73,9 @@ DELETE FROM ops.{table} WHERE topic = :topic AND generation = :generation AND nu
 ]
 
 
-def insert_batch(connection: Connection, generation: Generation, number: int) -> None:
-    """The batch of a cut that was chosen just now."""
-    connection.execute(INSERT_BATCH, _one(generation, number))
+def insert_batch(connection: Connection, generation: Generation, number: int, status: str = "chosen") -> None:
+    """The batch of a cut that was chosen just now; in status adopted it stands for a batch that never comes."""
+    connection.execute(INSERT_BATCH, {**_one(generation, number), "status": status})
 
 
 def copy_batches(connection: Connection, old: Generation, new: Generation, numbers: Sequence[int]) -> None:

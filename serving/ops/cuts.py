@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from pipeline.base.errors import StoreError
 from pipeline.handover import Claim, Cut, Generation
+from serving.ops.adoptions import Pairs, copy_adoptions, versions_by_cut
 from serving.ops.batches import copy_batches, insert_batch
 from serving.ops.keys import key_of, row_of
 
@@ -23,7 +24,7 @@ WHERE c.topic = :topic AND c.generation = :generation ORDER BY c.number
 
 CHOSEN_CUTS = sa.text("""
 SELECT DISTINCT c.offsets[:partition + 1] AS cut FROM ops.cuts c JOIN ops.batches b USING (topic, generation, number)
-WHERE c.topic = :topic AND c.generation = :generation AND b.status = 'chosen'
+WHERE c.topic = :topic AND c.generation = :generation AND b.status IN ('chosen', 'adopted')
   AND c.offsets[:partition + 1] > :start AND c.offsets[:partition + 1] <= :end
 ORDER BY cut
 """)
@@ -46,11 +47,12 @@ FROM ops.cuts WHERE topic = :topic AND generation = :old AND number = ANY(:numbe
 
 def read_cuts(connection: Connection, topic: str, generation: int) -> list[Cut]:
     """All of them, batch 0 first."""
-    rows = connection.execute(CUTS, {"topic": topic, "generation": generation})
-    return [_cut(topic, generation, row) for row in rows]
+    rows = connection.execute(CUTS, {"topic": topic, "generation": generation}).all()
+    versions = versions_by_cut(connection, topic, generation, [row.number for row in rows])
+    return [_cut(topic, generation, row, versions[row.number]) for row in rows]
 
 
-def _cut(topic: str, generation: int, row: Any) -> Cut:
+def _cut(topic: str, generation: int, row: Any, versions: Pairs) -> Cut:
     return Cut(
         topic,
         generation,
@@ -61,6 +63,7 @@ def _cut(topic: str, generation: int, row: Any) -> Cut:
         row.status,
         row.complete,
         row.staged_from,
+        versions,
     )
 
 
@@ -86,13 +89,18 @@ def chosen_within(connection: Connection, claim: Claim, end: int) -> list[int]:
 
 
 def insert_cut(
-    connection: Connection, generation: Generation, number: int, offsets: Sequence[int], date: date | None = None
+    connection: Connection,
+    generation: Generation,
+    number: int,
+    offsets: Sequence[int],
+    date: date | None = None,
+    status: str = "chosen",
 ) -> bool:
-    """A cut as of now, and its batch in status chosen; False, changing nothing, when the date has one."""
+    """A cut as of now, and its batch in that status; False, changing nothing, when the date has one."""
     row = {**key_of(generation), "number": number, "date": date, "offsets": list(offsets)}
     if not connection.execute(INSERT_CUT, row).rowcount:
         return False
-    insert_batch(connection, generation, number)
+    insert_batch(connection, generation, number, status)
     return True
 
 
@@ -110,4 +118,5 @@ def copy_cuts(connection: Connection, old: Generation, new: Generation, numbers:
     added = list(new.starts[old.partitions :])
     row = {"topic": old.topic, "old": old.number, "new": new.number, "numbers": list(numbers), "added": added}
     connection.execute(COPY_CUTS, row)
+    copy_adoptions(connection, old, new, numbers)
     copy_batches(connection, old, new, numbers)

@@ -138,11 +138,19 @@ cuts = Table(
     UniqueConstraint("topic", "generation", "date"),
 )
 
+adoptions = Table(
+    "adoptions",
+    OPS,
+    *_where(Column("number", Integer, nullable=False), Column("table_name", Text, nullable=False)),
+    Column("version", Integer, nullable=False),
+    PrimaryKeyConstraint("topic", "generation", "number", "table_name"),
+)
+
 batches = Table(
     "batches",
     OPS,
     *_where(Column("number", Integer, nullable=False)),
-    Column("status", Text, nullable=False),  # chosen, published, covered, withdrawn, purged
+    Column("status", Text, nullable=False),  # chosen, published, covered, withdrawn, purged; adopted
     Column("complete", Boolean, nullable=False, server_default=false()),
     Column("staged_from", Text),
     Column("staged_at", TIME),

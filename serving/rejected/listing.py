@@ -10,6 +10,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from pipeline.accept.identity_files import identities_at
 from pipeline.accept.reasons import shape
 from pipeline.definition.view import View
 from pipeline.fold.fold import fold
+from pipeline.fold.in_force import InForce, TableVersions
 from serving.ops.replays import Replay
 from serving.rejected.originals import Place, originals
 from serving.rejected.state import State
@@ -160,13 +162,14 @@ def _above_the_cut(state: State, partition: int) -> Iterator[pa.Table]:
         return
     known = identities_at(state.lake, state.source, state.generation, state.visible.number, partition, cut)
     ingest = Ingest(state.source, partition, known)
+    in_force = InForce(state.views, state.ledger, TableVersions(state.lake))
     for block in state.log.read(state.source.topic, partition, cut, position):
         done = ingest.feed(block)
         found = [done.rejected] if done.counts.rejected else []
-        for view in state.views:
-            folded = fold(view, done.accepted)
+        for view, (piece, tables) in product(state.views, in_force.pieces(partition, done.accepted)):
+            folded = fold(view, piece, tables)
             if len(folded.rejected):
-                offsets = np.asarray(done.accepted.column(OFFSET).to_numpy())[folded.rejected]
+                offsets = np.asarray(piece.column(OFFSET).to_numpy())[folded.rejected]
                 rows = np.searchsorted(block.offsets, offsets)
                 found.append(rejected_batch(partition, block.batch, rows, folded.reasons, view.name))
         if found:

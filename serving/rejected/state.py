@@ -52,7 +52,8 @@ class State:
     def targets(self) -> list[CutTargets]:
         """The targets of the cuts up to the visible one, rising."""
         fingerprints = {v.name: view_fingerprint(v) for v in self.views}
-        every = cut_targets(self.generation, source_fingerprint(self.source), fingerprints, self.ledger)
+        tables = {v.name: v.tables for v in self.views}
+        every = cut_targets(self.generation, source_fingerprint(self.source), fingerprints, self.ledger, tables)
         return [one for one in every if one.number <= self.visible.number]
 
 

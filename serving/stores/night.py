@@ -1,6 +1,7 @@
 """A night's store on Postgres: choose a cut, stage its rows, publish.
 
     cut(number + 1)[p] >= max(cut(number)[p], position[p])       one cut per date, whoever asks and however often
+    adopt: from a cut of its own on the versions are in force, and before it nothing changes
     publish: visible' = number, position' = max(position, cut), live segments tile [cut, position'); all or nothing
 
 Locks are taken in one order: ops.visible, the position rows by partition, the batch. Staging copies first and locks
@@ -20,6 +21,8 @@ from pipeline.definition.view import View
 from pipeline.fold.states import group_columns, state_fields
 from pipeline.handover import Cut, Generation, Staged, Vector, Witness
 from pipeline.handover.coverage import Untiled, check_tiling
+from pipeline.handover.versions import newer_than
+from serving.ops.adoptions import insert_adoptions
 from serving.ops.batches import (
     begin_staging,
     end_staging,
@@ -83,11 +86,32 @@ class PostgresNightStore(PostgresStore):
         cuts = read_cuts(connection, generation.topic, generation.number)  # a new statement: as of now
         if any(cut.date == date for cut in cuts):
             return
-        # Over all cuts, withdrawn ones too: none was above the log's end, and cuts must grow with their numbers.
-        offsets = [max(ends[p], at, *(cut.offsets[p] for cut in cuts)) for p, at in enumerate(positions)]
+        offsets = _above_all(ends, positions, cuts)
         if insert_cut(connection, generation, cuts[-1].number + 1, offsets, date):
             open_segments(connection, generation, offsets)
             self._crash.reach("choose.written")
+
+    # ---- adopt
+    def adopt(self, generation: Generation, versions: Mapping[str, int], ends: Vector) -> Cut:
+        if len(ends) != generation.partitions:
+            raise ValueError(f"topic {generation.topic} has {generation.partitions} partitions, not {len(ends)}")
+        return self._transactions.briefly(
+            lambda connection: self._adopt(connection, generation, versions, ends), again=True
+        )
+
+    def _adopt(self, connection: Connection, generation: Generation, versions: Mapping[str, int], ends: Vector) -> Cut:
+        (positions,) = lock_positions(connection, generation)
+        refuse_retired(connection, generation)
+        cuts = read_cuts(connection, generation.topic, generation.number)  # a new statement: as of now
+        newer = newer_than(cuts[-1], versions)
+        if not newer:
+            return cuts[-1]
+        number, offsets = cuts[-1].number + 1, _above_all(ends, positions, cuts)
+        insert_cut(connection, generation, number, offsets, status="adopted")
+        insert_adoptions(connection, generation, number, newer)
+        open_segments(connection, generation, offsets)
+        self._crash.reach("adopt.written")
+        return cut_in(read_cuts(connection, generation.topic, generation.number), generation, number)
 
     # ---- stage
     def stage(self, generation: Generation, number: int, staged: Staged) -> None:
@@ -157,6 +181,11 @@ class PostgresNightStore(PostgresStore):
         open_segments(connection, generation, cut.offsets)
         self._crash.reach("publish.written")
         return "published"
+
+
+def _above_all(ends: Vector, positions: list[int], cuts: list[Cut]) -> list[int]:
+    """The offsets of a cut chosen now: over all cuts, withdrawn ones too; none was above the log's end, and they must grow."""
+    return [max(ends[p], at, *(cut.offsets[p] for cut in cuts)) for p, at in enumerate(positions)]
 
 
 def _check_live(cut: Cut, seen: Cut, positions: list[int], live: Mapping[int, list[tuple[int, int]]]) -> None:

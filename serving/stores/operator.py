@@ -52,7 +52,7 @@ class PostgresOperatorStore(PostgresStore):
             raise Refused(_why_not(connection, generation, visible.number))
         cuts = read_cuts(connection, generation.topic, generation.number)  # a new statement: as of now
         cut = cut_in(cuts, generation, visible.previous)
-        chosen = [c.offsets for c in cuts if c.status == "chosen"]
+        chosen = [c.offsets for c in cuts if c.splits]
         segments = segments_beyond(connection, generation, cut.offsets)
         for p, position in enumerate(positions):
             end, segment = coverage(cut.offsets[p], segments.get(p, []))

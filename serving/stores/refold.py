@@ -115,7 +115,7 @@ def _standing(connection: Connection, generation: Generation, partition: int, vi
     cuts = read_cuts(connection, generation.topic, generation.number)
     seen = cut_in(cuts, generation, visible)
     cut = seen.offsets[partition]
-    chosen = {c.offsets[partition] for c in cuts if c.status == "chosen" and c.offsets[partition] >= cut}
+    chosen = {c.offsets[partition] for c in cuts if c.splits and c.offsets[partition] >= cut}
     return Standing(seen, cut, position, tuple(sorted(chosen)))
 
 

@@ -1,6 +1,7 @@
 """A worker's store on Postgres: leases, states, and the commit that moves a position.
 
-    commit lands  <=>  the row still has my epoch, owner, start and segment, and no chosen cut is strictly in [start, end)
+    commit lands  <=>  the row still has my epoch, owner, start and segment, no chosen cut is strictly in [start, end), and the versions
+                       of tables that it was folded with are in force at its start
     position = chosen cut  =>  segment = position, in the same transaction
 
 The commit copies first and locks after: a client that stalls inside COPY holds no lock. After the lock come short
@@ -36,6 +37,7 @@ from pipeline.handover import (
     WorkerSnapshot,
 )
 from serving.ops import leases, snapshots, workers
+from serving.ops.adoptions import in_force_at
 from serving.ops.cuts import chosen_within, read_cuts
 from serving.ops.generations import active_generation
 from serving.ops.keys import row_of
@@ -98,6 +100,10 @@ class PostgresSpeedStore:
         with reading(self._engine) as connection:
             return copy_out(connection, query, state_schema(definition))
 
+    def versions(self, claim: Claim) -> Mapping[str, int]:
+        with reading(self._engine) as connection:
+            return in_force_at(connection, claim, claim.position)
+
     def snapshot_below(self, claim: Claim) -> Cut | None:
         with reading(self._engine) as connection:
             below = [
@@ -145,6 +151,9 @@ class PostgresSpeedStore:
             if cuts and cuts[0] < work.end:
                 connection.rollback()
                 return Split(at=cuts[0])
+            if work.versions and not _still_in_force(connection, work):
+                connection.rollback()
+                return Fenced()
             if cuts:  # then cuts == [end]
                 begin_segment(connection, row_of(claim), work.end)
             add_counts(connection, work)
@@ -164,6 +173,12 @@ class PostgresSpeedStore:
         if name not in self._views:
             raise StoreError(f"view {name!r} is not among those this store was made for: {', '.join(self._views)}")
         return self._views[name]
+
+
+def _still_in_force(connection: Connection, work: Commit) -> bool:
+    """True when no version was adopted from the commit's start on since it was folded; an adopted cut inside it has split it before."""
+    now = in_force_at(connection, work.claim, work.claim.position)
+    return all(now.get(table) == version for table, version in work.versions.items())
 
 
 @cache

@@ -18,6 +18,8 @@ import pyarrow as pa
 from pipeline.accept.accept import OFFSET, PARTITION, REJECTED_SCHEMA, TIMESTAMP
 from pipeline.definition.view import View
 from pipeline.fold.fold import columns_of, combine, encoded_of, fold, needs_places, sort_states
+from pipeline.fold.in_force import InForce
+from pipeline.fold.lookup import NO_TABLES, Tables
 from pipeline.fold.states import WINDOW_START, present, state_schema
 from pipeline.handover import ViewCounts
 from pipeline.lake import layout
@@ -28,6 +30,7 @@ from tasks.executors import Call
 from tasks.night.clean import DATE, by_day
 from tasks.night.night import Night, Report, silent, view_counts_of
 
+VersionPairs = tuple[tuple[str, int], ...]
 WINDOW_DATE = "date"
 CHUNK_ROWS = 250_000  # clean rows that one Dask task folds
 ROUND_CHUNKS = max(16, 2 * (os.cpu_count() or 1))
@@ -58,12 +61,12 @@ def fold_view(night: Night, view: View, number: int, full: bool = False, report:
     below = night.targets(base).view(view.name).manifest(night.lake, night.is_kept) if base else None
     if below is None:
         base = 0
-    chunks = _chunks(_clean_files(night, base, number))
-    report(f"folding {sum(f.rows for _, files in chunks for f in files):,} records above cut {base}", 0.1)
+    chunks = _chunks(_clean_files(night, base, number, view.tables))
+    report(f"folding {sum(f.rows for chunk in chunks for f in chunk.files):,} records above cut {base}", 0.1)
     carried = {f.partition[WINDOW_DATE]: f for f in below.files} if below else {}
     sweep = Sweep(night, view, target, carried)
     for n in range(0, len(chunks), size := ROUND_CHUNKS):
-        after = chunks[n + size][1][0].partition[DATE] if n + size < len(chunks) else None
+        after = chunks[n + size].files[0].partition[DATE] if n + size < len(chunks) else None
         sweep.fold(chunks[n : n + size], after)
         report(
             f"folded {min(n + size, len(chunks))} of {len(chunks)} parts",
@@ -85,26 +88,36 @@ def fold_view(night: Night, view: View, number: int, full: bool = False, report:
     return manifest
 
 
-def _clean_files(night: Night, base: int, number: int) -> list[tuple[int, File]]:
-    """(partition, file) of the clean ranges of (base, number], the dates rising."""
+def _clean_files(night: Night, base: int, number: int, tables: frozenset[str]) -> list[tuple[int, VersionPairs, File]]:
+    """(partition, versions in force of these tables, file) of the clean ranges of (base, number], the dates rising."""
     found = []
     for targets in night.targets_between(base, number):
+        versions = tuple((name, version) for name, version in targets.versions if name in tables)
         for partition in range(night.generation.partitions):
-            found += [(partition, file) for file in targets.clean(partition).require(night.lake).files]
-    return sorted(found, key=lambda of: of[1].partition[DATE])
+            found += [(partition, versions, file) for file in targets.clean(partition).require(night.lake).files]
+    return sorted(found, key=lambda of: of[2].partition[DATE])
 
 
-def _chunks(files: Sequence[tuple[int, File]]) -> list[tuple[int, list[File]]]:
-    """Work for one Dask task each: files of one partition, few enough; in the order of their first dates."""
-    chunks: list[tuple[int, list[File]]] = []
-    filling: dict[int, tuple[list[File], int]] = {}
-    for partition, file in files:
-        of, rows = filling.get(partition, ([], CHUNK_ROWS))
+@dataclass(frozen=True)
+class Chunk:
+    """Work for one Dask task: clean files of one partition, in all of which these versions of tables are in force."""
+
+    partition: int
+    versions: VersionPairs
+    files: list[File]
+
+
+def _chunks(files: Sequence[tuple[int, VersionPairs, File]]) -> list[Chunk]:
+    """Files of one partition and one stretch of versions, few enough; in the order of their first dates."""
+    chunks: list[Chunk] = []
+    filling: dict[tuple[int, VersionPairs], tuple[list[File], int]] = {}
+    for partition, versions, file in files:
+        of, rows = filling.get((partition, versions), ([], CHUNK_ROWS))
         if rows >= CHUNK_ROWS:
             of, rows = [], 0
-            chunks.append((partition, of))
+            chunks.append(Chunk(partition, versions, of))
         of.append(file)
-        filling[partition] = of, rows + file.rows
+        filling[partition, versions] = of, rows + file.rows
     return chunks
 
 
@@ -126,9 +139,13 @@ class Sweep:
     def __post_init__(self) -> None:
         self.counts = [ViewCounts()] * self.night.generation.partitions
 
-    def fold(self, chunks: Sequence[tuple[int, list[File]]], after: str | None) -> None:
+    def fold(self, chunks: Sequence[Chunk], after: str | None) -> None:
         """The next chunks; those that follow begin at the date `after`, None when none does."""
-        folds: list[Call[Any]] = [partial(fold_files, self.view, self.night.lake, p, files) for p, files in chunks]
+        in_force = InForce([self.view], (), self.night.table_versions)
+        folds: list[Call[Any]] = [
+            partial(fold_files, self.view, self.night.lake, c.partition, c.files, tables=in_force.of(c.versions))
+            for c in chunks
+        ]
         done = self.night.executor.compute([*folds, *self._closed])
         parts: list[Part] = done[: len(folds)]
         self._written += done[len(folds) :]
@@ -154,7 +171,9 @@ class Sweep:
         return self._written
 
 
-def fold_files(view: View, lake: Lake, partition: int, files: Sequence[File], whole: bool = False) -> Part:
+def fold_files(
+    view: View, lake: Lake, partition: int, files: Sequence[File], whole: bool = False, tables: Tables = NO_TABLES
+) -> Part:
     """Fold some clean files of one partition; runs in a thread of Dask's. Not `whole`: the rows' places are read if they are needed."""
     states: list[pa.Table] = []
     rejected: list[pa.Table] = []
@@ -163,9 +182,9 @@ def fold_files(view: View, lake: Lake, partition: int, files: Sequence[File], wh
     columns = [*columns_of([view]), *([PARTITION, OFFSET, TIMESTAMP] if whole else [])]
     for file in files:
         for batch in lake.read_batches(file, BATCH_ROWS, columns, encoded_of(view)):
-            done = fold(view, batch)
+            done = fold(view, batch, tables)
             if len(done.rejected) and not whole:
-                return fold_files(view, lake, partition, files, whole=True)
+                return fold_files(view, lake, partition, files, True, tables)
             counts += done.counts
             states.append(done.states)
             if len(done.rejected):

@@ -9,7 +9,8 @@ The ranges of all cuts of a generation tile the log; every step can be run again
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import Refused, StoreError
@@ -23,6 +24,9 @@ from pipeline.lake.lake import Lake
 from pipeline.lake.targets import CutTargets, cut_targets
 from pipeline.log.log import Log, refuse_regrown
 from tasks.executors import Executor, Threads
+
+if TYPE_CHECKING:
+    from pipeline.fold.in_force import TableVersions
 
 Report = Callable[[str, float], None]  # (message, fraction done in [0, 1])
 
@@ -56,6 +60,13 @@ class Night:
         self._targets: dict[int, CutTargets] = {}
         self.source_fingerprint = source_fingerprint(self.source)
         self.view_fingerprints = {v.name: view_fingerprint(v) for v in self.views}
+
+    @cached_property
+    def table_versions(self) -> "TableVersions":
+        """The versions of tables that the views look up."""
+        from pipeline.fold.in_force import TableVersions  # it loads compiled code, which a plan does not need
+
+        return TableVersions(self.lake)
 
     # ---- cuts
     def choose(self, day: date) -> Cut:
@@ -94,7 +105,8 @@ class Night:
 
     def _all_targets(self) -> list[CutTargets]:
         ledger = self.store.ledger(self.generation)
-        return cut_targets(self.generation, self.source_fingerprint, self.view_fingerprints, ledger)
+        tables = {view.name: view.tables for view in self.views}
+        return cut_targets(self.generation, self.source_fingerprint, self.view_fingerprints, ledger, tables)
 
     def _unknown(self, number: int) -> StoreError:
         return StoreError(

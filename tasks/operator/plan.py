@@ -56,7 +56,14 @@ def plans(kafka_patience_s: float) -> Iterator[SourcePlan]:
             if cut.number and cut.status in ("chosen", "published") and not night.covered(cut.number)
             for step in _undone(Publish(topic, night.generation.number, cut.number))
         ]
-        yield SourcePlan(topic, len(ledger) - 1, ledger[-1].number + 1, ledger[-1].offsets, ends, undone)
+        yield SourcePlan(
+            topic,
+            sum(c.status != "adopted" for c in ledger) - 1,
+            ledger[-1].number + 1,
+            ledger[-1].offsets,
+            ends,
+            undone,
+        )
     if trouble is not None:
         raise trouble
 

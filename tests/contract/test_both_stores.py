@@ -1,7 +1,7 @@
 """One suite over both stores: what is tested on Postgres holds on the arbiter in memory, so that the simulation cannot drift from it.
 
-The tests themselves stand in tests/serving (test_protocol.py, test_leases.py, test_operator_store.py, test_generation_store.py) and in
-tests/speed_layer/test_refold.py, where they run on a real Postgres.
+The tests themselves stand in tests/serving (test_protocol.py, test_adoption.py, test_leases.py, test_operator_store.py,
+test_generation_store.py) and in tests/speed_layer/test_refold.py, where they run on a real Postgres.
 """
 
 import inspect
@@ -16,6 +16,7 @@ from simulation.memory_replacement import MemoryRefoldStore
 from tests.contract.memory import MemoryWorld
 from tests.contract.store_world import LOGS
 from tests.contract.world import commit_of, connected
+from tests.serving import test_adoption as adoption
 from tests.serving import test_generation_store as generations
 from tests.serving import test_leases as leases
 from tests.serving import test_operator_store as operating
@@ -51,7 +52,7 @@ def cases(test: Test) -> list[dict[str, Any]]:
     return found
 
 
-MODULES = (protocol, leases, operating, refolds, generations)
+MODULES = (protocol, adoption, leases, operating, refolds, generations)
 TESTS = [test for module in MODULES for test in found_in(module) if test not in POSTGRES_ALONE]
 SHARED = [(test, case) for test in TESTS for case in cases(test)]
 

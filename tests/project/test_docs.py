@@ -172,19 +172,26 @@ def signature(cell: str) -> list[tuple[str, list[str]]]:
 def test_every_constraint_remedy_and_aggregate_stands_in_a_table_with_its_arguments() -> None:
     rows = tables("docs/VIEWS.md", "## Constraints and remedies") + tables("docs/VIEWS.md", "## Aggregates")
     rows += tables("docs/EVENTS.md", "## Marks") + tables("docs/EVENTS.md", "## Formats")
+    rows += tables("docs/DATA-IN.md", "## Loads and checks")
     shown = dict(pair for row in rows for pair in signature(row[0]))
-    assert set(shown) == set(pipeline.__all__) - {"Source", "View", "Derived", "tumbling"}
+    assert set(shown) == set(pipeline.__all__) - {"Source", "View", "Derived", "tumbling", "Table", "Lookup"}
     for name, arguments in shown.items():
         assert arguments == [
             p for p in inspect.signature(getattr(pipeline, name)).parameters if (name, p) != ("Count", "column")
         ], name
 
 
-@pytest.mark.parametrize(("heading", "declared"), [("## Source", pipeline.Source), ("## View", pipeline.View)])
-def test_the_whole_signature_of_source_and_view_stands_in_a_table(heading: str, declared: type) -> None:
-    assert [row[0].strip("`") for row in tables("docs/VIEWS.md", heading)] == list(
-        inspect.signature(declared).parameters
-    )
+@pytest.mark.parametrize(
+    ("page", "heading", "declared"),
+    [
+        ("docs/VIEWS.md", "## Source", pipeline.Source),
+        ("docs/VIEWS.md", "## View", pipeline.View),
+        ("docs/DATA-IN.md", "## Tables", pipeline.Table),
+        ("docs/DATA-IN.md", "## Lookups", pipeline.Lookup),
+    ],
+)
+def test_the_whole_signature_of_what_is_declared_stands_in_a_table(page: str, heading: str, declared: type) -> None:
+    assert [row[0].strip("`") for row in tables(page, heading)] == list(inspect.signature(declared).parameters)
 
 
 def test_the_arguments_of_tumbling_and_derived_are_named() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import View
 from simulation.play import decisions_of, play
 from simulation.world import Sizes, Stores
 from tests.support.simulated import by_shop
@@ -20,6 +21,7 @@ class Bug:
     """What is planted: a store, or a method of a worker, a refold or a rebuild."""
 
     stores: Stores = field(default_factory=Stores)
+    views: tuple[View, ...] = (by_shop,)
     planted: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
@@ -30,9 +32,10 @@ def how_it_showed(bug: Bug, process: str = "") -> str:
     """
     with bug.planted():
         for seed in range(WITHIN):
-            if process and not any(decision.actor.startswith(process) for decision in decisions_of(seed, SIZES)):
+            decisions = decisions_of(seed, SIZES, any(view.lookups for view in bug.views))
+            if process and not any(decision.actor.startswith(process) for decision in decisions):
                 continue
-            played = play([by_shop], seed, SIZES, bug.stores)
+            played = play(bug.views, seed, SIZES, bug.stores)
             if played.broken is not None:
                 assert not played.broken.startswith(("AttributeError", "TypeError", "NameError", "KeyError")), (
                     "the bug itself is broken"

@@ -12,10 +12,12 @@ from pipeline import (
     Between,
     Count,
     Derived,
+    DistinctCount,
     Epoch,
     First,
     Header,
     Last,
+    Lookup,
     Max,
     Mean,
     Nullable,
@@ -24,6 +26,8 @@ from pipeline import (
     Scale,
     Source,
     Sum,
+    Table,
+    Validity,
     View,
     Zone,
     tumbling,
@@ -64,6 +68,68 @@ by_size = View(
     aggregates={"sales": Count(), "mean_each": Mean("each"), "first": First("each"), "most": Max("pieces")},
 )
 VIEWS = (by_shop, by_size)
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """An origin of rows that nobody reads: the simulation makes versions up."""
+
+    name: str
+
+    def describe(self) -> dict[str, str]:
+        return {"made_up": self.name}
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A shop as it is known now."""
+
+    shop: str
+    city: str | None
+    rate: Annotated[Decimal, Scale(3), Between(-2, 2)]
+
+
+@dataclass(frozen=True)
+class Tariff:
+    """A price for some pieces, valid for a while."""
+
+    pieces: int
+    tariff: str
+    valid_from: datetime | None
+    valid_to: datetime | None
+
+
+shops = Table(name="shops", origin=MadeUp("shops"), record=Shop, key=("shop",))
+tariffs = Table(
+    name="tariffs",
+    origin=MadeUp("tariffs"),
+    record=Tariff,
+    key=("pieces",),
+    history=Validity("valid_from", "valid_to"),
+)
+LOOKED_UP = (
+    View(
+        name="by_city",
+        source=sales,
+        lookups={"at": Lookup(shops, on={"shop": "shop"})},
+        key=("at.city",),
+        window=tumbling(hours=1),
+        aggregates={"sales": Count(), "turnover": Sum("price"), "rate": Mean("at.rate"), "last_rate": Last("at.rate")},
+    ),
+    View(
+        name="by_tariff",
+        source=sales,
+        lookups={
+            "of": Lookup(tariffs, on={"pieces": "pieces"}, as_of="sold_at", required=True),
+            "at": Lookup(shops, on={"shop": "shop"}),
+        },
+        derive={"due": Derived(pc.field("price") * pc.field("at", "rate"), Scale(4))},
+        where=pc.field("at", "city").is_null() | (pc.field("at", "city") != "EWR"),
+        key=("of.tariff", "shop"),
+        window=tumbling(days=1),
+        aggregates={"sales": Count(), "due": Sum("due"), "cities": DistinctCount("at.city")},
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, get_args, get_origin
@@ -45,6 +45,7 @@ from pipeline.definition.constraints import (
     keeps,
 )
 from pipeline.definition.derived import Derived
+from pipeline.definition.lookup import Lookup
 from pipeline.definition.marks import At, Epoch, FromText, Header, Lenient, Mark, RecordKey, RecordTime, Text, Zone
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
@@ -53,7 +54,7 @@ from tests.support.strategies_values import VALUES, pool
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Kinds = dict[str, str]
-PYTHON = {"int": int, "float": float, "str": str, "bool": bool, "datetime": datetime, "date": date, "decimal": Decimal}
+PYTHON = {t.__name__: t for t in (int, float, str, bool, datetime, date)} | {"decimal": Decimal}
 PYTHON |= {"wide": Decimal, "bytes": bytes, "uuid": UUID, "time": time}
 PRECISIONS = [(38, 18), (38, 0), (20, 2), (38, 38), (5, 5), (19, 12), (1, 0)]
 TEXTS = [
@@ -369,15 +370,21 @@ WINDOWS = [
 
 
 @st.composite
-def views(draw: Draw, source: Source | None = None, name: str = "events_by_key") -> View:
+def views(
+    draw: Draw,
+    source: Source | None = None,
+    name: str = "events_by_key",
+    lookups: Mapping[str, Lookup] | None = None,
+) -> View:
     """Any view (of `source`, or of a new one): every type, constraint, remedy, expression, window and aggregate."""
     source = source or draw(sources())
-    own = {c.name: c.type for c in source.columns}
+    found = {column: type for name, one in (lookups or {}).items() for column, type in one.types(name).items()}
+    own = {c.name: c.type for c in source.columns} | found
     kinds = {n: _kind(t) for n, t in own.items()}
     derive = {f"d{n}": d for n, d in enumerate(draw(st.lists(deriveds(kinds), max_size=3)))}
     types = own | {n: d.column_type for n, d in derive.items()}
     where = draw(st.none() | expressions("bool", {n: _kind(t) for n, t in types.items()}))
-    solid = [c.name for c in source.columns if c.type.kind != "float"]
+    solid = [name for name, type in own.items() if type.kind != "float"]
     solid += [n for n, d in derive.items() if d.column_type.kind != "float"] * 2
     key = tuple(draw(st.lists(st.sampled_from(solid), min_size=1, max_size=3, unique=True)))
     chosen = draw(st.lists(aggregates(types), min_size=1, max_size=5))
@@ -389,11 +396,5 @@ def views(draw: Draw, source: Source | None = None, name: str = "events_by_key")
         aggregates={"events": Count()} | {f"a{n}": a for n, a in enumerate(chosen)},
         derive=derive,
         where=where,
+        lookups=lookups or {},
     )
-
-
-@st.composite
-def view_sets(draw: Draw) -> list[View]:
-    """One or two views of one source."""
-    source = draw(sources())
-    return [draw(views(source, name=f"view{n}")) for n in range(draw(st.integers(1, 2)))]

@@ -44,43 +44,12 @@ from pipeline import (
 from pipeline import kernels as kernels_module
 from pipeline.base.errors import DefinitionError
 from pipeline.definition.fingerprints import source_fingerprint, view_fingerprint
+from tests.pipeline.definition.public import PUBLIC
 from tests.support.definitions import Reading, record, source, view
 from views import VIEWS
 
 CELSIUS = pc.field("celsius")
 ROOT = Path(__file__).resolve().parents[3]
-PUBLIC = [
-    *(
-        "At",
-        "Avro",
-        "Between",
-        "Clip",
-        "Count",
-        "CountNonNull",
-        "Debezium",
-        "Default",
-        "Derived",
-        "DistinctCount",
-        "Epoch",
-    ),
-    *(
-        "First",
-        "FromText",
-        "Header",
-        "Json",
-        "Last",
-        "Length",
-        "Lenient",
-        "Max",
-        "Mean",
-        "Min",
-        "Nullable",
-        "OneOf",
-        "Pattern",
-    ),
-    *("Precision", "Protobuf", "Quantile", "RecordKey", "RecordTime", "Scale"),
-    *("Source", "StdDev", "Sum", "Text", "Variance", "View", "Zone", "tumbling"),
-]
 
 
 # --- equality, pickles, fingerprints -----------------------------------------------------------------------------------

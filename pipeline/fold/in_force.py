@@ -1,0 +1,99 @@
+"""Versions of tables out of the lake, and which of them count for which records of a log.
+
+the pieces of a batch tile it, in order; all records of a piece are folded with the versions in force at each of them
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from threading import Lock
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.accept.accept import OFFSET
+from pipeline.base.errors import LakeError
+from pipeline.definition.table import Table
+from pipeline.definition.view import View
+from pipeline.fold.lookup import NO_TABLES, Tables, Version
+from pipeline.handover import Cut
+from pipeline.handover.versions import Versions, stretches, wanted
+from pipeline.lake.lake import Lake
+from pipeline.lake.targets import TableVersion
+
+KEPT = 2  # versions of each table that stay in memory: the one in force, and the one before
+
+
+def tables_of(views: Sequence[View]) -> dict[str, Table]:
+    """The tables that the views look up, by name."""
+    return {lookup.table.name: lookup.table for view in views for lookup in view.lookups.values()}
+
+
+def read_version(lake: Lake, table: Table, number: int) -> pa.Table:
+    """The rows of a version as the table declares them; a column that it was made without is null. LakeError where they do not fit."""
+    manifest = TableVersion(table.name, number).require(lake)
+    files = [lake.read_table(file) for file in manifest.files]
+    schema = pa.schema([pa.field(c.name, c.type.arrow) for c in table.columns])
+    if not files:
+        return schema.empty_table()
+    found = pa.concat_tables(files)
+    columns: list[pa.ChunkedArray] = []
+    for column in table.columns:
+        if column.name not in found.column_names and column.nullable:
+            columns.append(pa.chunked_array([pa.array([None] * found.num_rows, column.type.arrow)]))
+            continue
+        if column.name not in found.column_names or found.schema.field(column.name).type != column.type.arrow:
+            raise LakeError(
+                f"version {number} of table {table.name} has no column {column.name} of type {column.type}: it was loaded by another"
+                f" definition; put that back, or load the table and fold the views anew: `watershed init --rebuild`",
+                repair="watershed init --rebuild",
+            )
+        columns.append(found.column(column.name))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+class TableVersions:
+    """Versions in memory, each read when it is first asked for, the last KEPT of each table kept. For many threads."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake, self._lock = lake, Lock()
+        self._held: dict[str, OrderedDict[int, Version]] = {}
+
+    def get(self, views: Sequence[View], versions: Versions) -> Tables:
+        """The tables that the views look up, in these versions; LakeError where one is not there."""
+        return {name: self._version(table, versions[name]) for name, table in tables_of(views).items()}
+
+    def _version(self, table: Table, number: int) -> Version:
+        with self._lock:
+            held = self._held.setdefault(table.name, OrderedDict())
+            if number not in held or held[number].table != table:
+                held[number] = Version(table, read_version(self._lake, table, number), number)
+            held.move_to_end(number)
+            while len(held) > KEPT:
+                held.popitem(last=False)
+            return held[number]
+
+
+class InForce:
+    """The versions of the tables that some views look up, by a ledger read after the log that is folded was there."""
+
+    def __init__(self, views: Sequence[View], ledger: Sequence[Cut], versions: TableVersions) -> None:
+        self._views, self._ledger, self._versions = views, ledger, versions
+        self._names = sorted(tables_of(views))
+
+    def of(self, versions: Sequence[tuple[str, int]]) -> Tables:
+        """The tables of a range in which these versions are in force."""
+        return self._versions.get(self._views, wanted(versions, self._names)) if self._names else NO_TABLES
+
+    def pieces(self, partition: int, accepted: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, Tables]]:
+        """Slices of accepted records (with OFFSET, rising), each with the tables in force for it. One without a table is one piece."""
+        if not self._names or not accepted.num_rows:
+            yield accepted, NO_TABLES
+            return
+        offsets = np.asarray(accepted.column(OFFSET).to_numpy())
+        for stretch in stretches(self._ledger, partition, int(offsets[0]), int(offsets[-1]) + 1, self._names):
+            low, high = np.searchsorted(offsets, (stretch.start, stretch.end))
+            if low < high:
+                yield accepted.slice(low, high - low), self._versions.get(self._views, stretch.versions)
+
+
+__all__ = ["InForce", "TableVersions", "read_version", "tables_of"]
