@@ -14,6 +14,8 @@ import pyarrow as pa
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 DOCUMENTS = pa.schema([pa.field("document", pa.binary(), False)], metadata={"watershed": "documents"})
+# Columns of text named by paths, where "tag[0]" is the first of several, and "tag.x" inside of a tag: XML.
+FLATTENED = {"watershed": "flattened"}
 BATCH_ROWS = 65_536  # that an origin gives at once, about; fewer where rows are wide
 
 
@@ -59,6 +61,11 @@ class Rows:
     ) -> "Rows":
         """Rows of which each is one JSON object already, in UTF-8 (binary, none of them null)."""
         return cls(pa.RecordBatch.from_arrays([documents], schema=DOCUMENTS), numbers, broken, unit)
+
+    @property
+    def flattened(self) -> bool:
+        """True where the columns are what is nested in rows, named by its paths (FLATTENED)."""
+        return (self.batch.schema.metadata or {}).get(b"watershed") == b"flattened"
 
     @property
     def documents(self) -> pa.Array | None:

@@ -29,7 +29,7 @@ def encode(rows: Rows, columns: Sequence[Column], textual: bool = False) -> pa.A
     """
     if rows.documents is not None:
         return rows.documents
-    encoder = _Encoder(rows.batch, in_event(columns), textual)
+    encoder = _Encoder(rows, in_event(columns), textual)
     found = encoder.object((), tree({column.name: column.path for column in encoder.columns}))
     if found is None or not rows.batch.num_rows:
         return pa.array([b"{}"] * rows.batch.num_rows, pa.binary())
@@ -39,8 +39,9 @@ def encode(rows: Rows, columns: Sequence[Column], textual: bool = False) -> pa.A
 class _Encoder:
     """The columns of one batch, by name, on the way to tokens."""
 
-    def __init__(self, batch: pa.RecordBatch, columns: Sequence[Column], textual: bool) -> None:
-        self.columns, self.textual = columns, textual
+    def __init__(self, rows: Rows, columns: Sequence[Column], textual: bool) -> None:
+        self.columns, self.textual, self._flattened = columns, textual, rows.flattened
+        batch = rows.batch
         self._arrays: dict[str, list[pa.Array]] = {}
         for name, array in zip(batch.schema.names, batch.columns, strict=True):
             self._arrays.setdefault(name, []).append(array)
@@ -64,16 +65,31 @@ class _Encoder:
         if array is None:
             array = self._named(shown(path))
         if array is not None:
-            found = self._of(array, child)
-            # An element that is repeated in some rows, and stands once in others.
-            more = self._named(f"{shown(path)}[0]") if isinstance(child, int) and self.textual else None
-            if more is None:
-                return found
-            return pc.if_else(more.is_valid(), joined(b"[", by_python(more), b"]"), found)
-        if isinstance(child, Node):
-            return self.object(path, child)
-        more = self._named(f"{shown(path)}[0]") if self.textual else None
-        return None if more is None else joined(b"[", by_python(more), b"]")
+            found: pa.Array | None = self._of(array, child)
+        else:
+            found = self.object(path, child) if isinstance(child, Node) else None
+        return self._or_other(path, child, found) if self._flattened else found
+
+    def _or_other(self, path: Path, child: Node | int, found: pa.Array | None) -> pa.Array | None:
+        """The tokens, and an array or an object where an element is repeated, or has others inside, that is declared not to."""
+        whole = shown(path)
+        if not (isinstance(child, Node) and child.is_array):
+            found = self._where((f"{whole}[0]",), b"[]", found, over=True)
+        if isinstance(child, int):
+            found = self._where((f"{whole}.",), b"{}", found, over=False)
+        return found
+
+    def _where(self, beginnings: tuple[str, ...], token: bytes, found: pa.Array | None, over: bool) -> pa.Array | None:
+        """The tokens, and that one where a column with such a name has a value: over those there are, or where there is none."""
+        own = [array for name, arrays in self._arrays.items() if name.startswith(beginnings) for array in arrays]
+        if not own:
+            return found
+        there = own[0].is_valid()
+        for array in own[1:]:
+            there = pc.or_(there, array.is_valid())
+        found = pa.nulls(len(there), pa.binary()) if found is None else found
+        there = there if over else pc.and_(there, pc.invert(found.is_valid()))
+        return pc.if_else(there, pa.scalar(token, pa.binary()), found)
 
     def _of(self, array: pa.Array, child: Node | int) -> pa.Array:
         """The tokens of a column that the origin has, or of the declared ones inside of it."""

@@ -31,7 +31,7 @@ def encode_slowly(rows: Rows, columns: Sequence[Column], textual: bool = False) 
     types = {field.name: field.type for field in rows.batch.schema}
     events = []
     for row in rows.batch.to_pylist():
-        event = _Row(row, types, declared, textual).below((), root)
+        event = _Row(row, types, declared, textual, rows.flattened).below((), root)
         events.append(dumped({} if event is ABSENT else event))
     return events
 
@@ -40,9 +40,14 @@ class _Row:
     """One row's values by the columns' names."""
 
     def __init__(
-        self, row: Mapping[str, Any], types: Mapping[str, pa.DataType], columns: Sequence[Column], textual: bool
+        self,
+        row: Mapping[str, Any],
+        types: Mapping[str, pa.DataType],
+        columns: Sequence[Column],
+        textual: bool,
+        flattened: bool,
     ) -> None:
-        self.row, self.types, self.columns, self.textual = row, types, columns, textual
+        self.row, self.types, self.columns, self.textual, self.flattened = row, types, columns, textual, flattened
 
     def below(self, path: Path, node: Node) -> Any:
         """The object or array at a path, ABSENT where the origin has nothing of it."""
@@ -57,14 +62,17 @@ class _Row:
     def _at(self, path: Path, child: Node | int) -> Any:
         names = [str(path[0])] if len(path) == 1 else []
         name = next((name for name in [*names, shown(path)] if name in self.row), None)
-        many = f"{shown(path)}[0]" if self.textual and isinstance(child, int) else ""
-        if many in self.row and self.row[many] is not None:
-            return [self.row[many]]
-        if name is not None:
-            return self._of(self.row[name], self.types[name], child)
-        if many in self.row:
-            return None
-        return self.below(path, child) if isinstance(child, Node) else ABSENT
+        found = self._of(self.row[name], self.types[name], child) if name is not None else ABSENT
+        if name is None and isinstance(child, Node):
+            found = self.below(path, child)
+        if self.flattened:
+            inside = [one for one in self.row if one.startswith(f"{shown(path)}.")]
+            many = [one for one in self.row if one.startswith(f"{shown(path)}[0]")]
+            if many and not (isinstance(child, Node) and child.is_array):
+                found = [] if any(self.row[one] is not None for one in many) else None if found is ABSENT else found
+            if inside and isinstance(child, int) and found in (None, ABSENT):
+                found = {} if any(self.row[one] is not None for one in inside) else None
+        return found
 
     def _of(self, value: Any, type: pa.DataType, child: Node | int) -> Any:
         if value is None:

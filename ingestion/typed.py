@@ -136,7 +136,7 @@ def _typed(rows: Rows, wanted: Records, textual: bool) -> tuple[pa.RecordBatch, 
 
 def _check_columns(rows: Rows, declared: Sequence[Column], record: str) -> None:
     """A file of another kind, or with another delimiter, is told once, and not once a row."""
-    if rows.documents is not None or not rows.batch.num_rows:
+    if rows.documents is not None or rows.flattened or not rows.batch.num_rows:
         return
     have = rows.batch.schema.names
     for column in declared:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestion.origin import BrokenRow, Rows
+from ingestion.origin import FLATTENED, BrokenRow, Rows
 from ingestion.rows_as_json import encode
 from ingestion.rows_as_json_slowly import encode_slowly
 from ingestion.typed import typed
@@ -66,7 +66,7 @@ TEXTS = st.one_of(
     ),
     st.text(max_size=8),
 )
-MOMENTS = st.datetimes(datetime.min.replace(year=1000), datetime.min.replace(year=9000))
+MOMENTS = st.integers(-(10**15), 10**15).map(lambda us: datetime(2000, 1, 1, tzinfo=UTC) + timedelta(microseconds=us))
 # By the Arrow type of a column: values that it may have.
 ARROW: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [
     *((type, TEXTS) for type in (pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string()))),
@@ -78,8 +78,8 @@ ARROW: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [
     (pa.decimal128(20, 9), st.decimals(-1000, 1000, places=9)),
     (pa.date32(), st.dates(date(1000, 1, 1))),
     (pa.time64("us"), st.times()),
-    (pa.timestamp("us"), MOMENTS),
-    (pa.timestamp("us", "Europe/Berlin"), MOMENTS.map(lambda moment: moment.replace(tzinfo=UTC))),
+    (pa.timestamp("us"), MOMENTS.map(lambda moment: moment.replace(tzinfo=None))),
+    (pa.timestamp("us", "Europe/Berlin"), MOMENTS),
     (pa.binary(), st.binary(max_size=7)),
     (pa.binary(16), st.binary(min_size=16, max_size=16)),
     (pa.list_(pa.int32()), st.lists(st.integers(0, 9), max_size=3)),
@@ -110,6 +110,8 @@ def rows(draw: st.DrawFn) -> Rows:
         if names
         else pa.RecordBatch.from_arrays([pa.nulls(count)], ["nothing"])
     )
+    if draw(st.booleans()):
+        batch = batch.replace_schema_metadata(FLATTENED)
     return Rows(batch, np.arange(1, count + 1))
 
 
@@ -237,12 +239,11 @@ def test_a_declared_column_that_stands_there_twice_is_an_error() -> None:
 
 def test_an_element_that_is_repeated_is_no_text() -> None:
     record = dataclasses.make_dataclass("R", [("a", str | None), ("b", Annotated[str | None, At("c[1]")])], frozen=True)
-    batch = pa.RecordBatch.from_pydict(
-        {"a": ["x", None], "a[0]": [None, "x"], "a[1]": [None, "y"], "c[1]": ["q", None]}
-    )
-    out = typed(Rows(batch, np.array([1, 2])), record, textual=True)
+    columns = {"a": ["x", None, None], "a[0]": [None, "x", None], "a[1]": [None, "y", None], "a.z": [None, None, "1"]}
+    batch = pa.RecordBatch.from_pydict(columns | {"c[1]": ["q", None, None]}).replace_schema_metadata(FLATTENED)
+    out = typed(Rows(batch, np.array([1, 2, 3])), record, textual=True)
     assert out.accepted.to_pylist() == [{"a": "x", "b": "q"}]
-    assert out.rejected.reasons == ["a: an array where text is declared"]
+    assert out.rejected.reasons == ["a: an array where text is declared", "a: an object where text is declared"]
 
 
 def test_bytes_in_a_column_of_text_are_text_or_no_event() -> None:
