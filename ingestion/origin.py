@@ -13,6 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
+DOCUMENTS = pa.schema([pa.field("document", pa.binary(), False)], metadata={"watershed": "documents"})
+# Columns of text named by paths, where "tag[0]" is the first of several, and "tag.x" inside of a tag: XML.
+FLATTENED = {"watershed": "flattened"}
 BATCH_ROWS = 65_536  # that an origin gives at once, about; fewer where rows are wide
 
 
@@ -43,13 +46,31 @@ class Rows:
     """A stretch of a part's rows, in its order.
 
     `batch` has the columns as the origin has them: text, numbers, times, nested; `numbers` (int64) the place of each row in its part,
-    rising, from 1, counted in `unit`s (a line, a row, an element); `broken` the rows of the same stretch that could not be had.
+    rising, from 1, counted in `unit`s (a line, a row, an element); `broken` the rows of the same stretch that could not be had. Where
+    the origin has whole JSON documents, so that no two rows need agree in their types, `of_documents` makes such rows.
     """
 
     batch: pa.RecordBatch
     numbers: Numbers
     broken: Sequence[BrokenRow] = ()
     unit: str = "row"
+
+    @classmethod
+    def of_documents(
+        cls, documents: pa.Array, numbers: Numbers, broken: Sequence[BrokenRow] = (), unit: str = "row"
+    ) -> "Rows":
+        """Rows of which each is one JSON object already, in UTF-8 (binary, none of them null)."""
+        return cls(pa.RecordBatch.from_arrays([documents], schema=DOCUMENTS), numbers, broken, unit)
+
+    @property
+    def flattened(self) -> bool:
+        """True where the columns are what is nested in rows, named by its paths (FLATTENED)."""
+        return (self.batch.schema.metadata or {}).get(b"watershed") == b"flattened"
+
+    @property
+    def documents(self) -> pa.Array | None:
+        """The JSON objects of rows that `of_documents` made; None of others."""
+        return self.batch.column(0) if self.batch.schema.equals(DOCUMENTS, check_metadata=True) else None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.accept.dedupe import Identities, IdentitySnapshot
-from pipeline.accept.validate import check
+from pipeline.accept.validate import check_all
 from pipeline.base.stages import stage
 from pipeline.columns.arrays import Ints
 from pipeline.columns.hashing import hash_rows
@@ -97,7 +97,7 @@ class Ingest:
         with stage("parse", raw.num_rows):
             decoded = decode(self.source, raw, self.schemas)
         with stage("validate", raw.num_rows):
-            columns, reason, reasons = self._validate(decoded)
+            columns, reason, reasons = check_all(self.source.columns, decoded)
         good = reason < 0
         valid = np.flatnonzero(good)
         with stage("dedupe", raw.num_rows):
@@ -122,24 +122,6 @@ class Ingest:
             return np.zeros(len(valid), np.bool_)
         hashes = hash_rows([(columns[n], self.source.columns[n].type) for n in self._identity])
         return self.identities.mark(hashes if good.all() else hashes[valid], times)
-
-    def _validate(self, decoded: Decoded) -> tuple[list[pa.Array], Ints, list[str]]:
-        """(columns, for each record the reason it is rejected for (index into the last, or -1), reasons)."""
-        reason = np.full(len(decoded.rows), -1, np.int64)
-        reasons: list[str] = []
-        out = []
-        for column in self.source.columns:
-            checked = check(column, decoded.columns[column.name], decoded.breaches.get(column.name))
-            found = checked.reason
-            if column.of_element:
-                found = np.full(len(reason), -1, np.int64)
-                broken = np.flatnonzero(checked.reason >= 0)[::-1]  # the first of a record comes last, and stays
-                found[decoded.owners[broken]] = checked.reason[broken]
-            fresh = (reason < 0) & (found >= 0)
-            reason[fresh] = found[fresh] + len(reasons)
-            reasons += checked.reasons
-            out.append(checked.values)
-        return out, reason, reasons
 
     def _accepted(
         self, columns: list[pa.Array], chosen: Ints, decoded: Decoded, block: Block, timestamps: Ints

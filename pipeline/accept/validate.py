@@ -4,7 +4,7 @@ kept = decoded - rejected        every kept value keeps its column's constraints
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pipeline.accept.texts import cleaned
 from pipeline.base.types import ColumnType
 from pipeline.columns.arrays import Ints, Mask, codes, valid
+from pipeline.decode.decoded import Decoded
 from pipeline.definition.constraints import Between, Clip, Constraint, Default, Length, Nullable, OneOf, Pattern, keeps
 from pipeline.definition.marks import Text
 from pipeline.definition.record import Column
@@ -30,6 +31,28 @@ class Checked:
     values: pa.Array
     reason: Ints
     reasons: list[str]
+
+
+def check_all(columns: Sequence[Column], decoded: Decoded) -> tuple[list[pa.Array], Ints, list[str]]:
+    """(columns, for each decoded record the reason it is rejected for (index into the last, or -1), reasons).
+
+    The reason is that of the first column that has one; of a column of elements, that of the record's first broken element.
+    """
+    reason = np.full(len(decoded.rows), -1, np.int64)
+    reasons: list[str] = []
+    out = []
+    for column in columns:
+        checked = check(column, decoded.columns[column.name], decoded.breaches.get(column.name))
+        found = checked.reason
+        if column.of_element:
+            found = np.full(len(reason), -1, np.int64)
+            broken = np.flatnonzero(checked.reason >= 0)[::-1]  # the first of a record comes last, and stays
+            found[decoded.owners[broken]] = checked.reason[broken]
+        fresh = (reason < 0) & (found >= 0)
+        reason[fresh] = found[fresh] + len(reasons)
+        reasons += checked.reasons
+        out.append(checked.values)
+    return out, reason, reasons
 
 
 def check(column: Column, values: pa.Array, breach: Mask | None) -> Checked:
@@ -166,4 +189,4 @@ def _clip(
     return values, mended
 
 
-__all__ = ["Checked", "check"]
+__all__ = ["Checked", "check", "check_all"]

@@ -3,16 +3,33 @@
 in = decoded + rejected + tombstones        rows and rejected are disjoint, rising, and together the records that are no tombstones
 """
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.columns.arrays import Ints, Mask
-from pipeline.definition.source import Source
+from pipeline.definition.paths import Path
+from pipeline.definition.record import Column
+
+
+class Recorded(Protocol):
+    """Events of one record class, as a decoder of JSON sees them: a Source is one, and so are the rows of a table."""
+
+    @property
+    def record(self) -> type:
+        """The record class."""
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """The columns of the class."""
+
+    @property
+    def exploded(self) -> Path:
+        """The path of the array whose elements are rows; () when a record is one row."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +103,7 @@ class Decoded:
         return Decoded(rows, columns, breaches, rejected, tombstones, asked, elements, reasons)
 
 
-def element_names(source: Source) -> set[str]:
+def element_names(source: Recorded) -> set[str]:
     """The columns of elements, not of records."""
     return {column.name for column in source.columns if column.of_element}
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipeline.base.stages import stage
 from pipeline.columns.arrays import Ints, Mask, decimals, valid
-from pipeline.decode.decoded import Decoded, element_names
+from pipeline.decode.decoded import Decoded, Recorded, element_names
 from pipeline.decode.json_layout import Layout, of_element, of_event
 from pipeline.decode.json_records import DEPTH_LIMIT, LITERAL_LIMIT, decode_records
 from pipeline.decode.schemas import Schemas
@@ -23,7 +23,6 @@ from pipeline.decode.tokens import Read, Tokens, is_token, read
 from pipeline.decode.values import TIME_MAX_US, TIME_MIN_US
 from pipeline.definition.marks import Zone
 from pipeline.definition.record import Column
-from pipeline.definition.source import Source
 from pipeline.kernels import elements, json
 
 EXPLODED_BYTES = 4 * 1024 * 1024  # of texts whose elements are parsed at once
@@ -96,7 +95,7 @@ class Parsed:
         return pa.Array.from_buffers(pa.string(), len(rows), [validity, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
-def decode(source: Source, values: pa.Array, schemas: Schemas | None = None) -> Decoded:
+def decode(source: Recorded, values: pa.Array, schemas: Schemas | None = None) -> Decoded:
     """Decode a binary array of JSON events (null: tombstone); the columns that an event has."""
     layout = of_event(source.record, source.exploded)
     begins, stops, data = _texts_of(values)
@@ -128,7 +127,7 @@ def decode(source: Source, values: pa.Array, schemas: Schemas | None = None) -> 
     return found.joined(told, element_names(source))
 
 
-def _in_halves(source: Source, values: pa.Array) -> Decoded:
+def _in_halves(source: Recorded, values: pa.Array) -> Decoded:
     """The same, of one half and then the other: an element of three bytes has 26 for each column while it is parsed."""
     half = len(values) // 2
     one, other = decode(source, values[:half]), decode(source, values[half:])
@@ -149,7 +148,7 @@ class _Elements:
         return self.row[chosen], *self.parsed.columns(self.layout.columns, chosen)
 
 
-def _elements(source: Source, layout: Layout, outer: Parsed) -> _Elements:
+def _elements(source: Recorded, layout: Layout, outer: Parsed) -> _Elements:
     """The elements of all events; an event of which one does not decode becomes BROKEN, or UNSURE, itself."""
     span, data = layout.exploded, outer.data
     there = (outer.state == json.DECODED) & (outer.nulls[span] == 0)

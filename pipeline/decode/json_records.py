@@ -15,12 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.columns.arrays import Mask, decimals, from_integers
-from pipeline.decode.decoded import Decoded
+from pipeline.decode.decoded import Decoded, Recorded
 from pipeline.decode.parsers import parser
 from pipeline.decode.values import BREACH, LITERAL_LIMIT, Breach, Broken, Literal, kind_of
 from pipeline.definition.paths import Path, shown
 from pipeline.definition.record import in_event
-from pipeline.definition.source import Source
 
 DEPTH_LIMIT = 64
 STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
@@ -103,7 +102,7 @@ Cells = list[tuple[str, Any]]  # column, value
 Parsers = list[tuple[str, Path, Callable[[Any], Any]]]
 
 
-def decode_records(source: Source, values: pa.Array) -> Decoded:
+def decode_records(source: Recorded, values: pa.Array) -> Decoded:
     """Decode a binary array of JSON events (null: tombstone, neither decoded nor rejected)."""
     declared = in_event(source.columns)
     depth = len(source.exploded) + 1

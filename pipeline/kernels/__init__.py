@@ -21,6 +21,7 @@ MODULES = (
         "records",
         "reduce",
         "sketches",
+        "splitting",
         "tables",
         "texts",
         "times",

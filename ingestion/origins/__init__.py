@@ -1,0 +1,1 @@
+"""The kinds of origins: each a frozen value, built to ingestion.origin.Origin."""
