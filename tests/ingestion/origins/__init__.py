@@ -1,0 +1,1 @@
+"""Each kind of origin, held against real servers and files."""
