@@ -10,6 +10,7 @@ but None. The types are those of one batch, and the next may have others: a colu
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -27,11 +28,21 @@ BATCH_BYTES = 16 * 1024 * 1024  # about, of rows that are given at once
 RAW_LIMIT = 10_000  # characters of a broken row that are kept
 
 
+@dataclass(frozen=True)
+class Lost:
+    """In the place of an object that could not be had: why, and the text of it that there is."""
+
+    reason: str
+    raw: str = ""
+
+
 def to_rows(items: Sequence[Any], first: int = 1, unit: str = "row") -> Rows:
     """The objects as Rows, numbered from `first`; one that is no object (a mapping with names as keys) is a broken row."""
     broken = []
     for number, item in enumerate(items, first):
-        if not isinstance(item, Mapping):
+        if isinstance(item, Lost):
+            broken.append(BrokenRow(number, item.reason, item.raw[:RAW_LIMIT].encode("utf-8", "replace")))
+        elif not isinstance(item, Mapping):
             broken.append(BrokenRow(number, f"is no object but {kind(item)}", written(item)[:RAW_LIMIT].encode()))
         elif not all(isinstance(name, str) for name in item):
             raw = repr(dict(item))[:RAW_LIMIT].encode("utf-8", "replace")

@@ -17,7 +17,7 @@ NAME = re.compile(r"[A-Z][A-Z0-9_]*(?<!_FILE)")
 
 def described(origin: Any) -> dict[str, Any]:
     """A declaration as JSON: the name of its class, and its fields that are not at their defaults."""
-    found: dict[str, Any] = {"origin": type(origin).__name__}
+    found: dict[str, Any] = {"kind": type(origin).__name__}
     for one in fields(origin):
         value = getattr(origin, one.name)
         if value != _default(one):

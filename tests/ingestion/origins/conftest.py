@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ingestion.origin import Reading
+from ingestion.retrying import Retrier
 from pipeline.base.errors import SettingsError
 from sandbox.mariadb import SystemMariaDB, system_binaries
 from sandbox.processes import ServerError
 from tests.conftest import skip_or_fail
+from tests.support.api import Api, Asked
 from tests.support.databases import KINDS, World
 
 
@@ -56,3 +60,17 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
     if kind == "sqlite":
         return World(kind, f"sqlite:///{tmp_path}/data base.db")
     return World(kind, request.getfixturevalue({"postgresql": "postgres_url", "mysql": "mariadb_url"}[kind]))
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[Asked], Any]], Api]]:
+    with ExitStack() as stack:
+        yield lambda answer: stack.enter_context(Api(answer))
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits that were asked for; none is waited."""
+    waited: list[float] = []
+    monkeypatch.setitem(Retrier.__init__.__kwdefaults__, "sleep", waited.append)
+    return waited

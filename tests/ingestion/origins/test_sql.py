@@ -186,4 +186,4 @@ def test_a_declaration_is_a_value() -> None:
         != Sql("DB", table="planes")
     )
     assert hash(origin) == hash(Sql("DB", table="planes", split="id"))
-    assert origin.describe() == {"origin": "Sql", "credential": "DB", "table": "planes", "split": "id"}
+    assert origin.describe() == {"kind": "Sql", "credential": "DB", "table": "planes", "split": "id"}
