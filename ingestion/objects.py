@@ -135,8 +135,16 @@ def kind(value: Any) -> str:
 
 
 def parse_json(body: str | bytes) -> Any:
-    """JSON with every number exact (Decimal where it has a fraction or exponent); ValueError for NaN, Infinity, and all that is no JSON."""
-    return json.loads(body, parse_float=Decimal, parse_constant=_no_constant)
+    """JSON, every number exact (Decimal where it has a fraction or exponent); ValueError for NaN, a name twice, and what is no JSON."""
+    return json.loads(body, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {next(n for n in names if names.count(n) > 1)!r} stands twice in an object")
+    return made
 
 
 def _no_constant(name: str) -> Any:

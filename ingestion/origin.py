@@ -12,6 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import pyarrow as pa
 
+from pipeline.log.log import Log
+
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 BATCH_ROWS = 65_536  # that an origin gives at once, about; fewer where rows are wide
 
@@ -58,7 +60,8 @@ class Reading:
 
     `secret(name)` is the credential of that name, SettingsError where it is not set. `since`: of the column `cursor` only values greater
     than or equal to it are wanted; an origin that cannot choose gives all, and the load drops the rest. `limit`: no more rows than these
-    are looked at (a sample). `report(text)`: what a person should know (a wait, a retry, a dialect found).
+    are looked at (a sample). `report(text)`: what a person should know (a wait, a retry, a dialect found). `log()` opens the log
+    for an origin that is a topic; None: the Kafka of the settings.
     """
 
     secret: Callable[[str], str]
@@ -66,6 +69,7 @@ class Reading:
     since: Any = None
     limit: int | None = None
     report: Callable[[str], None] = lambda text: None
+    log: Callable[[], Log] | None = None
 
 
 @runtime_checkable

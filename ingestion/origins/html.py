@@ -97,7 +97,7 @@ class _Pages(metaclass=Declared):
         target = None if link is None else link.attributes.get(attribute or "href")
         if not target:
             return None
-        following = urljoin(url, target).partition("#")[0]
+        following: str = urljoin(url, target).partition("#")[0]
         if not same_host(following, self.url):
             raise OriginError(
                 f"{bare(url)} is followed by a page of another host, {bare(following)}: declare it as an origin of its own"
@@ -134,7 +134,7 @@ class HtmlTable(_Pages):
             )
             many = f"{len(found)} elements" if len(found) != 1 else f"<{found[0].tag}>, no table,"
             raise OriginError(f"{url} has {many} at {self.table!r}, where one table is wanted{listed}")
-        return records(found[0], url, reading.report)
+        yield from records(found[0], url, reading.report)
 
 
 @dataclass(frozen=True)

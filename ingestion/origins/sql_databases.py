@@ -8,10 +8,13 @@ No password is in either.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,7 +23,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.pool import NullPool
 
-from ingestion.objects import parse_json
 from ingestion.origins.declaring import need
 from pipeline.base.errors import OriginAway, OriginError
 
@@ -151,7 +153,7 @@ class Database:
             isolation_level="REPEATABLE READ",
             connect_args=arguments,
             poolclass=NullPool,
-            json_deserializer=parse_json,
+            json_deserializer=partial(json.loads, parse_float=Decimal),
             execution_options={"postgresql_readonly": True},
         )
         # As a timedelta a month would be thirty days.

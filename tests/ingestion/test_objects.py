@@ -123,7 +123,7 @@ def test_wide_rows_come_in_smaller_batches_and_every_row_once() -> None:
     assert numbers == list(range(1, 701))
 
 
-@pytest.mark.parametrize("body", ["NaN", '{"a": Infinity}', '{"a": ', "<html>"])
+@pytest.mark.parametrize("body", ["NaN", '{"a": 1, "a": 2}', '{"a": Infinity}', '{"a": ', "<html>"])
 def test_what_json_does_not_know_is_refused(body: str) -> None:
     with pytest.raises(ValueError):
         parse_json(body)
