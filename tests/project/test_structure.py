@@ -78,6 +78,14 @@ UNLOADED = [
     ("pipeline", {"luigi", "sqlalchemy", "psycopg2", "kafka", "dask", "hypothesis", "rich", "pydantic", "google"}),
     ("serving", {"luigi", "kafka", "dask", "hypothesis"}),
     ("speed_layer", {"luigi", "dask", "hypothesis"}),
+    # A declaration is read by every process; its libraries are only needed where it is read from.
+    *(
+        (
+            f"ingestion.origins.{kind}",
+            {"sqlalchemy", "psycopg2", "pymysql", "requests", "selectolax", "pymongo", "kafka", "dlt"},
+        )
+        for kind in ("sql", "rest", "html", "mongo", "topic", "custom")
+    ),
     (
         "watershed",
         {"luigi", "sqlalchemy", "psycopg2", "kafka", "dask", "hypothesis", "matplotlib", "tasks", "serving", "sandbox"},
