@@ -1,6 +1,6 @@
 # Every target is enough by itself: the virtual environment is made on first use, from the hash-locked Pipfile.lock.
 # Needed: make, Python 3.11 or newer with venv, and the package index that pip is set up for. For the tests also
-# Java 17, Maven and Postgres ('.ci/run' installs them): without these the tests on the real servers are skipped.
+# Java 17 (a JDK), Maven, Postgres and MariaDB ('.ci/run' installs them): without these the tests on the real servers are skipped.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c

@@ -12,6 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import pyarrow as pa
 
+from pipeline.log.log import Log
+
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 DOCUMENTS = pa.schema([pa.field("document", pa.binary(), False)], metadata={"watershed": "documents"})
 # Columns of text named by paths, where "tag[0]" is the first of several, and "tag.x" inside of a tag: XML.
@@ -79,7 +81,8 @@ class Reading:
 
     `secret(name)` is the credential of that name, SettingsError where it is not set. `since`: of the column `cursor` only values greater
     than or equal to it are wanted; an origin that cannot choose gives all, and the load drops the rest. `limit`: no more rows than these
-    are looked at (a sample). `report(text)`: what a person should know (a wait, a retry, a dialect found).
+    are looked at (a sample). `report(text)`: what a person should know (a wait, a retry, a dialect found). `log()` opens the log
+    for an origin that is a topic; None: the Kafka of the settings.
     """
 
     secret: Callable[[str], str]
@@ -87,6 +90,7 @@ class Reading:
     since: Any = None
     limit: int | None = None
     report: Callable[[str], None] = lambda text: None
+    log: Callable[[], Log] | None = None
 
 
 @runtime_checkable

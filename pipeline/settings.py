@@ -4,6 +4,8 @@
 
     a secret = its text, or what the file holds that WATERSHED_..._FILE (in luigi.cfg: ..._file) names; both at one place are refused
 
+    a credential of an origin = WATERSHED_ORIGIN_<NAME> or its file, found at the same places; in luigi.cfg in section [origins]
+
 A secret is a SecretStr, so that no log or repr shows it.
 """
 
@@ -14,9 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
-from pipeline.base.errors import SettingsError
+from pipeline.base.errors import SettingsError, did_you_mean
 from pipeline.decode.registry import Registry
 from pipeline.definition.table import Table
 from pipeline.definition.view import View
@@ -25,6 +33,7 @@ from pipeline.kernels import cache
 from pipeline.log.kafka.connection import NO_SECRET, KafkaConnection
 
 SERVICES = ".watershed/services.env"
+ORIGIN = "watershed_origin_"
 LUIGI_CFG = ("/etc/luigi/client.cfg", "/etc/luigi/luigi.cfg", "client.cfg", "luigi.cfg")
 
 
@@ -35,15 +44,20 @@ class LuigiCfg(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        parser = configparser.ConfigParser(interpolation=None)
-        files = [*LUIGI_CFG, os.environ.get("LUIGI_CONFIG_PATH", "")]
-        try:
-            parser.read(files, encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError) as error:
-            said = " ".join(str(error).split())
-            raise SettingsError(f"luigi.cfg cannot be read: {said}; allowed are [sections] of name = value") from None
-        found = {k: v for k, v in parser.items("watershed") if v} if parser.has_section("watershed") else {}
+        found = luigi_section("watershed")
         return found | secrets_of_files(self.settings_cls, found, "", "luigi.cfg")
+
+
+def luigi_section(name: str) -> dict[str, str]:
+    """Settings of a section of luigi.cfg, names in lower case; empty where there is none, SettingsError where it cannot be read."""
+    parser = configparser.ConfigParser(interpolation=None)
+    files = [*LUIGI_CFG, os.environ.get("LUIGI_CONFIG_PATH", "")]
+    try:
+        parser.read(files, encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        said = " ".join(str(error).split())
+        raise SettingsError(f"luigi.cfg cannot be read: {said}; allowed are [sections] of name = value") from None
+    return {k: v for k, v in parser.items(name) if v} if parser.has_section(name) else {}
 
 
 class SecretFiles(PydanticBaseSettingsSource):
@@ -207,6 +221,10 @@ class Settings(BaseSettings):
         url = self.schema_registry.get_secret_value()
         return Registry(url, self.schema_registry_username or "", self.schema_registry_password)
 
+    def origin_secret(self, name: str) -> SecretStr:
+        """The credential of that name, which an origin names and never holds; SettingsError says which setting to make."""
+        return find_origin_secret(name)
+
     def load_views(self) -> tuple[View, ...]:
         """VIEWS of the views module, checked: at least one, distinct names, one Source per topic."""
         return load_views(self.views)
@@ -214,6 +232,42 @@ class Settings(BaseSettings):
     def load_tables(self) -> tuple[Table, ...]:
         """TABLES of the views module and the tables that its views look up, checked: distinct names."""
         return load_tables(self.views)
+
+
+def find_origin_secret(name: str) -> SecretStr:
+    """The credential as the environment, .env, luigi.cfg or services.env have it, the first of them; SettingsError where none does."""
+    lower, known = name.lower(), set[str]()
+    for where, prefix, named in _origin_secrets():
+        text, file = named.get(prefix + lower), named.get(f"{prefix}{lower}_file")
+        shown = [_shown(prefix + lower), _shown(f"{prefix}{lower}_file")]
+        if text and file:
+            raise SettingsError(f"{where} sets both {shown[0]} and {shown[1]}: set one of them")
+        if text or file:
+            return SecretStr(text or _one_line(str(file), f"{shown[1]} in {where}"))
+        names = (one.removeprefix(prefix).removesuffix("_file") for one in named if one.startswith(prefix))
+        known |= {one.upper() for one in names}
+    variable = f"WATERSHED_ORIGIN_{name.upper()}"
+    there = f"; set are {', '.join(sorted(known))}." if known else ""
+    raise SettingsError(
+        f"no credential {name} is set: set {variable}, or name a file that holds it by {variable}_FILE, or write `{lower} = ...` under"
+        f" [origins] in luigi.cfg{there}{did_you_mean(name.upper(), sorted(known))}"
+    )
+
+
+def _origin_secrets() -> list[tuple[str, str, Mapping[str, str | None]]]:
+    """(place, prefix, names in lower case), in the order in which they count."""
+    try:
+        files = [(file, DotEnvSettingsSource(Settings, env_file=file).env_vars) for file in (".env", SERVICES)]
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"a .env file cannot be read: {error}; write it in UTF-8") from None
+    dotenv, started = ((file, ORIGIN, named) for file, named in files)
+    luigi: Mapping[str, str | None] = {**luigi_section("origins")}
+    return [
+        ("the environment", ORIGIN, EnvSettingsSource(Settings).env_vars),
+        dotenv,
+        ("luigi.cfg", "", luigi),
+        started,
+    ]
 
 
 def _path(file: str | None) -> str:

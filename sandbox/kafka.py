@@ -198,18 +198,22 @@ def cache_folder() -> Path:
 
 
 def kafka_jars() -> Path:
-    """The folder of Kafka's jars, fetched with Maven if this user does not have those of the present pom.xml.
+    """The folder of Kafka's jars; see maven_jars."""
+    return maven_jars("kafka", resources.files("sandbox").joinpath("kafka", "pom.xml").read_bytes())
+
+
+def maven_jars(name: str, pom: bytes) -> Path:
+    """The folder of a server's jars, fetched with Maven if this user does not have those of the present pom.xml.
 
     It appears by a rename, so it is there whole or not at all, however many programs fetch at once.
     """
-    pom = resources.files("sandbox").joinpath("kafka", "pom.xml").read_bytes()
-    jars = cache_folder() / f"kafka-{hashlib.sha256(pom).hexdigest()[:16]}"
+    jars = cache_folder() / f"{name}-{hashlib.sha256(pom).hexdigest()[:16]}"
     if jars.is_dir():
         return jars
-    maven = need_program("mvn", "fetching Kafka's jars", "install Maven (apt-get install maven)")
+    maven = need_program("mvn", f"fetching the jars of {name}", "install Maven (apt-get install maven)")
     try:
         jars.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".kafka-", dir=jars.parent))
+        work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=jars.parent))
     except OSError as error:
         raise ServerError(
             f"the cache {jars.parent} cannot be written: {error.strerror}; set WATERSHED_CACHE to a folder that can."
@@ -229,9 +233,9 @@ def kafka_jars() -> Path:
             fetch.await_end(FETCH_LIMIT_S)
         finally:
             fetch.kill()
-        if fetch.returncode != 0 or not any((work / "jars").glob("kafka_*.jar")):
+        if fetch.returncode != 0 or not any((work / "jars").glob(f"{name}*.jar")):
             raise ServerError(
-                f"Maven could not fetch Kafka's jars (code {fetch.returncode}): is its package index reachable? "
+                f"Maven could not fetch the jars of {name} (code {fetch.returncode}): is its package index reachable? "
                 f"{quote_log(work / 'maven.log')}"
             )
         try:

@@ -1,1 +1,1 @@
-"""The kinds of origins: each a frozen value, built to ingestion.origin.Origin."""
+"""One module a kind of origin; each builds to `ingestion.origin.Origin`, and imports its own libraries when it reads."""

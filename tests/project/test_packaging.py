@@ -70,8 +70,12 @@ def test_every_locked_package_has_one_version_and_hashes() -> None:
 
 def test_setup_cfg_and_pipfile_give_the_same_ranges() -> None:
     config = setup_cfg()
-    lines = config["options"]["install_requires"].split() + config["options.extras_require"]["demo"].split()
-    declared = {canonicalize_name(one.name): (one.extras, str(one.specifier)) for one in map(Requirement, lines)}
+    extras = config["options.extras_require"]
+    lines = [config["options"]["install_requires"], extras["demo"], extras["sources"]]
+    declared = {
+        canonicalize_name(one.name): (one.extras, str(one.specifier))
+        for one in map(Requirement, "\n".join(lines).split())
+    }
     piped = [requirement(name, wanted) for name, wanted in pipfile()["packages"].items()]
     assert declared == {canonicalize_name(one.name): (one.extras, str(one.specifier)) for one in piped}
 

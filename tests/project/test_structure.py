@@ -55,8 +55,12 @@ PLAIN_MAY = {"base", "aggregates", "definition", "handover", "plain"}
 HOMES = {
     "kafka": {"pipeline/log/kafka", "speed_layer/consumer.py", "sandbox"},
     "luigi": {"tasks"},
-    "sqlalchemy": {"serving"},
-    "psycopg2": {"serving", "sandbox"},
+    "sqlalchemy": {"serving", "ingestion/origins"},
+    "psycopg2": {"serving", "sandbox", "ingestion/origins/sql_databases.py"},
+    "pymysql": {"sandbox/mariadb.py"},
+    "requests": {"ingestion/origins"},
+    "selectolax": {"ingestion/origins"},
+    "pymongo": {"ingestion/origins"},
     "dask": {"tasks"},
     "numba": {"pipeline/kernels"},
     "llvmlite": {"pipeline/kernels"},
@@ -74,6 +78,14 @@ UNLOADED = [
     ("pipeline", {"luigi", "sqlalchemy", "psycopg2", "kafka", "dask", "hypothesis", "rich", "pydantic", "google"}),
     ("serving", {"luigi", "kafka", "dask", "hypothesis"}),
     ("speed_layer", {"luigi", "dask", "hypothesis"}),
+    # A declaration is read by every process; its libraries are only needed where it is read from.
+    *(
+        (
+            f"ingestion.origins.{kind}",
+            {"sqlalchemy", "psycopg2", "pymysql", "requests", "selectolax", "pymongo", "kafka", "dlt"},
+        )
+        for kind in ("sql", "rest", "html", "mongo", "topic", "custom")
+    ),
     (
         "watershed",
         {"luigi", "sqlalchemy", "psycopg2", "kafka", "dask", "hypothesis", "matplotlib", "tasks", "serving", "sandbox"},

@@ -1,1 +1,1 @@
-"""Tests of what lies in ingestion/origins/."""
+"""Each kind of origin, held against real servers and files."""
