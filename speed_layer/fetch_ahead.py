@@ -14,6 +14,7 @@ from pipeline.log.log import Block, join_blocks
 COMMIT_ROWS = 200_000
 BEHIND_OFFSETS = 50_000  # further from the log's end, fewer commits gain, and nobody waits for the last second
 GATHERED_ROWS = 200_000  # of several polls, while behind
+GATHERED_BYTES = 16 * 1024 * 1024  # the same: a round of reading and folding is short beside a backlog
 FRESH_MS = 5  # to wait for what has come since the answer that is here was asked for
 
 At = tuple[str, int]
@@ -61,12 +62,13 @@ class FetchAhead:
         """
         began = time.perf_counter()
         found: dict[At, list[Block]] = {}
-        rows, stale = 0, self._flowing
-        while rows < GATHERED_ROWS:
+        rows, size, stale = 0, 0, self._flowing
+        while rows < GATHERED_ROWS and size < GATHERED_BYTES:
             blocks = self.reader.poll(timeout_ms, COMMIT_ROWS)
             for at, block in blocks.items():
                 found.setdefault(at, []).append(block)
             rows += sum(map(len, blocks.values()))
+            size += sum(block.batch.nbytes for block in blocks.values())
             if not blocks:
                 break
             if not self.behind(ends_of(blocks)):

@@ -17,7 +17,7 @@ import structlog
 from pipeline.log.log import Block
 from speed_layer.collaborators import ActiveSource, Collaborators
 from speed_layer.committing import Attempt, Commits
-from speed_layer.fetch_ahead import COMMIT_ROWS, FetchAhead, ends_of
+from speed_layer.fetch_ahead import COMMIT_ROWS, At, FetchAhead, ends_of
 from speed_layer.identity_snapshots import SnapshotWriter
 from speed_layer.ownership import Ownership
 from speed_layer.partition import PartitionWork
@@ -27,9 +27,9 @@ from speed_layer.stats import Stats
 COMMIT_EVERY_S = 0.02
 BEHIND_EVERY_S = 1.0
 BEHIND_ROWS = 1_000_000
-SHARED_ROWS = 5_000  # fewer are folded sooner by this thread
+SHARED_ROWS, SHARED_BYTES = 5_000, 1024 * 1024  # less is folded sooner by this thread
 POLL_MS = 50
-LANDING_MS = 5  # to wait for records while a commit is under way
+LANDING_MS = 5  # to wait for records while a commit or a fold is under way
 RETRY_S = 1.0
 log = structlog.get_logger("speed")
 
@@ -107,7 +107,7 @@ class Worker:
             if self.waiting.answered():
                 self._assign()
             more = self._load_missing()
-            self._read(0 if more else self._patience_ms())
+            self._read(0 if more else self._patience_ms(), go_on=not more)
             self._commit_due()
             self._look_at_the_log()
             if until is None or not (self._landed or self._settled()):
@@ -166,13 +166,13 @@ class Worker:
         works = [work for work in self.ownership.in_hand if work.read is not None and not self.waiting.holds(work.at)]
         self.reader.assign({work.at: work.read for work in works if work.read is not None})
 
-    def _read(self, timeout_ms: int) -> None:
-        """Read and fold; while far behind the log's end, read on during the folding, for as long as no commit is due."""
+    def _read(self, timeout_ms: int, go_on: bool = True) -> None:
+        """Read and fold; with `go_on` read on during the folding, for as long as no commit is due."""
         if all(self.waiting.holds(work.at) for work in self.ownership.in_hand):  # or there is none
             self.clock.wait(self.stop, timeout_ms / 1000)
             return
-        began_s, rows = self.clock.monotonic(), 0
         blocks = self.fetching.poll(timeout_ms)
+        began_s, rows = self.clock.monotonic(), 0
         while blocks:
             held = [(self.ownership.get(at), block) for at, block in blocks.items()]
             whole = [(work, block) for work, block in held if work is not None and work.loaded is not None]
@@ -183,9 +183,7 @@ class Worker:
             futures: list[Future[Block | None]] = []
             try:
                 futures += (self._folder(work, block) for work, block in fed)
-                due = rows >= BEHIND_ROWS or self.clock.monotonic() - began_s >= BEHIND_EVERY_S
-                go_on = self.collaborators.folding is not None and not due and self.fetching.behind(ends_of(blocks))
-                blocks = self.fetching.poll(timeout_ms) if go_on else {}
+                blocks = self._meanwhile(futures, blocks, rows, began_s) if go_on else {}
             finally:
                 wait(futures)  # whatever happens, nothing is at work on a partition any more
             for (work, block), future in zip(fed, futures, strict=True):
@@ -193,9 +191,23 @@ class Worker:
                 if not self._go_on(work, future.result()):
                     blocks.pop(work.at, None)  # read ahead of what is read again
 
+    def _meanwhile(
+        self, futures: list[Future[Block | None]], blocks: dict[At, Block], rows: int, began_s: float
+    ) -> dict[At, Block]:
+        """The next blocks, read while `blocks` are folded; none when a commit is due, or all is folded and nobody is far behind."""
+        behind = self.fetching.behind(ends_of(blocks))
+        every_s, most = (BEHIND_EVERY_S, BEHIND_ROWS) if behind else (COMMIT_EVERY_S, COMMIT_ROWS)
+        if rows >= most or self.clock.monotonic() - began_s >= every_s or self.collaborators.folding is None:
+            return {}
+        found = self.fetching.poll(POLL_MS) if behind else {}
+        while not found and not all(future.done() for future in futures):
+            found = self.fetching.poll(LANDING_MS)
+        return found
+
     def _folder(self, work: PartitionWork, block: Block) -> Future[Block | None]:
         """Fold a block: in another thread where that is worth it, for partitions share nothing and kernels let go of the interpreter."""
-        if self.collaborators.folding is not None and len(block) >= SHARED_ROWS:
+        large = len(block) >= SHARED_ROWS or block.batch.nbytes >= SHARED_BYTES
+        if self.collaborators.folding is not None and large:
             return self.collaborators.folding.submit(lambda: work.feed(block))
         done: Future[Block | None] = Future()
         done.set_result(work.feed(block))

@@ -55,9 +55,10 @@ T = TypeVar("T")
 ADDRESS_HELP = "check the setting kafka in luigi.cfg, or WATERSHED_KAFKA"
 PASSWORD_HELP = "correct kafka_username and kafka_password (WATERSHED_KAFKA_PASSWORD, or the file that WATERSHED_KAFKA_PASSWORD_FILE names)"
 DROPS = 2  # connections lost before a first one has served: then the broker is asked why
-# One fetch per partition is in flight at a time, so these bound the memory of a reader (before decompression).
-FETCH_MAX_BYTES = 50 * 1024 * 1024
-PARTITION_FETCH_MAX_BYTES = 2 * 1024 * 1024
+# One fetch per partition is in flight at a time, so these bound the memory of a reader (before decompression). A response is smaller
+# than what malloc maps by itself (base.memory.MAPPED_BYTES), so that its pages are used again; as large as what one poll may return.
+FETCH_MAX_BYTES = 30 * 1024 * 1024
+PARTITION_FETCH_MAX_BYTES = 6 * 1024 * 1024
 CREDENTIAL_ERRORS = (
     kafka_errors.SaslAuthenticationFailedError,
     kafka_errors.UnsupportedSaslMechanismError,

@@ -45,6 +45,7 @@ PARTS = (
 )
 # Of record batches as sent that are decoded at once: bounds what waits decoded, within one batch
 GROUP_BYTES = 8 * 1024 * 1024
+PACKED = 4  # a compressed byte is taken for so many
 GROUP_ROWS = 1 << 20
 
 
@@ -208,7 +209,7 @@ class ColumnarRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # kafka-
                         self.next_fetch_offset, self.leader_epoch = batch.next_offset, batch.leader_epoch
                     continue
                 group.append(batch)
-                rows, size = rows + batch.records_count, size + batch.size
+                rows, size = rows + batch.records_count, size + batch.size * (PACKED if batch.codec else 1)
         except DamagedLog as error:
             yield from self._decoded(buffer, group)  # what lies before it
             raise self._placed(error) from error

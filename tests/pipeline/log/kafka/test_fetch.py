@@ -27,7 +27,7 @@ from kafka.record.legacy_records import LegacyRecordBatchBuilder
 from pipeline.base.errors import LogError
 from pipeline.log.kafka.fetch import Budget, ColumnarRecords, misfit
 from pipeline.log.kafka.record_batches import CODECS, HEADER, SMALLEST
-from pipeline.log.kafka.transport import Frames
+from pipeline.log.kafka.transport import PIECE_BYTES, Frames, leave_records_in_place
 from pipeline.log.log import joined, raw_batch
 
 AT = TopicPartition("events", 3)
@@ -376,6 +376,19 @@ def test_frames_give_the_responses_of_the_clients_own_parser_however_bytes_arriv
     assert [r.responses[0].partitions[0].records for _, r in found] == [
         r.responses[0].partitions[0].records for _, r in wanted
     ]
+
+
+@pytest.mark.parametrize("version", range(4, FetchResponse.max_version + 1))
+def test_many_records_of_a_response_are_left_where_they_arrived(version: int) -> None:
+    leave_records_in_place()
+    for size in (PIECE_BYTES - 1, PIECE_BYTES, 3 * PIECE_BYTES):
+        part = FetchResponse.FetchableTopicResponse.PartitionData(partition_index=0, error_code=0, records=b"r" * size)
+        kept = FetchResponse.FetchableTopicResponse(topic="t", partitions=[part])
+        wire = bytearray(FetchResponse(version=version, throttle_time_ms=0, responses=[kept]).encode(version=version))
+        found = FetchResponse.decode(memoryview(wire), version=version).responses[0].partitions[0].records
+        assert found == b"r" * size
+        wire[:] = bytes(len(wire))  # what is a view shows it, and a copy does not
+        assert found == (bytes(size) if size >= PIECE_BYTES else b"r" * size)
 
 
 def test_the_adapters_fit_the_installed_client() -> None:
