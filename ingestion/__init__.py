@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ingestion.feed import Feed
     from ingestion.origins.custom import Custom
     from ingestion.origins.html import HtmlRows, HtmlTable
     from ingestion.origins.mongo import Mongo
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ingestion.origins.topic import Topic
 
 HOMES = {
+    "ingestion.feed": ("Feed",),
     "ingestion.origins.custom": ("Custom",),
     "ingestion.origins.html": ("HtmlRows", "HtmlTable"),
     "ingestion.origins.mongo": ("Mongo",),
@@ -36,6 +38,7 @@ __all__ = [
     "Children",
     "Cursor",
     "Custom",
+    "Feed",
     "HtmlRows",
     "HtmlTable",
     "LinkHeader",

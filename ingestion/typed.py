@@ -72,34 +72,39 @@ class RejectedRows:
 
 @dataclass(frozen=True)
 class Typed:
-    """Outcome of one stretch of rows: `accepted` has the declared columns, `numbers` the place of each, counted in `unit`s."""
+    """Outcome of one stretch of rows: `accepted` has the declared columns, `numbers` the place of each, counted in `unit`s.
+
+    `values` is each accepted row as a JSON event (binary), where it was asked for.
+    """
 
     accepted: pa.RecordBatch
     numbers: Numbers
     rejected: RejectedRows
     unit: str
+    values: pa.Array | None = None
 
 
-def typed(rows: Rows, record: type, textual: bool = False) -> Typed:
-    """Type and judge the rows as records of the class; `textual` as the origin has it.
+def typed(rows: Rows, record: type, textual: bool = False, values: bool = False) -> Typed:
+    """Type and judge the rows as records of the class; `textual` as the origin has it, `values` as Typed has them.
 
     OriginError where the rows are a table without a column that no record can do without: the table is another, or its dialect is.
     """
     wanted = Records(record)
     _check_columns(rows, wanted.columns, record.__name__)
-    parts = [_typed(part, wanted, textual) for part in _pieces(rows)]
-    accepted = pa.Table.from_batches([batch for batch, _, _ in parts], wanted.schema).combine_chunks()
+    parts = [_typed(part, wanted, textual, values) for part in _pieces(rows)]
+    accepted = pa.Table.from_batches([batch for batch, _, _, _ in parts], wanted.schema).combine_chunks()
     batches = accepted.to_batches()
     whole = batches[0] if batches else wanted.schema.empty_table().to_batches(max_chunksize=1)
     if isinstance(whole, list):
         whole = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in wanted.schema], schema=wanted.schema)
-    numbers = np.concatenate([own for _, own, _ in parts])
-    bad = [row for _, _, rejected in parts for row in rejected]
+    numbers = np.concatenate([own for _, own, _, _ in parts])
+    bad = [row for _, _, rejected, _ in parts for row in rejected]
     bad += [(broken.number, broken.reason, broken.raw) for broken in rows.broken]
     bad.sort(key=lambda row: row[0])
     rejected = RejectedRows(np.array([n for n, _, _ in bad], np.int64), [r for _, r, _ in bad], [b for _, _, b in bad])
     assert whole.num_rows + len(rejected) == rows.batch.num_rows + len(rows.broken), "a row was lost"
-    return Typed(whole, numbers, rejected, rows.unit)
+    events = pa.concat_arrays([kept for _, _, _, kept in parts if kept is not None]) if values else None
+    return Typed(whole, numbers, rejected, rows.unit, events)
 
 
 def _pieces(rows: Rows) -> list[Rows]:
@@ -116,8 +121,10 @@ def _pieces(rows: Rows) -> list[Rows]:
 Bad = tuple[int, str, bytes]
 
 
-def _typed(rows: Rows, wanted: Records, textual: bool) -> tuple[pa.RecordBatch, Numbers, list[Bad]]:
-    """(accepted, their numbers, rejected) of one piece."""
+def _typed(
+    rows: Rows, wanted: Records, textual: bool, values: bool
+) -> tuple[pa.RecordBatch, Numbers, list[Bad], pa.Array | None]:
+    """(accepted, their numbers, rejected, the accepted as JSON where wanted) of one piece."""
     encoded = encode(rows, wanted.columns, textual)
     decoded = json_blocks.decode(wanted, encoded)
     assert not decoded.tombstones, "an origin's row was null"
@@ -131,7 +138,8 @@ def _typed(rows: Rows, wanted: Records, textual: bool) -> tuple[pa.RecordBatch, 
     raw: list[bytes] = encoded.take(pa.array(lost, pa.int64())).to_pylist()
     found = list(zip(rows.numbers[lost].tolist(), why, raw, strict=True))
     accepted = pa.RecordBatch.from_arrays(arrays, schema=wanted.schema)
-    return accepted, rows.numbers[decoded.rows[good]], found
+    kept = decoded.rows[good]
+    return accepted, rows.numbers[kept], found, encoded.take(pa.array(kept, pa.int64())) if values else None
 
 
 def _check_columns(rows: Rows, declared: Sequence[Column], record: str) -> None:

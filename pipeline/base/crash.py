@@ -55,6 +55,10 @@ POINTS = (
     "replay.sent",  # in the log, and Kafka's transaction is open
     "replay.committed",  # there for good, and not marked
     "replay.marked",
+    "feed.sent",  # records of a feed are in the log, and Kafka's transaction is open
+    "feed.offsets",  # so is how far the feed has come
+    "feed.before_commit",
+    "feed.after_commit",
 )
 
 

@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy.engine import make_url
 from typer.main import get_command
 
+import ingestion
 import pipeline
 from console.commands import LISTED, load
 from pipeline.definition.expressions import COMPARISONS, FUNCTIONS
@@ -188,6 +189,7 @@ def test_every_constraint_remedy_and_aggregate_stands_in_a_table_with_its_argume
         ("docs/VIEWS.md", "## View", pipeline.View),
         ("docs/DATA-IN.md", "## Tables", pipeline.Table),
         ("docs/DATA-IN.md", "## Lookups", pipeline.Lookup),
+        ("docs/DATA-IN.md", "## Feeds", ingestion.Feed),
     ],
 )
 def test_the_whole_signature_of_what_is_declared_stands_in_a_table(page: str, heading: str, declared: type) -> None:

@@ -362,7 +362,7 @@ def _forbidden(error: Exception, connection: KafkaConnection, topic: str) -> str
     if isinstance(error, kafka_errors.GroupAuthorizationFailedError):
         resource, name = "group", named if isinstance(named, str) else ""
     elif isinstance(error, kafka_errors.TransactionalIdAuthorizationFailedError):
-        resource, name = "transactional-id", f"watershed-replay-{topic}"
+        resource, name = "transactional-id", getattr(error, "writer", f"watershed-replay-{topic}")
     elif isinstance(error, kafka_errors.ClusterAuthorizationFailedError):
         resource, name = "cluster", ""
     else:

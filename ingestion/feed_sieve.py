@@ -1,0 +1,67 @@
+"""The new rows of a reading, of a feed with a cursor column.
+
+new = rows above `since`, and those at it that were not sent        a rejected row counts once, in whatever readings it comes
+"""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestion.feed_cursor import MOST_TIES, Cursor, as_text, from_text, mark
+from ingestion.feed_spool import Spooled
+from pipeline.base.errors import Refused
+from pipeline.base.types import ColumnType
+
+
+class Sieve:
+    """One reading of a feed, against its cursor; `advance` moves that. `refused`: marks of the rejected rows of this reading."""
+
+    def __init__(self, cursor: Cursor, type: ColumnType) -> None:
+        self._cursor = cursor
+        self.since = None if cursor.since is None else from_text(cursor.since, type.kind)
+        self._least = pa.scalar(self.since, type.arrow)
+        self._ties, self._before = Counter(cursor.ties), set(cursor.refused)
+        self.refused: list[str] = []
+
+    def new(self, rows: Spooled) -> Spooled:
+        """Those of the rows that were not sent."""
+        if self.since is None:
+            return rows
+        kept = np.array(pc.greater(rows.cursors, self._least).to_numpy(zero_copy_only=False), bool)
+        for at in np.flatnonzero(pc.equal(rows.cursors, self._least).to_numpy(zero_copy_only=False)).tolist():
+            known = mark(_bytes(rows.values[at]))
+            kept[at] = self._ties[known] <= 0
+            self._ties[known] -= 1
+        chosen = pa.array(kept)
+        return Spooled(*(column.filter(chosen) for column in rows))
+
+    def newly_rejected(self, rejected: pa.Table) -> pa.Table:
+        """Those of the rejected rows that the reading before had not."""
+        marks = [mark(raw) for raw in rejected.column("raw").to_pylist()]
+        self.refused += marks[: MOST_TIES - len(self.refused)]
+        return rejected.filter(pa.array([one not in self._before for one in marks], pa.bool_()))
+
+    def advance(self, chunk: Spooled, feed: str) -> None:
+        """Count the rows, in the order of the cursor, as sent; Refused where too many have one value."""
+        last = chunk.cursors[len(chunk.cursors) - 1]
+        at = pc.equal(chunk.cursors, last)
+        ties = [mark(_bytes(value)) for value in chunk.values.filter(at)]
+        text = as_text(last.as_py())
+        self._cursor.ties = (self._cursor.ties if text == self._cursor.since else []) + ties
+        self._cursor.since = text
+        if len(self._cursor.ties) > MOST_TIES:
+            raise Refused(
+                f"feed {feed}: more than {MOST_TIES:,} rows have the cursor value {text}, and each would have to be remembered: choose a"
+                " column of finer values"
+            )
+
+
+def _bytes(value: Any) -> bytes:
+    found: bytes = value.as_py()
+    return found
+
+
+__all__ = ["Sieve"]

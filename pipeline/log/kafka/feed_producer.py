@@ -1,0 +1,169 @@
+"""A feed's writer on Kafka: records, and how far the feed has come, in one transaction.
+
+append = one transaction over the topic and CURSORS        read_committed of CURSORS = what is read_committed in the topic
+
+CURSORS is a compacted topic, as Kafka Connect keeps the offsets of its sources: the offsets of a consumer group would be forgotten after
+offsets.retention.minutes (a week) of rest, and all would be sent again; and they have room for 4 KiB.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import Any, ClassVar
+
+from pipeline.base.crash import CrashPoints
+from pipeline.base.errors import LogError
+from pipeline.log.kafka.client import (
+    CONSUMER_CONFIG,
+    IsolationLevel,
+    KafkaAdminClient,
+    KafkaConsumer,
+    OffsetSpec,
+    TopicPartition,
+    kafka_errors,
+    needing,
+    open_client,
+    positions,
+)
+from pipeline.log.kafka.connection import KafkaConnection
+from pipeline.log.kafka.log import KafkaLog
+from pipeline.log.kafka.producer import TRANSACTION_S, KafkaLogProducer
+from pipeline.log.log import TopicDescription
+
+CURSORS = "watershed.feeds"
+MOST_BYTES = 900_000  # of a cursor: below Kafka's default message.max.bytes
+UNDECIDED_S = (
+    2 * TRANSACTION_S
+)  # another feed that died with its cursor sent holds up readers for as long as its transaction may last
+
+
+class KafkaFeedProducer(KafkaLogProducer):
+    """The writer of one feed: `begin`, then `cursor`, then `append` as often as there is something.
+
+    A second one that begins fences this one: its next `append` raises Fenced. After an error of `append` its outcome is unknown: begin
+    anew, and ask for the cursor.
+    """
+
+    CONFIG: ClassVar[Mapping[str, Any]] = {"batch_size": 512 * 1024, "linger_ms": 20}
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        topic: str,
+        feed: str,
+        *,
+        name: str | None = None,
+        timeout_s: float = 10.0,
+        crash: CrashPoints | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        super().__init__(connection, topic, name or f"watershed-feed-{feed}", timeout_s=timeout_s, crash=crash)
+        self.feed = feed
+        self._say = say
+        self.described: TopicDescription
+
+    def begin(self) -> None:
+        """Fence earlier writers of the feed, abort what they left open, and see to CURSORS."""
+        self._guarded(self._make_cursors)
+        super().begin()
+
+    def cursor(self) -> bytes | None:
+        """The cursor of the newest committed transaction of the feed; None before the first. LogError where it cannot be told yet."""
+        found: bytes | None = self._guarded(self._read_cursor)
+        return found
+
+    def send_all(
+        self, partitions: Sequence[int], keys: Sequence[bytes], values: Sequence[bytes], cursor: bytes | None
+    ) -> None:
+        """Append the records and the cursor (None: of a feed that keeps none) in one transaction; Fenced when another writer has begun."""
+        if cursor is not None and len(cursor) > MOST_BYTES:
+            raise LogError(
+                f"feed {self.feed} would have to remember {len(cursor):,} bytes, and {MOST_BYTES:,} fit: it has too many files or too many"
+                " rows of one cursor value; make several feeds of it"
+            )
+        self._guarded(lambda: self._transaction(partitions, keys, values, cursor))
+
+    def _transaction(self, partitions: Any, keys: Any, values: Any, cursor: bytes | None) -> None:
+        producer, stamp = self._producer, time.time_ns() // 1_000_000
+        with needing("Write"):
+            producer.begin_transaction()
+            send, topic = producer.send, self.topic
+            sent = [
+                send(topic, value=value, key=key, partition=partition, timestamp_ms=stamp)
+                for partition, key, value in zip(partitions, keys, values, strict=True)
+            ]
+            self._settled(sent)
+            self._crash.reach("feed.sent")
+            if cursor is not None:
+                self._settled([send(CURSORS, value=cursor, key=self.feed.encode(), partition=0)])
+            self._crash.reach("feed.offsets")
+            self._crash.reach("feed.before_commit")
+            producer.commit_transaction()
+        self._crash.reach("feed.after_commit")
+
+    def _settled(self, sent: Sequence[Any]) -> None:
+        """Wait until the broker has all of them; the first error where it refused one."""
+        self._producer.flush(timeout=TRANSACTION_S)
+        for one in sent:
+            one.get(timeout=TRANSACTION_S)
+
+    def _make_cursors(self) -> None:
+        """CURSORS is there and compacted, and so is the feed's own topic there."""
+        with closing(KafkaLog(self.connection, timeout_s=self._timeout_s)) as log:
+            self.described = log.describe(self.topic)
+            log.create_topic(CURSORS, 1, {"cleanup.policy": "compact"})
+            policy = log.describe(CURSORS).configs.get("cleanup.policy")
+        if policy != "compact":
+            raise LogError(
+                f"topic {CURSORS} has cleanup.policy={policy}, so that Kafka would forget how far feeds are: set it to compact"
+                f" (kafka-configs.sh --alter --topic {CURSORS} --add-config cleanup.policy=compact)"
+            )
+
+    def _read_cursor(self) -> bytes | None:
+        at, until_s = TopicPartition(CURSORS, 0), time.monotonic() + UNDECIDED_S
+        end = self._cursors_end(at)
+        found: bytes | None = None
+        consumer, _ = open_client(
+            KafkaConsumer, self.connection, topics=[CURSORS], timeout_s=self._timeout_s, **CONSUMER_CONFIG
+        )
+        try:
+            consumer.assign([at])
+            consumer.seek_to_beginning(at)
+            told = False
+            while consumer.position(at) < end and positions(consumer).get(at, 0) < end:
+                for record in consumer.poll(timeout_ms=500).get(at, ()):
+                    found = record.value if record.key == self.feed.encode() else found
+                if time.monotonic() > until_s:
+                    raise LogError(
+                        f"topic {CURSORS}: the transaction of another feed is open for {UNDECIDED_S:g} s: run this again when it is done"
+                    )
+                if not told and time.monotonic() > until_s - UNDECIDED_S + 5:
+                    self._say(f"topic {CURSORS}: waiting for the transaction of another feed")
+                    told = True
+            return found
+        finally:
+            consumer.close()
+
+    def _cursors_end(self, at: TopicPartition) -> int:
+        admin, _ = open_client(KafkaAdminClient, self.connection, topics=[CURSORS], timeout_s=self._timeout_s)
+        try:
+            told = admin.list_partition_offsets(
+                {at: OffsetSpec.LATEST}, isolation_level=IsolationLevel.READ_UNCOMMITTED
+            )
+            return int(told[at].offset)
+        finally:
+            admin.close()
+
+    def _guarded(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except kafka_errors.MessageSizeTooLargeError as error:
+            raise LogError(f"topic {self.topic}: a row is larger than its max.message.bytes allows: {error}") from error
+        except (kafka_errors.KafkaError, OSError) as error:
+            error.writer = self.name  # type: ignore[union-attr]
+            raise self._explained(error) from error
+
+
+__all__ = ["CURSORS", "KafkaFeedProducer"]
