@@ -27,7 +27,7 @@ class Sieve:
         self.refused: list[str] = []
 
     def new(self, rows: Spooled) -> Spooled:
-        """Those of the rows that were not sent."""
+        """Rows among these that were not sent."""
         if self.since is None:
             return rows
         kept = np.array(pc.greater(rows.cursors, self._least).to_numpy(zero_copy_only=False), bool)
@@ -39,8 +39,8 @@ class Sieve:
         return Spooled(*(column.filter(chosen) for column in rows))
 
     def newly_rejected(self, rejected: pa.Table) -> pa.Table:
-        """Those of the rejected rows that the reading before had not."""
-        marks = [mark(raw) for raw in rejected.column("raw").to_pylist()]
+        """Rejected rows that the reading before had not."""
+        marks = [mark(_bytes(raw)) for raw in rejected.column("raw")]
         self.refused += marks[: MOST_TIES - len(self.refused)]
         return rejected.filter(pa.array([one not in self._before for one in marks], pa.bool_()))
 

@@ -17,8 +17,8 @@ Numbers = np.ndarray[Any, np.dtype[np.int64]]
 def partitions_of(keys: pa.Array, partitions: int) -> Numbers:
     """int64: the partition of each key (binary, none of them null) of a topic with so many partitions."""
     distinct = keys.dictionary_encode()
-    hashes: Numbers = murmur2(distinct.dictionary).astype(np.int64) & 0x7FFFFFFF
-    chosen: Numbers = (hashes % partitions)[np.asarray(distinct.indices.to_numpy(zero_copy_only=False), np.int64)]
+    positive: Any = murmur2(distinct.dictionary).astype(np.int64) & 0x7FFFFFFF
+    chosen: Numbers = (positive % partitions)[np.asarray(distinct.indices.to_numpy(zero_copy_only=False), np.int64)]
     return chosen
 
 

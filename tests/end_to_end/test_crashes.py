@@ -24,6 +24,7 @@ from sandbox.postgres import SystemPostgres
 from sandbox.processes import wait_until
 from sandbox.weather import encode, readings
 from tests.end_to_end.test_end_to_end import kill_night_at_task
+from tests.end_to_end.test_feeds import OF_FEEDS
 from tests.end_to_end.test_operator_crashes import OF_OPERATORS
 from tests.support.crashing import (
     PARTITIONS,
@@ -49,7 +50,7 @@ OF_NIGHTS = [  # in the order in which a night reaches them
 
 
 def test_every_crash_point_is_in_a_plan() -> None:
-    assert {*OF_WORKERS, *OF_NIGHTS, *OF_OPERATORS, S3_ONLY} == set(POINTS)
+    assert {*OF_WORKERS, *OF_NIGHTS, *OF_OPERATORS, *OF_FEEDS, S3_ONLY} == set(POINTS)
 
 
 def worker_plans(rng: random.Random) -> tuple[list[str], list[str]]:
@@ -96,7 +97,7 @@ def test_fifty_kills_at_every_crash_point_and_at_random_moments_change_no_answer
     finish(system, workers)
     say(kills.told("real crashes"))
     assert kills.total >= 50
-    assert set(kills.points) >= set(POINTS) - {S3_ONLY, *OF_OPERATORS}
+    assert set(kills.points) >= set(POINTS) - {S3_ONLY, *OF_OPERATORS, *OF_FEEDS}
 
 
 def night_while_backends_die(kills: Kills, day: str) -> None:

@@ -1,0 +1,472 @@
+"""A feed against a writer that remembers as Kafka's transactions do: rows are sent once, counted, and judged as both layers judge them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import hypothesis.strategies as st
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from kafka.partitioner.default import murmur2 as murmur2_of_kafka
+
+from ingestion import Custom, Feed
+from ingestion.feed import load_feeds
+from ingestion.feed_cursor import Cursor, as_text, from_text
+from ingestion.feed_rejects import read_rejects
+from ingestion.feeding import BATCH_ROWS, Feeding, behind, key_bytes, pieces
+from ingestion.origin import BrokenRow, Origin, Part, Reading, Rows
+from ingestion.origins.files import Files
+from ingestion.origins.topic import Topic
+from pipeline import Avro, Between, RecordKey, Scale, Source
+from pipeline.base.errors import DefinitionError, OriginError, Refused
+from pipeline.base.types import ColumnType
+from pipeline.lake.lake import Lake
+from pipeline.log.log import TopicDescription
+from pipeline.log.partitioner import murmur2, partitions_of
+
+HEAD = "id,shop,at,amount\n"
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order."""
+
+    id: str
+    shop: str
+    at: datetime
+    amount: Annotated[Decimal, Scale(2), Between(0, 100_000)]
+
+
+ORDERS = Source("shop.orders", Order, key="shop", event_time="at", identity="id")
+
+
+class Killed(Exception):
+    """The process dies here."""
+
+
+@dataclass
+class Broker:
+    """Transactions as Kafka has them: the records and the cursor of one are there together, or not at all."""
+
+    partitions: int = 3
+    topic_id: str = "A"
+    records: list[tuple[int, bytes, bytes]] = field(default_factory=list)
+    kept: bytes | None = None
+    transactions: int = 0
+    die_before: int = 0  # the n-th commit of a process
+    die_after: int = 0
+    of_process: int = 0
+
+    @property
+    def described(self) -> TopicDescription:
+        return TopicDescription("shop.orders", self.partitions, self.topic_id)
+
+    def begin(self) -> None:
+        self.of_process = 0
+
+    def cursor(self) -> bytes | None:
+        return self.kept
+
+    def send_all(
+        self, partitions: Sequence[int], keys: Sequence[bytes], values: Sequence[bytes], cursor: bytes | None
+    ) -> None:
+        self.of_process += 1
+        if self.of_process == self.die_before:
+            raise Killed
+        self.records += zip(partitions, keys, values, strict=True)
+        self.kept = cursor or self.kept
+        self.transactions += 1
+        if self.of_process == self.die_after:
+            raise Killed
+
+    @property
+    def ids(self) -> list[str]:
+        return [json.loads(value)["id"] for _, _, value in self.records]
+
+
+def feeding(feed: Feed, broker: Broker, folder: Path, **how: Any) -> Feeding:
+    """A process that begins."""
+    found = Feeding(feed, broker, Lake(str(folder / "lake")), Reading(str), **how)
+    found.begin()
+    return found
+
+
+def line(n: int, amount: str = "1.50") -> str:
+    return f"o{n},shop{n % 5},2024-01-01T00:00:{n % 60:02d}Z,{amount}\n"
+
+
+def write(file: Path, numbers: range, bad: range = range(0)) -> None:
+    file.write_text(HEAD + "".join(line(n, "-1" if n in bad else "1.50") for n in numbers))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Feed:
+    write(tmp_path / "a.csv", range(10), range(3, 4))
+    write(tmp_path / "b.csv", range(10, 25), range(12, 14))
+    return Feed("orders", Files(str(tmp_path / "*.csv")), ORDERS)
+
+
+def test_rows_become_events_under_their_key_in_the_partition_of_kafkas_partitioner(files: Feed, tmp_path: Path) -> None:
+    broker = Broker()
+    feeding(files, broker, tmp_path).look()
+    assert broker.ids == [f"o{n}" for n in range(25) if n not in (3, 12, 13)]
+    for partition, key, value in broker.records:
+        assert key == json.loads(value)["shop"].encode()
+        assert partition == (murmur2_of_kafka(key) & 0x7FFFFFFF) % 3
+    assert json.loads(broker.records[0][2]) == {
+        "id": "o0",
+        "shop": "shop0",
+        "at": "2024-01-01T00:00:00Z",
+        "amount": 1.5,
+    } | {"amount": json.loads(broker.records[0][2])["amount"]}
+
+
+def test_what_is_taken_is_sent_or_rejected_and_what_is_rejected_has_its_place(files: Feed, tmp_path: Path) -> None:
+    broker = Broker()
+    run = feeding(files, broker, tmp_path)
+    run.look()
+    assert (run.fed.rows, run.fed.sent, run.fed.rejected) == (25, 22, 3)
+    kept = [
+        row
+        for t in read_rejects(run.lake, Cursor.from_bytes(broker.kept or b"", "orders").rejects)
+        for row in t.to_pylist()
+    ]
+    assert [(row["part"].rpartition("/")[2], row["number"], row["unit"]) for row in kept] == [
+        ("a.csv", 5, "line"),
+        ("b.csv", 4, "line"),
+        ("b.csv", 5, "line"),
+    ]
+    assert all("amount: breaks Between" in row["reason"] and b'"o' in row["raw"] for row in kept)
+    assert [row.number for row in run.fed.first] == [5, 4, 5]
+
+
+def test_a_second_run_sends_nothing_twice_and_new_files_once(files: Feed, tmp_path: Path) -> None:
+    broker = Broker()
+    feeding(files, broker, tmp_path).look()
+    before, transactions = broker.ids, broker.transactions
+    again = feeding(files, broker, tmp_path)
+    again.look()
+    assert (broker.ids, again.fed.rows, broker.transactions) == (before, 0, transactions)
+    write(tmp_path / "a0.csv", range(30, 33))
+    again.look()
+    assert broker.ids == [*before, "o30", "o31", "o32"]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("where", ["die_before", "die_after"])
+def test_killed_at_any_commit_it_goes_on_where_the_last_committed_transaction_was(
+    files: Feed, tmp_path: Path, batch: int, where: str
+) -> None:
+    broker, at = Broker(), 1
+    for _ in range(200):
+        setattr(broker, where, at)
+        run = feeding(files, broker, tmp_path, batch_rows=batch)
+        try:
+            run.look()
+            break
+        except Killed:
+            at = 2 if at == 1 and where == "die_before" else 1
+    else:
+        pytest.fail("it never came to its end")
+    assert broker.ids == [f"o{n}" for n in range(25) if n not in (3, 12, 13)]
+    cursor = Cursor.from_bytes(broker.kept or b"", "orders")
+    assert (cursor.sent, cursor.rejected) == (22, 3)
+    assert sum(t.num_rows for t in read_rejects(run.lake, cursor.rejects)) == 3
+
+
+def test_a_file_that_changed_since_is_refused_with_what_to_do(files: Feed, tmp_path: Path) -> None:
+    broker = Broker()
+    feeding(files, broker, tmp_path).look()
+    before = broker.ids
+    with (tmp_path / "a.csv").open("a") as file:
+        file.write(line(99))
+    with pytest.raises(Refused, match=r"a\.csv changed since it was sent.*new rows into a file of another name"):
+        feeding(files, broker, tmp_path).look()
+    assert broker.ids == before
+
+
+def test_a_file_of_which_a_part_was_sent_and_that_is_gone_is_refused(files: Feed, tmp_path: Path) -> None:
+    broker = Broker(die_before=2)
+    with pytest.raises(Killed):
+        feeding(files, broker, tmp_path, batch_rows=4).look()
+    (tmp_path / "a.csv").unlink()
+    with pytest.raises(Refused, match=r"a\.csv is gone, of which 5 rows were taken: put it back"):
+        feeding(files, broker, tmp_path).look()
+
+
+def test_a_topic_that_was_made_anew_is_refused(files: Feed, tmp_path: Path) -> None:
+    broker = Broker()
+    feeding(files, broker, tmp_path).look()
+    broker.topic_id = "B"
+    with pytest.raises(Refused, match=r"made anew.*another name"):
+        feeding(files, broker, tmp_path)
+
+
+def test_following_takes_a_file_once_nobody_writes_it(files: Feed, tmp_path: Path) -> None:
+    broker = Broker()
+    run = feeding(files, broker, tmp_path)
+    run.look()
+    write(tmp_path / "c.csv", range(40, 42))
+    run.look(settled=True)
+    assert "o40" not in broker.ids
+    write(tmp_path / "c.csv", range(40, 43))
+    run.look(settled=True)
+    assert "o40" not in broker.ids
+    run.look(settled=True)
+    assert broker.ids[-3:] == ["o40", "o41", "o42"]
+
+
+def test_it_stops_between_transactions_and_goes_on(files: Feed, tmp_path: Path) -> None:
+    broker = Broker()
+    run = feeding(files, broker, tmp_path, batch_rows=2)
+    run.stop = lambda: broker.transactions > 0
+    run.look()
+    assert 0 < len(broker.ids) < 22
+    feeding(files, broker, tmp_path).look()
+    assert broker.ids == [f"o{n}" for n in range(25) if n not in (3, 12, 13)]
+
+
+def test_an_origin_that_cannot_tell_when_it_changes_needs_a_cursor(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"does not say when it changes.*cursor="):
+        feeding(Feed("f", Custom(some_rows), ORDERS), Broker(), tmp_path).look()
+
+
+def test_what_is_read_once_keeps_no_cursor(tmp_path: Path) -> None:
+    broker = Broker()
+    feeding(Feed("f", Custom(some_rows), ORDERS), broker, tmp_path, lasting=False).look()
+    assert broker.kept is None and broker.ids == ["o1", "o2"]
+
+
+def test_a_table_of_another_kind_is_one_error_and_not_one_a_row(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("id;shop\n1;2\n")
+    with pytest.raises(OriginError, match=r"x\.csv: there is no column"):
+        feeding(Feed("f", Files(str(tmp_path / "x.csv")), ORDERS), Broker(), tmp_path).look()
+
+
+# --- with a cursor column -----------------------------------------------------------------------------------------------------
+
+TABLE: list[dict[str, Any]] = []
+
+
+def some_rows() -> Iterator[list[dict[str, Any]]]:
+    yield [{"id": f"o{n}", "shop": "x", "at": "2024-01-01T00:00:00Z", "amount": 1} for n in (1, 2)]
+
+
+def the_table() -> Iterator[list[dict[str, Any]]]:
+    yield list(TABLE)
+
+
+def row(id: str, second: int, amount: int = 1) -> dict[str, Any]:
+    at = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(seconds=second)
+    return {"id": id, "shop": "x", "at": at.isoformat(), "amount": amount}
+
+
+@pytest.fixture
+def by_cursor() -> Feed:
+    TABLE.clear()
+    return Feed("f", Custom(the_table), ORDERS, cursor="at")
+
+
+def test_rows_come_in_the_order_of_their_cursor_and_each_once_also_where_they_tie(
+    by_cursor: Feed, tmp_path: Path
+) -> None:
+    broker = Broker()
+    TABLE.extend([row("c", 3), row("a", 1), row("b", 3)])
+    feeding(by_cursor, broker, tmp_path).look()
+    assert broker.ids[0] == "a" and sorted(broker.ids) == ["a", "b", "c"]
+    TABLE.extend([row("d", 3), row("late", 2), row("e", 4)])
+    run = feeding(by_cursor, broker, tmp_path)
+    run.look()
+    assert broker.ids[3:] == ["d", "e"]
+    run.look()
+    assert (len(broker.ids), run.fed.rows) == (5, 2)
+
+
+def test_a_rejected_row_counts_once_however_often_it_is_read(by_cursor: Feed, tmp_path: Path) -> None:
+    broker = Broker()
+    TABLE.extend([row("a", 1), row("bad", 9, -5)])
+    for expected in ((2, 1), (0, 0)):
+        run = feeding(by_cursor, broker, tmp_path)
+        run.look()
+        assert (run.fed.rows, run.fed.rejected) == expected
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2)), max_size=12),
+    cuts=st.lists(st.tuples(st.integers(0, 12), st.integers(1, 3), st.integers(1, 4)), max_size=6),
+)
+def test_a_table_that_grows_at_its_end_is_sent_once_whatever_is_killed(
+    rows: list[tuple[int, int]], cuts: list[tuple[int, int, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder, broker = tmp_path_factory.mktemp("feed"), Broker()
+    feed = Feed("f", Custom(the_table), ORDERS, cursor="at")
+    whole = [row(f"r{n}", second) for n, (second, _) in enumerate(sorted(rows))]
+    for upto, batch, die in [*sorted(cuts), (len(whole), 2, 0)]:
+        TABLE[:] = whole[:upto][::-1]
+        broker.die_before = die
+        try:
+            feeding(feed, broker, folder, batch_rows=batch).look()
+        except Killed:
+            continue
+    assert sorted(broker.ids) == sorted(one["id"] for one in whole)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("int", -7),
+        ("decimal", Decimal("1.50")),
+        ("date", date(2024, 2, 29)),
+        ("datetime", datetime(2024, 1, 1, 1, 2, 3, 4, tzinfo=UTC)),
+    ],
+)
+def test_a_cursor_value_is_kept_as_it_was(kind: str, value: Any) -> None:
+    assert from_text(as_text(value), kind) == value
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=5), st.integers(0, 2**40))
+def test_a_cursor_is_read_as_it_was_written(done: dict[str, str], number: int) -> None:
+    for many in (0, 1_500):
+        cursor = Cursor("id", {**done, **{f"file-{n}": "v" for n in range(many)}}, "p", "v", number, ties=["x"], sent=3)
+        assert Cursor.from_bytes(cursor.to_bytes(), "f") == cursor
+    assert len(Cursor(done={f"in/2024/part-{n:06d}.csv": f"{n}-{n}" for n in range(20_000)}).to_bytes()) < 900_000
+
+
+# --- keys and partitions ------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=40)), st.integers(1, 50))
+def test_partitions_are_those_of_kafkas_own_partitioner(keys: list[bytes], partitions: int) -> None:
+    array = pa.array(keys, pa.binary())
+    assert murmur2(array).tolist() == [murmur2_of_kafka(key) & 0xFFFFFFFF for key in keys]
+    assert partitions_of(array, partitions).tolist() == [(murmur2_of_kafka(k) & 0x7FFFFFFF) % partitions for k in keys]
+
+
+ID = UUID("12345678-1234-5678-1234-567812345678")
+
+
+@pytest.mark.parametrize(
+    ("type", "value", "key"),
+    [
+        (ColumnType("str"), "Zürich", "Zürich".encode()),
+        (ColumnType("int"), -12, b"-12"),
+        (ColumnType("bytes"), b"\x00\xff", b"\x00\xff"),
+        (ColumnType("uuid"), ID.bytes, str(ID).encode()),
+        (ColumnType("bool"), True, b"true"),
+        (ColumnType("decimal", 2), Decimal("1.50"), b"1.50"),
+        (ColumnType("date"), date(2024, 2, 29), b"2024-02-29"),
+        (ColumnType("time"), time(1, 2, 3), b"01:02:03.000000"),
+        (ColumnType("datetime"), datetime(2024, 1, 1, tzinfo=UTC), b"2024-01-01T00:00:00.000000Z"),
+    ],
+)
+def test_a_key_is_the_text_of_its_value(type: ColumnType, value: Any, key: bytes) -> None:
+    assert key_bytes(pa.array([value], type.arrow), type).to_pylist() == [key]
+
+
+# --- stretches ----------------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.sets(st.integers(1, 30)), st.sets(st.integers(1, 30)), st.integers(0, 31), st.integers(1, 9))
+def test_rows_behind_a_place_and_in_pieces_are_all_rows_once_and_in_order(
+    given_rows: set[int], broken: set[int], number: int, count: int
+) -> None:
+    numbers = np.array(sorted(given_rows - broken), np.int64)
+    rows = Rows(
+        pa.RecordBatch.from_arrays([pa.array(numbers)], ["n"]), numbers, [BrokenRow(n, "bad") for n in sorted(broken)]
+    )
+    found: list[int] = []
+    for piece in pieces(behind(rows, number), count):
+        assert piece.batch.column(0).to_pylist() == piece.numbers.tolist() and piece.batch.num_rows <= count
+        own = sorted([*piece.numbers.tolist(), *(row.number for row in piece.broken)])
+        assert own and (not found or found[-1] < own[0])
+        found += own
+    assert found == [n for n in sorted(given_rows | broken) if n > number]
+
+
+# --- declarations -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """An event whose key is outside of it."""
+
+    shop: Annotated[str, RecordKey()]
+    at: datetime
+
+
+FILES = Files("in/*.csv")
+WRONG: list[tuple[Callable[[], Any], str]] = [
+    (lambda: Feed("a b", FILES, ORDERS), "name 'a b' is none"),
+    (lambda: Feed("f", "in/*.csv", ORDERS), "is no origin"),  # type: ignore[arg-type]
+    (lambda: Feed("f", FILES, Order), "is no Source"),  # type: ignore[arg-type]
+    (lambda: Feed("f", FILES, ORDERS, cursor="shop"), "allowed is a number or a time"),
+    (lambda: Feed("f", FILES, ORDERS, cursor="no"), "no"),
+    (lambda: Feed("f", FILES, replace(ORDERS, format=Avro())), "a feed writes Json"),
+    (lambda: Feed("f", FILES, Source("t", Keyed, key="shop", event_time="at", identity="shop")), "Keyed.shop"),
+    (lambda: Feed("f", Topic("t"), ORDERS), "goes on growing; give cursor="),
+    (lambda: Feed("f", FILES, ORDERS, crusor="at"), "crusor"),  # type: ignore[call-arg]
+]
+
+
+@pytest.mark.parametrize(("declare", "said"), WRONG, ids=[said for _, said in WRONG])
+def test_a_feed_that_cannot_be_is_refused_where_it_is_declared(declare: Callable[[], Any], said: str) -> None:
+    with pytest.raises(DefinitionError, match=said) as refused:
+        declare()
+    assert "test_feeding.py" in (refused.value.place or "")
+
+
+VIEWS = """
+from dataclasses import replace
+from ingestion import Feed
+from ingestion.origins.files import Files
+from views import VIEWS
+from views.weather import observations
+FEEDS = {feeds}
+"""
+ONE = 'Feed("w", Files("in/*.csv"), observations)'
+
+
+@pytest.mark.parametrize(
+    ("feeds", "said"),
+    [
+        (ONE, "FEEDS that is no tuple"),
+        (f"({ONE}, {ONE})", "two feeds named 'w'"),
+        ('(Feed("w", Files("in/*.csv"), replace(observations, key="id")),)', "another Source for topic"),
+    ],
+)
+def test_feeds_of_a_views_module_that_cannot_be_are_refused(
+    feeds: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"feeds_{abs(hash(feeds))}"
+    (tmp_path / f"{name}.py").write_text(VIEWS.format(feeds=feeds))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(DefinitionError, match=said):
+        load_feeds(name)
+
+
+def test_the_feeds_of_a_views_module_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "feeds_good.py").write_text(VIEWS.format(feeds=f"({ONE},)"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert [feed.name for feed in load_feeds("feeds_good")] == ["w"] and load_feeds("views") == ()
+
+
+def test_a_part_without_rows_is_done_too(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(HEAD)
+    broker = Broker()
+    feed = Feed("f", Files(str(tmp_path / "a.csv")), ORDERS)
+    feeding(feed, broker, tmp_path).look()
+    assert list(Cursor.from_bytes(broker.kept or b"", "f").done) and broker.transactions == 1
+    assert isinstance(feed.origin, Origin) and BATCH_ROWS > 0 and Part("x").version == ""
