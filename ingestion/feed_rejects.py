@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from pipeline.lake import layout
 from pipeline.lake.lake import Lake
 
 FIELDS: list[pa.Field] = [
@@ -26,7 +27,7 @@ BEFORE = b"before"
 
 def write_rejects(lake: Lake, feed: str, rows: pa.Table, before: str) -> str:
     """The path of a new file with these rows (SCHEMA), which names the one `before` it ("" where there is none)."""
-    path = f"rejected/feeds/{feed}/{uuid4().hex}.parquet"
+    path = layout.feed_rejects(feed, uuid4().hex)
     lake.write_table(path, SCHEMA.with_metadata({BEFORE: before.encode()}), [rows])
     return path
 

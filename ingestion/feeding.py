@@ -28,7 +28,7 @@ from pipeline.base.types import ColumnType
 from pipeline.definition.paths import shown
 from pipeline.lake.lake import Lake
 from pipeline.log.log import TopicDescription
-from pipeline.log.partitioner import partitions_of
+from pipeline.log.partitioner import Numbers, partitions_of
 
 BATCH_ROWS = 50_000  # of one transaction of Kafka's
 BATCH_BYTES = 32 * 1024 * 1024
@@ -50,9 +50,7 @@ class FeedProducer(Protocol):
     def cursor(self) -> bytes | None:
         """The newest committed cursor."""
 
-    def send_all(
-        self, partitions: Sequence[int], keys: Sequence[bytes], values: Sequence[bytes], cursor: bytes | None
-    ) -> None:
+    def send_all(self, partitions: Numbers, keys: pa.Array, values: pa.Array, cursor: bytes | None) -> None:
         """One transaction."""
 
 
@@ -214,10 +212,9 @@ class Feeding:
         told = cursor.to_bytes()
         if any(one.rows for one in gathered) or (self.lasting and told != self._committed):
             keys = pa.concat_arrays([NONE, *(one.keys for one in gathered)])
-            values: list[Any] = [value for one in gathered for value in one.values.to_pylist()]
-            of_each: list[Any] = keys.to_pylist()
-            partitions = partitions_of(keys, self.producer.described.partitions).tolist()
-            self.producer.send_all(partitions, of_each, values, told if self.lasting else None)
+            values = pa.concat_arrays([NONE, *(one.values for one in gathered)])
+            partitions = partitions_of(keys, self.producer.described.partitions)
+            self.producer.send_all(partitions, keys, values, told if self.lasting else None)
         self._gathered, self._committed = [], told
         self.fed.sent, self.fed.rejected = self.fed.sent + sent, self.fed.rejected + rejected.num_rows
         shown = rejected.select(["part", "number", "unit", "reason"]).slice(0, SHOWN - len(self.fed.first)).to_pylist()

@@ -101,3 +101,8 @@ def is_manifest(path: str) -> bool:
     folder, *names = path.split("/")
     plain = path.isprintable() and "\\" not in path and not any(name.startswith(".") or not name for name in names)
     return plain and folder in MANIFESTS and len(names) > 0 and path.endswith(".json")
+
+
+def feed_rejects(feed: str, writing: str) -> str:
+    """A file of rows of a feed that were rejected; `writing` is what no two writings share."""
+    return f"rejected/feeds/{feed}/{writing}.parquet"

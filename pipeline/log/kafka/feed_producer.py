@@ -9,9 +9,12 @@ offsets.retention.minutes (a week) of rest, and all would be sent again; and the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Any, ClassVar
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from pipeline.base.crash import CrashPoints
 from pipeline.base.errors import LogError
@@ -30,10 +33,13 @@ from pipeline.log.kafka.client import (
 from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.kafka.producer import TRANSACTION_S, KafkaLogProducer
+from pipeline.log.kafka.ready_batches import send_columns
 from pipeline.log.log import TopicDescription
+from pipeline.log.partitioner import Numbers
 
 CURSORS = "watershed.feeds"
-MOST_BYTES = 900_000  # of a cursor: below Kafka's default message.max.bytes
+MESSAGE_BYTES = 1_048_588  # Kafka's default for max.message.bytes
+MOST_BYTES = 900_000  # of a cursor: below that
 UNDECIDED_S = (
     2 * TRANSACTION_S
 )  # another feed that died with its cursor sent holds up readers for as long as its transaction may last
@@ -45,8 +51,6 @@ class KafkaFeedProducer(KafkaLogProducer):
     A second one that begins fences this one: its next `append` raises Fenced. After an error of `append` its outcome is unknown: begin
     anew, and ask for the cursor.
     """
-
-    CONFIG: ClassVar[Mapping[str, Any]] = {"batch_size": 512 * 1024, "linger_ms": 20}
 
     def __init__(
         self,
@@ -74,10 +78,11 @@ class KafkaFeedProducer(KafkaLogProducer):
         found: bytes | None = self._guarded(self._read_cursor)
         return found
 
-    def send_all(
-        self, partitions: Sequence[int], keys: Sequence[bytes], values: Sequence[bytes], cursor: bytes | None
-    ) -> None:
-        """Append the records and the cursor (None: of a feed that keeps none) in one transaction; Fenced when another writer has begun."""
+    def send_all(self, partitions: Numbers, keys: pa.Array, values: pa.Array, cursor: bytes | None) -> None:
+        """Append the records and the cursor (None: of a feed that keeps none) in one transaction; Fenced when another writer has begun.
+
+        `keys` and `values` are binary, none of them null; the records of a partition stay in their order.
+        """
         if cursor is not None and len(cursor) > MOST_BYTES:
             raise LogError(
                 f"feed {self.feed} would have to remember {len(cursor):,} bytes, and {MOST_BYTES:,} fit: it has too many files or too many"
@@ -85,29 +90,38 @@ class KafkaFeedProducer(KafkaLogProducer):
             )
         self._guarded(lambda: self._transaction(partitions, keys, values, cursor))
 
-    def _transaction(self, partitions: Any, keys: Any, values: Any, cursor: bytes | None) -> None:
+    def _transaction(self, partitions: Numbers, keys: pa.Array, values: pa.Array, cursor: bytes | None) -> None:
         producer, stamp = self._producer, time.time_ns() // 1_000_000
+        most_bytes = int(self.described.configs.get("max.message.bytes", MESSAGE_BYTES))
         with needing("Write"):
             producer.begin_transaction()
-            send, topic = producer.send, self.topic
-            sent = [
-                send(topic, value=value, key=key, partition=partition, timestamp_ms=stamp)
-                for partition, key, value in zip(partitions, keys, values, strict=True)
-            ]
-            self._settled(sent)
+            producer.partitions_for(self.topic)  # the leaders are known then
+            sent: list[Any] = []
+            for partition in np.unique(partitions).tolist():
+                those, at = pa.array(np.flatnonzero(partitions == partition)), TopicPartition(self.topic, partition)
+                sent += send_columns(producer, at, keys.take(those), values.take(those), stamp, most_bytes)
+            self._settle(sent)
             self._crash.reach("feed.sent")
             if cursor is not None:
-                self._settled([send(CURSORS, value=cursor, key=self.feed.encode(), partition=0)])
+                one = producer.send(CURSORS, value=cursor, key=self.feed.encode(), partition=0)
+                producer.flush(timeout=TRANSACTION_S)
+                one.get(timeout=TRANSACTION_S)
             self._crash.reach("feed.offsets")
             self._crash.reach("feed.before_commit")
             producer.commit_transaction()
         self._crash.reach("feed.after_commit")
 
-    def _settled(self, sent: Sequence[Any]) -> None:
-        """Wait until the broker has all of them; the first error where it refused one."""
+    def _settle(self, sent: Sequence[Any]) -> None:
+        """Wait until the broker has all batches; the error of the first that it refused."""
         self._producer.flush(timeout=TRANSACTION_S)
         for one in sent:
-            one.get(timeout=TRANSACTION_S)
+            if not one.wait(TRANSACTION_S):
+                raise kafka_errors.KafkaTimeoutError(f"no answer within {TRANSACTION_S:g} s")
+            if one.failed():
+                raise one.exception
+            _, _, refused = one.value
+            if refused is not None:
+                raise refused(0)
 
     def _make_cursors(self) -> None:
         """CURSORS is there and compacted, and so is the feed's own topic there."""

@@ -6,8 +6,8 @@ append = one transaction        begin = InitProducerId, which raises the epoch o
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 from kafka import KafkaProducer
 
@@ -34,8 +34,6 @@ MAX_REQUEST_BYTES = 64 * 1024 * 1024  # the topic's max.message.bytes decides
 
 class KafkaLogProducer:
     """A writer of one topic by `name`; connects with `begin`, in the process that uses it."""
-
-    CONFIG: ClassVar[Mapping[str, Any]] = {}  # of kafka-python's, beside those that `begin` gives
 
     def __init__(
         self,
@@ -67,7 +65,6 @@ class KafkaLogProducer:
             allow_auto_create_topics=False,
             reconnect_backoff_max_ms=1000,
             metrics_enabled=False,
-            **self.CONFIG,
         )
         try:
             with needing("Write"):
