@@ -1,4 +1,4 @@
-"""The cursor of a feed, which says how far it has come: parts that are done, the part it is in, or the greatest cursor value; and the sums of what it took.
+"""The cursor of a feed, which says how far it has come: parts that are done, the begun one, the greatest value.
 
     taken = sent + rejected        Cursor.from_bytes(cursor.to_bytes()) = cursor
 

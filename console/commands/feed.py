@@ -1,16 +1,21 @@
 """`watershed feed`: the new rows of declared feeds onto their topics, in transactions that carry how far each feed has come."""
 
-from typing import Annotated, Any
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from typing import Annotated
 
 import typer
 
 from console.commands.documents import print_document
 from console.commands.fed import FeedBars, document, opened, say, stopping, tell
 from ingestion.feed import Feed, load_feeds
-from ingestion.feeding import BATCH_ROWS, Feeding
-from pipeline.base.errors import DefinitionError, OriginAway, Refused, did_you_mean
+from ingestion.feeding import BATCH_ROWS, Fed, Feeding
+from pipeline.base.errors import DefinitionError, OriginAway, WatershedError, did_you_mean
 from pipeline.log.log import Unreachable
 from pipeline.settings import Settings
+
+EVERY_S = 5.0
 
 
 def feed(
@@ -18,7 +23,9 @@ def feed(
     follow: Annotated[
         bool, typer.Option("--follow", help="Look again and again, until SIGTERM; files once nobody writes them.")
     ] = False,
-    every: Annotated[float, typer.Option(metavar="S", min=0.1, help="Seconds between two looks of --follow.")] = 5.0,
+    every: Annotated[
+        float, typer.Option(metavar="S", min=0.1, help="Seconds between two looks of --follow.")
+    ] = EVERY_S,
     batch: Annotated[
         int, typer.Option(metavar="N", min=1, max=1_000_000, help="Rows of one transaction, at most.")
     ] = BATCH_ROWS,
@@ -27,33 +34,65 @@ def feed(
     """Send the new rows of the declared feeds onto their topics, each once. Safe to kill, and to run again."""
     settings = Settings.load()
     chosen = _chosen(feeds or [], load_feeds(settings.views))
-    found: list[dict[str, Any]] = []
     with stopping() as asked, FeedBars() as bars:
-        if follow and len(chosen) > 1:
-            raise Refused(f"--follow takes one feed, and each its own process: say which, of {_names(chosen)}")
-        for one in chosen:
-            if asked.is_set():
-                break
-            feeding: Feeding | None = None
-            while True:
-                try:
-                    with opened(settings, one, batch, asked, bars.show) as feeding_now:
-                        if feeding is not None:
-                            feeding_now.fed = feeding.fed
-                        feeding = feeding_now
-                        feeding.look()
-                        while follow and not asked.wait(every):
-                            feeding.look(settled=True)
-                    break
-                except (OriginAway, Unreachable) as error:
-                    if not follow or asked.wait(every):
-                        raise
-                    say(f"{error}; trying again")
-            if not as_json:
-                tell(one.name, one.source.topic, feeding.fed)
-            found.append(document(one.name, one.source.topic, feeding.fed))
+        runs = [_Run(settings, one, batch, asked, bars.show) for one in chosen]
+        left = runs
+        while left and not asked.is_set():
+            left = [run for run in left if not asked.is_set() and run.goes_on(follow)]
+            if left:
+                asked.wait(every)
+        for run in runs:
+            run.close()
     if as_json:
-        print_document({"feeds": found})
+        print_document({"feeds": [document(run.feed.name, run.feed.source.topic, run.fed) for run in runs]})
+    else:
+        for run in runs:
+            tell(run.feed.name, run.feed.source.topic, run.fed)
+    for run in runs:
+        if run.failed is not None:
+            typer.echo(f"watershed: {run.failed.report()}", err=True)
+    raise typer.Exit(1 if any(run.failed is not None for run in runs) else 0)
+
+
+class _Run:
+    """One feed of a call; one that fails leaves the others alone."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        feed: Feed,
+        batch: int,
+        asked: threading.Event,
+        show: Callable[[str, Fed, str], None],
+    ) -> None:
+        self.feed, self.fed = feed, Fed()
+        self.failed: WatershedError | None = None
+        self._open: Callable[[], AbstractContextManager[Feeding]] = lambda: opened(settings, feed, batch, asked, show)
+        self._stack = ExitStack()
+        self._feeding: Feeding | None = None
+
+    def goes_on(self, follow: bool) -> bool:
+        """Look once; True while there is another look to be made. What is away is, when following, looked for again."""
+        try:
+            if self._feeding is None:
+                self._feeding = self._stack.enter_context(self._open())
+                self._feeding.fed = self.fed
+            self._feeding.look(settled=follow)
+        except WatershedError as error:
+            self.close()
+            if follow and isinstance(error, OriginAway | Unreachable):
+                say(f"{self.feed.name}: {error}; trying again")
+                return True
+            self.failed = error
+            return False
+        if not follow:
+            self.close()
+        return follow
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._stack.close()
+        self._feeding = None
 
 
 def _chosen(names: list[str], declared: tuple[Feed, ...]) -> list[Feed]:
@@ -66,10 +105,6 @@ def _chosen(names: list[str], declared: tuple[Feed, ...]) -> list[Feed]:
                 f"there is no feed {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}"
             )
     return [one for one in declared if not names or one.name in names]
-
-
-def _names(chosen: list[Feed]) -> str:
-    return ", ".join(one.name for one in chosen)
 
 
 __all__ = ["feed"]

@@ -26,7 +26,7 @@ def murmur2(keys: pa.Array) -> np.ndarray[Any, np.dtype[np.uint32]]:
     """uint32: the hash of each key, as Kafka's clients have it (Utils.murmur2); a word of all keys at a time."""
     offsets, data = text_buffers(keys)
     begin = np.asarray(offsets, np.int64)[:-1]
-    length = np.diff(np.asarray(offsets, np.int64))
+    length: Any = np.diff(np.asarray(offsets, np.int64))
     data = np.concatenate((np.asarray(data, np.uint8), np.zeros(4, np.uint8)))
     hashes: np.ndarray[Any, np.dtype[np.uint32]] = np.uint32(SEED) ^ length.astype(np.uint32)
     words = length // 4

@@ -98,7 +98,8 @@ class KafkaFeedProducer(KafkaLogProducer):
             producer.partitions_for(self.topic)  # the leaders are known then
             sent: list[Any] = []
             for partition in np.unique(partitions).tolist():
-                those, at = pa.array(np.flatnonzero(partitions == partition)), TopicPartition(self.topic, partition)
+                those: Any = pa.array(np.flatnonzero(partitions == partition))
+                at = TopicPartition(self.topic, partition)
                 sent += send_columns(producer, at, keys.take(those), values.take(those), stamp, most_bytes)
             self._settle(sent)
             self._crash.reach("feed.sent")
@@ -176,7 +177,6 @@ class KafkaFeedProducer(KafkaLogProducer):
         except kafka_errors.MessageSizeTooLargeError as error:
             raise LogError(f"topic {self.topic}: a row is larger than its max.message.bytes allows: {error}") from error
         except (kafka_errors.KafkaError, OSError) as error:
-            error.writer = self.name  # type: ignore[union-attr]
             raise self._explained(error) from error
 
 

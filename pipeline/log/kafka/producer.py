@@ -119,6 +119,7 @@ class KafkaLogProducer:
             self._producer = None
 
     def _explained(self, error: Exception) -> Exception:
+        error.writer = self.name  # type: ignore[attr-defined]  # for the ACL that may be missing
         if isinstance(error, (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError)):
             return Fenced(
                 f"topic {self.topic}: another writer named {self.name!r} has begun since; nothing more was sent"

@@ -129,7 +129,8 @@ def _varints(numbers: Any) -> pa.Array:
     table = pa.Array.from_buffers(
         pa.binary(), len(distinct), [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(data)]
     )
-    return table.take(pa.array(places))
+    order: Any = pa.array(places)
+    return table.take(order)
 
 
 __all__ = ["bodies", "encode", "send_columns"]
