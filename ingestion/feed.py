@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from ingestion.origin import Origin
 from ingestion.origins.topic import Topic
-from ingestion.typed import Records
 from pipeline.base.declared import Declared
 from pipeline.base.errors import DefinitionError
 from pipeline.definition.formats import Json
+from pipeline.definition.marks import FromRecord
 from pipeline.definition.record import Column, column_named
 from pipeline.definition.source import Source
 from pipeline.definition.views_module import load_views
@@ -80,7 +80,12 @@ def check_source(source: Source, what: str) -> None:
         )
     if source.exploded:
         raise DefinitionError(f"{what}: topic {source.topic} has explode=; a feed's row is one row of its record")
-    Records(source.record)  # refuses columns that are outside of the value
+    for column in source.columns:
+        if column.mark(FromRecord):
+            raise DefinitionError(
+                f"{what}: {source.record.__name__}.{column.name} is read from around the event; a feed's row is the event alone: key and"
+                " timestamp follow from it"
+            )
 
 
 def load_feeds(module: str) -> tuple[Feed, ...]:

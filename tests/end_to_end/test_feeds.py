@@ -15,6 +15,7 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from tests.support.forking import popen
+from tests.support.secured import Secured
 from tests.support.system import System, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -184,6 +185,41 @@ def test_following_sends_new_files_and_ends_cleanly_on_sigterm(shop: System) -> 
     assert child.returncode == 0
     assert json.loads(out)["feeds"][0]["in"] == 200
     assert ids(shop) == Counter(good(range(200)))
+
+
+def test_a_feed_that_fails_leaves_the_others_alone(shop: System) -> None:
+    text = VIEWS.format(topic=shop.topic, identity=None).replace(
+        "FEEDS = (", 'FEEDS = (Feed("gone", Files("no/x.csv"), orders), '
+    )
+    shop.define(text)
+    write(shop, "a", range(100))
+    done = shop.run("feed", check=False)
+    assert done.returncode == 1 and "there is no file" in done.stderr and "Traceback" not in done.stderr
+    assert ids(shop) == Counter(good(range(100)))
+
+
+def test_without_its_rights_a_feed_names_the_acl_and_with_them_it_sends(
+    secured_system: System, secured: Secured
+) -> None:
+    system, user = secured_system, "worker"
+    system.define(VIEWS.format(topic=system.topic, identity=None))
+    system.run("init", "--partitions", "3")
+    write(system, "a", range(100))
+    named = "Create on topic", "DescribeConfigs on topic", "Write on transactional-id", "Write on topic"
+    cursors = [(operation, "topic", "watershed.feeds") for operation in ("Create", "Read", "Write", "DescribeConfigs")]
+    first, second = cursors[:3], cursors[3:]
+    own = [("Write", "topic", system.topic), ("Write", "transactional_id", f"watershed-feed-orders.{system.topic}")]
+    found = []
+    for rights in ([], first, second, own[1:], own[:1]):
+        secured.allow(user, rights) if rights else None
+        done = system.run("feed", check=False)
+        assert "Traceback" not in done.stderr
+        found.append((done.returncode, done.stderr))
+    assert [code for code, _ in found] == [1, 1, 1, 1, 0], found
+    for (_, said), name in zip(found, named, strict=False):
+        operation, kind = name.split(" on ")
+        assert f"the operation {operation} on {kind} '" in said, said
+    assert system.run("feed").stdout.startswith(f"orders.{system.topic}: in 0 = sent 0")
 
 
 def test_ingest_sends_each_file_once_and_standard_input_whenever_it_comes(shop: System) -> None:

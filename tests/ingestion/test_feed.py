@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from kafka.partitioner.default import murmur2 as murmur2_of_kafka
 
+from console.commands.fed import tell
 from ingestion import Feed
 from ingestion.feed import load_feeds
 from ingestion.feeding import behind, key_bytes, pieces
@@ -27,7 +29,8 @@ from pipeline import Avro, RecordKey, Source
 from pipeline.base.errors import DefinitionError
 from pipeline.base.types import ColumnType
 from pipeline.log.partitioner import murmur2, partitions_of
-from tests.ingestion.test_feeding import ORDERS, Order
+from tests.ingestion.test_feeding import HEAD, ORDERS, Broker, Order, feeding, line
+from tests.support.docs import blocks, text_of
 
 # --- keys and partitions ------------------------------------------------------------------------------------------------------
 
@@ -147,3 +150,20 @@ def test_the_feeds_of_a_views_module_are_read(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "feeds_good.py").write_text(VIEWS.format(feeds=f"({ONE},)"))
     monkeypatch.syspath_prepend(str(tmp_path))
     assert [feed.name for feed in load_feeds("feeds_good")] == ["w"] and load_feeds("views") == ()
+
+
+def test_the_example_of_the_documentation_does_what_stands_below_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "monday.csv").write_text(HEAD + line(1) + line(2) + line(3, "-1"))
+    (code,) = [block for block in blocks("docs/DATA-IN.md", "python") if "Feed(" in block]
+    declared: dict[str, Any] = {"Feed": Feed, "Files": Files, "orders": ORDERS}
+    exec(code, declared)
+    (feed,) = declared["FEEDS"]
+    run = feeding(feed, Broker(), tmp_path)
+    run.look()
+    tell(feed.name, feed.source.topic, run.fed)
+    shown = capsys.readouterr().out
+    assert textwrap.indent(shown, "    ") in text_of("docs/DATA-IN.md"), shown

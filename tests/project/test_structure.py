@@ -86,6 +86,7 @@ UNLOADED = [
         )
         for kind in ("sql", "rest", "html", "mongo", "topic", "custom")
     ),
+    ("ingestion.feed", {"sqlalchemy", "psycopg2", "requests", "kafka", "dlt", "numba", "luigi"}),
     (
         "watershed",
         {"luigi", "sqlalchemy", "psycopg2", "kafka", "dask", "hypothesis", "matplotlib", "tasks", "serving", "sandbox"},

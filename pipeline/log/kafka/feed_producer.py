@@ -177,7 +177,17 @@ class KafkaFeedProducer(KafkaLogProducer):
         except kafka_errors.MessageSizeTooLargeError as error:
             raise LogError(f"topic {self.topic}: a row is larger than its max.message.bytes allows: {error}") from error
         except (kafka_errors.KafkaError, OSError) as error:
-            raise self._explained(error) from error
+            raise self._explained(_cause(error)) from error
+
+
+def _cause(error: Exception) -> Exception:
+    """The error of the request that made a producer refuse all that came after, where that is what it says."""
+    cause = error.args[1] if len(error.args) == 2 else None
+    if not isinstance(cause, kafka_errors.KafkaError):
+        return error
+    if isinstance(cause, kafka_errors.AuthorizationError):
+        cause.operation = "Write"
+    return cause  # type: ignore[no-any-return]  # kafka-python has no types
 
 
 __all__ = ["CURSORS", "KafkaFeedProducer"]
