@@ -78,7 +78,7 @@ def decompressed(name: str, stream: Stream, max_ratio: int) -> Stream:
         case ".gz":
             opened = gzip.GzipFile(fileobj=given, mode="rb")
         case ".bz2":
-            opened = bz2.BZ2File(given)  # noqa: SIM115 -- the stream inside is closed by its opener
+            opened = bz2.BZ2File(given)
         case ".xz":
             opened = lzma.LZMAFile(given)  # noqa: SIM115
         case ".zst":

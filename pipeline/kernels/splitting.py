@@ -30,9 +30,9 @@ def rows_of(
     """
     begin, end, line = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
     fields, state = np.empty(most, np.int32), np.empty(most, np.uint8)
-    size, found, at, lines = len(data), 0, np.int64(0), np.int64(0)
+    size, found, at, lines = len(data), 0, 0, 0
     while at < size and found < most:
-        pos, many, what, inner, first_end, fresh, stop = at, 1, 0, 0, np.int64(-1), True, np.int64(-1)
+        pos, many, what, inner, first_end, fresh, stop = at, 1, 0, 0, -1, True, -1
         while pos < size:
             c = data[pos]
             if fresh and c == quote:

