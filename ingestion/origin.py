@@ -1,4 +1,4 @@
-"""Where data comes from: one kind of value for files, databases, APIs, pages, topics and code.
+"""Origins, where data comes from: one kind of value for files, databases, APIs, pages, topics and code.
 
     rows of an origin = Σ over its parts of (rows given + rows broken), each with its place        read twice, unchanged = the same rows
 

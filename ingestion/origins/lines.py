@@ -59,7 +59,7 @@ class Stretch:
         return self.data[self.begin[row] : self.end[row]].tobytes()
 
     def texts(self, rows: Ints) -> pa.Array:
-        """These rows whole, as a binary array."""
+        """The whole rows, as a binary array."""
         return gathered(self.data, self.data[:0], self.begin, self.end, rows)
 
     def broken(self, row: int, reason: str) -> BrokenRow:

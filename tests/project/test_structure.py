@@ -130,7 +130,7 @@ def imports(tree: ast.AST, package: str = "") -> set[str]:
             case ast.ImportFrom(level=level):
                 assert level == 0, f"{package}: a relative import; name the package"
             case ast.Call(
-                ast.Name("import_module" | "__import__" | "need") | ast.Attribute(attr="import_module"),
+                ast.Name("import_module" | "__import__") | ast.Attribute(attr="import_module"),
                 [ast.Constant(str(name)), *_],
             ):
                 found.add(name)
