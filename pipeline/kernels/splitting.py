@@ -76,19 +76,15 @@ def rows_of(
             if fresh and c == quote:
                 pos, what, more, crossed, first = _quoted(data, at, pos + 1, final, delimiter, quote, newline, longest)
                 inner, fresh = inner + crossed, False
-                if first_end < 0:
-                    first_end = first
+                first_end = first if first_end < 0 else first_end
                 if what != WHOLE or more:
                     break
                 continue
             if c == newline:
                 stop = pos
                 break
-            if c == delimiter:
-                many += 1
-                fresh = True
-            else:
-                fresh = False
+            fresh = c == delimiter
+            many += 1 if fresh else 0
             pos += 1
             if pos - at > longest:
                 what = ENDLESS
