@@ -51,7 +51,7 @@ class Counting:
 
 
 class Bounded:
-    """What a decompressor gives, as long as it stays in proportion to what it was given."""
+    """The bytes that a decompressor gives, as long as it stays in proportion to what it was given."""
 
     def __init__(self, stream: Stream, read_bytes: Callable[[], int], max_ratio: int) -> None:
         self._stream, self._read_bytes, self._ratio = stream, read_bytes, max_ratio
