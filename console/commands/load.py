@@ -33,7 +33,7 @@ def load(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """Load reference data: each table's next version, adopted by every view that looks it up, and shown as tables.TABLE in Postgres."""
+    """Load reference data: each table's next version, adopted by every view that looks it up, and shown in Postgres."""
     parts = context()
     chosen = [table_named(parts, one) for one in tables] if tables else list(parts.tables)
     if not chosen:
