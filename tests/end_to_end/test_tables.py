@@ -253,3 +253,29 @@ def test_a_load_killed_at_any_point_is_made_by_its_next_run_and_nothing_is_half(
     system.catch_up()
     system.night("2013-01-01")
     system.assert_exact()
+
+
+def test_a_night_loads_what_is_due_and_is_published_whatever_becomes_of_a_load(world: World) -> None:
+    system = world.system
+    text = MODULE.replace(
+        'key=("tailnum",), load=Merge', 'key=("tailnum",), every=timedelta(seconds=1), after=(carriers,), load=Merge'
+    ).replace('key=("carrier",), checks=(RowCount', 'key=("carrier",), every=timedelta(days=1000), checks=(RowCount')
+    system.define(text.replace("import datetime\n", "import datetime, timedelta\n").format(topic=system.topic))
+    world.load()
+    system.run("init")
+    world.fly(50)
+    system.night("2013-01-01")
+    versions = "SELECT table_name, version, load FROM ops.table_versions WHERE version > 1 ORDER BY version"
+    assert [tuple(row.values()) for row in system.query(versions)] == [("planes", 2, "2013-01-01")]
+    (world.folder / "planes-1.csv").unlink()
+    world.fly(50)
+    failed = system.night("2013-01-02", check=False)
+    assert (
+        failed.returncode != 0 and "the night is published, and these tables were not loaded: planes" in failed.stderr
+    )
+    published = system.query(
+        "SELECT date FROM ops.cuts JOIN ops.batches USING (topic, generation, number) WHERE status = 'published'"
+    )
+    assert len([row for row in published if row["date"] is not None]) == 2
+    assert {row["tailnum"] for row in system.query("SELECT tailnum FROM tables.planes")} == {"N1", "N2"}
+    system.assert_exact()
