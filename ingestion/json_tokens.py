@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from pipeline.columns.arrays import fixed_buffers, text_buffers, valid
 from pipeline.definition.record import Column
 
+pc: Any = pyarrow.compute  # whose stubs take fewer types than it does
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 NUMBERS = {"int", "float", "decimal", "wide"}
 NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
@@ -169,7 +170,8 @@ def _has_blanks(texts: pa.Array) -> bool:
 def _without(values: pa.Array, empty: Any) -> pa.Array:
     if not pc.any(empty).as_py():
         return values
-    return pc.if_else(empty, pa.scalar(None, pa.binary()), values)
+    found: pa.Array = pc.if_else(empty, pa.scalar(None, pa.binary()), values)
+    return found
 
 
 def _floats(array: pa.Array) -> pa.Array:
@@ -177,7 +179,8 @@ def _floats(array: pa.Array) -> pa.Array:
     array = array.cast(pa.float64())
     texts: Any = array.cast(pa.string()).cast(pa.binary())
     finite: Any = pc.is_finite(array)
-    return texts if pc.all(finite).as_py() in (True, None) else pc.if_else(finite, texts, quoted(texts))
+    found: pa.Array = texts if pc.all(finite).as_py() in (True, None) else pc.if_else(finite, texts, quoted(texts))
+    return found
 
 
 def _times(array: pa.Array) -> pa.Array:
@@ -229,7 +232,7 @@ def _binary(offsets: Any, data: Bytes, like: pa.Array) -> pa.Array:
     validity = None if there.all() else pa.py_buffer(np.packbits(there, bitorder="little").tobytes())
     data = np.ascontiguousarray(data)
     return pa.Array.from_buffers(
-        pa.binary(), len(there), [validity, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data)]
+        pa.binary(), len(there), [validity, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data.data)]
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from ingestion.json_tokens import by_python, dumped, joined, tokens
 from ingestion.origin import Rows
@@ -18,6 +18,7 @@ from pipeline.base.errors import OriginError
 from pipeline.definition.paths import Node, Path, shown, tree
 from pipeline.definition.record import Column, in_event
 
+pc: Any = pyarrow.compute  # whose stubs take fewer types than it does
 MOST_PLACES = 10_000  # of an array that is put together from flat columns
 NULL = pa.scalar(b"null", pa.binary())
 
@@ -89,7 +90,8 @@ class _Encoder:
             there = pc.or_(there, array.is_valid())
         found = pa.nulls(len(there), pa.binary()) if found is None else found
         there = there if over else pc.and_(there, pc.invert(found.is_valid()))
-        return pc.if_else(there, pa.scalar(token, pa.binary()), found)
+        replaced: pa.Array = pc.if_else(there, pa.scalar(token, pa.binary()), found)
+        return replaced
 
     def _of(self, array: pa.Array, child: Node | int) -> pa.Array:
         """The tokens of a column that the origin has, or of the declared ones inside of it."""

@@ -24,8 +24,7 @@ MIDNIGHT = re.compile(DAY.rstrip("$"))
 def encode_slowly(rows: Rows, columns: Sequence[Column], textual: bool = False) -> list[bytes]:
     """One JSON object for each row, of whatever flat and nested columns; see rows_as_json.encode."""
     if rows.documents is not None:
-        found: list[bytes] = rows.documents.to_pylist()
-        return found
+        return [bytes(one.as_py()) for one in rows.documents]
     declared = in_event(columns)
     root = tree({column.name: column.path for column in declared})
     types = {field.name: field.type for field in rows.batch.schema}

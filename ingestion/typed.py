@@ -131,11 +131,11 @@ def _typed(
     arrays, reason, reasons = check_all(wanted.columns, decoded)
     good = np.flatnonzero(reason < 0)
     if len(good) < len(reason):
-        arrays = [array.take(pa.array(good)) for array in arrays]
+        arrays = [array.take(pa.array(good, pa.int64())) for array in arrays]
     bad = np.flatnonzero(reason >= 0)
     lost = np.concatenate((decoded.rejected, decoded.rows[bad]))
     why = [*decoded.reasons, *(reasons[n] for n in reason[bad])]
-    raw: list[bytes] = encoded.take(pa.array(lost, pa.int64())).to_pylist()
+    raw = [bytes(one.as_py()) for one in encoded.take(pa.array(lost, pa.int64()))]
     found = list(zip(rows.numbers[lost].tolist(), why, raw, strict=True))
     accepted = pa.RecordBatch.from_arrays(arrays, schema=wanted.schema)
     kept = decoded.rows[good]

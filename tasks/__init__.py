@@ -75,6 +75,7 @@ def _mendable(text: str) -> str | None:
 _set_defaults()
 logging.getLogger("luigi-interface").addFilter(_OneLine())
 
+from tasks.loads import Load  # noqa: E402  (after the defaults)
 from tasks.nightly import Archive, ChooseCut, Clean, FoldView, Nightly, Publish, Stage  # noqa: E402  (after the defaults)
 
-__all__ = ["Archive", "ChooseCut", "Clean", "FoldView", "Nightly", "Publish", "Stage"]
+__all__ = ["Archive", "ChooseCut", "Clean", "FoldView", "Load", "Nightly", "Publish", "Stage"]

@@ -14,6 +14,7 @@ from pipeline.base.crash import CrashPoints, NoCrash, crash_points
 from pipeline.base.errors import DefinitionError, Refused
 from pipeline.decode.schemas import SchemasOf
 from pipeline.definition.fingerprints import view_fingerprint
+from pipeline.definition.table import Table
 from pipeline.definition.view import View
 from pipeline.handover import Generation
 from pipeline.handover.patience import Patient
@@ -46,6 +47,11 @@ class Context:
     crash: CrashPoints = field(default_factory=NoCrash)
     opened_s: float = field(default_factory=time.monotonic)
     _nights: dict[tuple[str, int], Night] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The tables of the views module, and those that its views look up."""
+        return self.settings.load_tables()
 
     @property
     def topics(self) -> list[str]:

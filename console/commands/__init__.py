@@ -15,6 +15,7 @@ LISTED = {
     "new": "Write a views module from a sample of a topic or a file: types, paths, key, identity, event time, a first view.",
     "try": "Run the declared views over a sample of a topic or a file, before anything is set up; no Postgres is asked.",
     "init": "Make topics, tables, batch 0 and the SQL views. Safe to run again, also while everything runs.",
+    "load": "Load reference data: each table's next version, adopted by every view that looks it up, and shown in Postgres.",
     "speed": "Run a worker of the speed layer. Run as many as you like; SIGTERM drains, commits and stops.",
     "status": "Positions, cuts, lag, workers and batches.",
     "plan": "Show what the next night would do, and which targets are stale.",

@@ -51,7 +51,7 @@ class Counting:
 
 
 class Bounded:
-    """What a decompressor gives, as long as it stays in proportion to what it was given."""
+    """The bytes that a decompressor gives, as long as it stays in proportion to what it was given."""
 
     def __init__(self, stream: Stream, read_bytes: Callable[[], int], max_ratio: int) -> None:
         self._stream, self._read_bytes, self._ratio = stream, read_bytes, max_ratio
@@ -78,7 +78,7 @@ def decompressed(name: str, stream: Stream, max_ratio: int) -> Stream:
         case ".gz":
             opened = gzip.GzipFile(fileobj=given, mode="rb")
         case ".bz2":
-            opened = bz2.BZ2File(given)  # noqa: SIM115 -- the stream inside is closed by its opener
+            opened = bz2.BZ2File(given)
         case ".xz":
             opened = lzma.LZMAFile(given)  # noqa: SIM115
         case ".zst":

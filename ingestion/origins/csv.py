@@ -14,15 +14,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from ingestion.origin import Reading, Rows
-from ingestion.origins import lines
-from ingestion.origins.format import FileFormat, Input, Stream, check_columns
+from ingestion.origins.format import LONGEST_ROW, FileFormat, Input, Stream, check_columns
 from ingestion.origins.lines import NONE, WHOLE, WHY, Dialect, InUtf8, Stretch, gathered, not_utf8, of_bom, stretches
 from pipeline.base.errors import DefinitionError, OriginError
 from pipeline.kernels import splitting
 
+pc: Any = pyarrow.compute  # whose stubs take fewer types than it does
 SAMPLE_BYTES, SAMPLE_ROWS = 1024 * 1024, 200
 DELIMITERS = ",;\t|"
 FALLBACK = "cp1252"
@@ -165,7 +165,8 @@ class Csv(FileFormat):
         if not self.null:
             return values
         none: Any = pc.is_in(values, value_set=pa.array(self.null))
-        return pc.if_else(none, pa.scalar(None, pa.string()), values)
+        found: pa.Array = pc.if_else(none, pa.scalar(None, pa.string()), values)
+        return found
 
 
 class _Before:
@@ -191,7 +192,7 @@ def _cells(stretch: Stretch, rows: Any, count: int, dialect: Dialect) -> list[pa
 
 def _is_utf8(stretch: Stretch) -> bool:
     try:
-        codecs.decode(stretch.data[: int(stretch.end[-1])], "utf-8")
+        codecs.decode(stretch.data[: int(stretch.end[-1])].data, "utf-8")
     except UnicodeDecodeError:
         return False
     return True
@@ -212,7 +213,7 @@ def _guessed(head: bytes) -> str:
 
 def _fitness(head: bytes, dialect: Dialect) -> tuple[float, int]:
     """(share of the first rows that have as many fields as the first, its number of fields), nothing for a single field."""
-    signs = (dialect.delimiter, dialect.quote, dialect.newline, lines.LONGEST_ROW, SAMPLE_ROWS)
+    signs = (dialect.delimiter, dialect.quote, dialect.newline, LONGEST_ROW, SAMPLE_ROWS)
     data: Any = np.frombuffer(head, np.uint8)
     _, _, _, fields, state, _, _ = splitting.rows_of(data, int(len(head) < SAMPLE_BYTES), *signs)
     if not len(fields) or fields[0] < 2:

@@ -59,7 +59,7 @@ def answer(asked: dict[str, Any]) -> None:
         if number < top:
             continue
         cells = [text_of(cell) for cell in row[left - 1 : right]]
-        if any(cell is not None for cell in cells):
+        if number in broken or any(cell is not None for cell in cells):
             held.append([number, cells])
         if len(held) == ROWS_AT_ONCE:
             say(held)

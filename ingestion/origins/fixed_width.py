@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from ingestion.origin import Reading, Rows
 from ingestion.origins.format import FileFormat, Input, check_columns
 from ingestion.origins.lines import Dialect, InUtf8, after_bom, not_utf8, stretches
 from pipeline.base.errors import DefinitionError
 
+pc: Any = pyarrow.compute  # whose stubs take fewer types than it does
 Places = tuple[tuple[str, tuple[int, int]], ...]
 
 

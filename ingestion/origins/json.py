@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from ingestion.origin import BATCH_ROWS, Reading, Rows
 from ingestion.origins.format import BLOCK_BYTES, LONGEST_ROW, FileFormat, Input, Stream
@@ -23,6 +23,7 @@ from pipeline.base.errors import DefinitionError, OriginError
 from pipeline.definition.paths import parse
 from pipeline.kernels import splitting
 
+pc: Any = pyarrow.compute  # whose stubs take fewer types than it does
 FIRST, CLOSED, WRONG = 0, 3, 4  # as kernels.splitting has them
 BLANK = b" \t\r\n"
 KEYS_SHOWN = 20
@@ -40,7 +41,7 @@ class JsonLines(FileFormat):
             blank: Any = pc.match_substring_regex(texts, r"^[ \t]*$")
             if pc.any(blank).as_py():
                 kept = np.flatnonzero(~np.asarray(blank.to_numpy(zero_copy_only=False), np.bool_))
-                yield Rows.of_documents(texts.take(pa.array(kept)), stretch.lines[kept], unit="line")
+                yield Rows.of_documents(texts.take(pa.array(kept, pa.int64())), stretch.lines[kept], unit="line")
             else:
                 yield Rows.of_documents(texts, stretch.lines, unit="line")
 

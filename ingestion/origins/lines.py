@@ -59,7 +59,7 @@ class Stretch:
         return self.data[self.begin[row] : self.end[row]].tobytes()
 
     def texts(self, rows: Ints) -> pa.Array:
-        """These rows whole, as a binary array."""
+        """The whole rows, as a binary array."""
         return gathered(self.data, self.data[:0], self.begin, self.end, rows)
 
     def broken(self, row: int, reason: str) -> BrokenRow:
@@ -77,7 +77,8 @@ def gathered(data: Any, more: Any, begin: Any, end: Any, rows: Any) -> pa.Array:
 
 def not_utf8(values: pa.Array) -> Ints:
     """The rows of a binary array that are no UTF-8."""
-    _, bounds, data = values.buffers()
+    buffers: Any = values.buffers()
+    _, bounds, data = buffers
     if data is None or not data.size:
         return np.zeros(0, np.int64)
     offsets = np.frombuffer(bounds, np.int32)[values.offset : values.offset + len(values) + 1]
@@ -124,9 +125,9 @@ class InUtf8:
             self._over = not block
             try:
                 found = self._decoder.decode(block, final=self._over).encode("utf-8", "surrogatepass")
-            except UnicodeDecodeError as error:
+            except UnicodeError as error:
                 raise OriginError(
-                    f"it is not in the encoding {self._encoding}: {error.reason} at byte {self._read + error.start:,} about;"
+                    f"it is not in the encoding {self._encoding} ({getattr(error, 'reason', error)}) behind byte {self._read:,};"
                     " give encoding= as it is"
                 ) from None
             self._read += len(block)

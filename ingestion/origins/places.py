@@ -110,7 +110,8 @@ class ArrowPlace:
         if isinstance(self._fs, fs.LocalFileSystem):
             return version
         with self._fs.open_input_stream(info.path, compression=None) as stream:
-            etag: Any = (stream.metadata() or {}).get(b"ETag", b"")
+            told: Any = stream.metadata() or {}
+            etag = told.get("ETag", b"")
         return f"{version}-{etag.decode() if isinstance(etag, bytes) else etag}"
 
 

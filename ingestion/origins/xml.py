@@ -156,7 +156,7 @@ def _rows(held: list[dict[str, str]], number: int) -> Rows:
     names = list(dict.fromkeys(name for row in held for name in row))
     check_columns(len(names))
     arrays = [pa.array([row.get(name) for row in held], pa.string()) for name in names]
-    schema = pa.schema([pa.field(name, pa.string()) for name in names], metadata=FLATTENED)
+    schema = pa.schema([pa.field(name, pa.string()) for name in names]).with_metadata({**FLATTENED})
     batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
     return Rows(batch, np.arange(number, number + len(held)), unit="element")
 

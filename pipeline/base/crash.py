@@ -51,6 +51,12 @@ POINTS = (
     "rebuild.begun",  # `watershed init --rebuild`: the new generation is there, and empty
     "rebuild.folded",
     "activate.written",
+    "load.written",  # `watershed load`: the version's files are there, and nothing names them
+    "load.noted",  # in Postgres, before its commit
+    "load.copied",  # the manifest is in the lake
+    "adopt.written",
+    "load.adopted",  # in force in every topic, and not shown
+    "load.exposed",  # tables.<name> has its rows, before the commit
     "replay.begun",  # `watershed replay`: what will be sent is noted, and nothing is sent
     "replay.sent",  # in the log, and Kafka's transaction is open
     "replay.committed",  # there for good, and not marked

@@ -9,6 +9,7 @@ quotes are wrong is its first line alone, and the next line is a row again: one 
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from pipeline.kernels.compiling import INT64, READ_BYTES, READ_INTS, kernel
 
@@ -16,6 +17,43 @@ Array = np.ndarray[Any, Any]
 WHOLE, MALFORMED, UNCLOSED, ENDLESS = 0, 1, 2, 3  # states of a row
 FIRST, COMMA, NEXT, CLOSED, WRONG = 0, 1, 2, 3, 4  # phases of an array: what may come
 CR, QUOTE, BACKSLASH, OPEN, CLOSE, BRACKET, BRACKET_CLOSE = 13, 34, 92, 123, 125, 91, 93
+
+
+@njit(nogil=True)
+def _quoted(
+    data: Any, begin: Any, pos: Any, final: Any, delimiter: Any, quote: Any, newline: Any, longest: Any
+) -> tuple[Any, Any, Any, Any, Any]:
+    """(pos, state, more, lines, first) behind a field whose quote opened before `pos`, of the row that begins at `begin`.
+
+    `more`: it cannot be told before what follows is there; `lines` ends of lines inside of it, the first of them at `first`, or -1.
+    """
+    size, lines, first, closed = len(data), 0, -1, False
+    while pos < size and pos - begin <= longest:
+        c = data[pos]
+        if c == quote:
+            if pos + 1 == size and not final:
+                return pos, WHOLE, True, lines, first
+            if pos + 1 == size or data[pos + 1] != quote:
+                closed = True
+                pos += 1
+                break
+            pos += 1
+        elif c == newline:
+            lines += 1
+            if first < 0:
+                first = pos
+        pos += 1
+    if not closed:
+        lost = bool(final) or pos - begin > longest
+        return pos, UNCLOSED if lost else WHOLE, not lost, lines, first
+    if pos == size or data[pos] == delimiter or data[pos] == newline:
+        return pos, WHOLE, False, lines, first
+    if data[pos] == CR and newline != CR:
+        if pos + 1 == size:
+            return pos, WHOLE, not final, lines, first
+        if data[pos + 1] == newline:
+            return pos, WHOLE, False, lines, first
+    return pos, MALFORMED, False, lines, first
 
 
 @kernel((READ_BYTES, INT64, INT64, INT64, INT64, INT64, INT64))
@@ -30,55 +68,23 @@ def rows_of(
     """
     begin, end, line = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
     fields, state = np.empty(most, np.int32), np.empty(most, np.uint8)
-    size, found, at, lines = len(data), 0, np.int64(0), np.int64(0)
+    size, found, at, lines = len(data), 0, 0, 0
     while at < size and found < most:
-        pos, many, what, inner, first_end, fresh, stop = at, 1, 0, 0, np.int64(-1), True, np.int64(-1)
+        pos, many, what, inner, first_end, fresh, stop = at, 1, 0, 0, -1, True, -1
         while pos < size:
             c = data[pos]
             if fresh and c == quote:
-                pos += 1
-                closed = False
-                while pos < size and pos - at <= longest:
-                    c = data[pos]
-                    if c == quote:
-                        if pos + 1 == size and not final:
-                            break
-                        if pos + 1 < size and data[pos + 1] == quote:
-                            pos += 2
-                            continue
-                        closed = True
-                        pos += 1
-                        break
-                    if c == newline:
-                        inner += 1
-                        if first_end < 0:
-                            first_end = pos
-                    pos += 1
-                if not closed:
-                    if final or pos - at > longest:
-                        what = UNCLOSED
-                    break
-                fresh = False
-                if pos == size:
-                    continue
-                c = data[pos]
-                if c == CR and newline != CR:
-                    if pos + 1 == size and not final:
-                        break
-                    if pos + 1 == size or data[pos + 1] == newline:
-                        continue
-                if c != delimiter and c != newline:
-                    what = MALFORMED
+                pos, what, more, crossed, first = _quoted(data, at, pos + 1, final, delimiter, quote, newline, longest)
+                inner, fresh = inner + crossed, False
+                first_end = first if first_end < 0 else first_end
+                if what != WHOLE or more:
                     break
                 continue
             if c == newline:
                 stop = pos
                 break
-            if c == delimiter:
-                many += 1
-                fresh = True
-            else:
-                fresh = False
+            fresh = c == delimiter
+            many += 1 if fresh else 0
             pos += 1
             if pos - at > longest:
                 what = ENDLESS

@@ -41,7 +41,7 @@ def install(engine: Engine, plans: Sequence[Plan]) -> list[Generation]:
 def _install(connection: Connection, plans: Sequence[Plan]) -> list[Generation]:
     refuse_encoding(connection)
     lock_setup(connection)
-    _make_schemas(connection)
+    make_schemas(connection)
     found = []
     for plan in plans:
         generation = active_generation(connection, plan.source.topic)
@@ -158,7 +158,8 @@ def publish_views(connection: Connection, views: Iterable[View], generation: int
         replace_view(connection, view.name, merged_view(view, generation), about)
 
 
-def _make_schemas(connection: Connection) -> None:
+def make_schemas(connection: Connection) -> None:
+    """The schemas and the tables of schema ops, where they are missing."""
     have = set(connection.scalars(sa.text("SELECT nspname FROM pg_namespace")))
     for schema in tables.SCHEMAS:
         if schema not in have:

@@ -37,7 +37,7 @@ from sqlalchemy.types import UserDefinedType
 from pipeline.definition.view import View
 from pipeline.fold.states import WINDOW_START, group_columns, state_fields
 
-SCHEMAS = ("ops", "batch", "speed", "serving")
+SCHEMAS = ("ops", "batch", "speed", "serving", "tables")
 TIME = DateTime(timezone=True)
 OPS = MetaData(schema="ops")
 
@@ -144,6 +144,20 @@ adoptions = Table(
     *_where(Column("number", Integer, nullable=False), Column("table_name", Text, nullable=False)),
     Column("version", Integer, nullable=False),
     PrimaryKeyConstraint("topic", "generation", "number", "table_name"),
+)
+
+table_versions = Table(
+    "table_versions",
+    OPS,
+    Column("table_name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("load", Text, nullable=False),  # the load's name: a date, or a time
+    Column("begun_at", TIME, nullable=False, server_default=func.clock_timestamp()),
+    Column("manifest", Text),  # null: its load has not made it
+    Column("made_at", TIME),
+    Column("exposed_at", TIME),
+    PrimaryKeyConstraint("table_name", "version"),
+    UniqueConstraint("table_name", "load"),
 )
 
 batches = Table(

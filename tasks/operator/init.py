@@ -3,7 +3,7 @@
 init ; init = init        rebuild: the new generation's batch n = f(log[0, cut n)) before anybody reads it
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import luigi
 
@@ -11,19 +11,23 @@ from pipeline.base.errors import Refused, StoreError
 from pipeline.definition.view import View
 from pipeline.handover import Generation
 from pipeline.handover.replacement import Plan
+from pipeline.handover.versions import newer_than
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.log import MissingTopic, refuse_compacted
 from pipeline.settings import by_source
 from pipeline.warm_up import warm_up
 from serving.generations.create import check_database, install
 from tasks.context import Context, context
+from tasks.loads import versions_for
 from tasks.operator.generation import Mending
 
 Say = Callable[[str], None]
 
 
-def plan_of(log: KafkaLog, views: tuple[View, ...], partitions: int, say: Say) -> Plan:
-    """Plan of init for one source: its topic (created when it is missing) as it is found now."""
+def plan_of(
+    log: KafkaLog, views: tuple[View, ...], partitions: int, say: Say, versions: Mapping[str, int] | None = None
+) -> Plan:
+    """Plan of init for one source: its topic (created when it is missing) as it is found now, and the tables its views look up."""
     source = views[0].source
     try:
         found = log.describe(source.topic)
@@ -32,7 +36,7 @@ def plan_of(log: KafkaLog, views: tuple[View, ...], partitions: int, say: Say) -
         found = log.describe(source.topic)
         say(f"made topic {source.topic} with {found.partitions} partitions")
     refuse_compacted(found)
-    return Plan(source, found.topic_id, tuple(log.start_offsets(source.topic)), views)
+    return Plan(source, found.topic_id, tuple(log.start_offsets(source.topic)), views, versions or {})
 
 
 def init(rebuild: bool, partitions: int, say: Say, accept_loss: bool = False) -> list[Generation]:
@@ -49,14 +53,25 @@ def init(rebuild: bool, partitions: int, say: Say, accept_loss: bool = False) ->
     check_database(parts.engine)  # before a topic is made for it
     warm_up(parts.views)
     parts.lake.check_writable()
-    plans = [plan_of(parts.log, views, partitions, say) for views in by_source(parts.views).values()]
+    of_source = by_source(parts.views).values()
+    versions = [versions_for(parts, views) for views in of_source]
+    plans = [plan_of(parts.log, views, partitions, say, v) for views, v in zip(of_source, versions, strict=True)]
     if rebuild:
         for plan in plans:
             active = _active(parts, plan)
             if active is not None:
                 given = parts.generations, parts.store, parts.log, parts.lake, _build, parts.crash, say
                 Mending(plan, *given, schemas=parts.schemas).mend(active, accept_loss)
-    return install(parts.engine, plans)
+    generations = install(parts.engine, plans)
+    _adopt_newest(parts, generations, versions)
+    return generations
+
+
+def _adopt_newest(parts: Context, generations: Sequence[Generation], newest: Sequence[Mapping[str, int]]) -> None:
+    """Adopt the versions that were loaded while a generation was made, or by a load that died before it adopted its own."""
+    for generation, versions in zip(generations, newest, strict=True):
+        if versions and newer_than(parts.store.ledger(generation)[-1], versions):
+            parts.store.adopt(generation, versions, tuple(parts.log.end_offsets(generation.topic)))
 
 
 def _active(parts: Context, plan: Plan) -> Generation | None:

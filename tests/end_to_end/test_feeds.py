@@ -30,8 +30,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
-from ingestion import Feed
-from ingestion.origins.files import Files
+from ingestion import Feed, Files
 from pipeline import Between, Count, Scale, Source, Sum, View, tumbling
 
 

@@ -10,6 +10,7 @@ import pytest
 from tests.console.test_operator_commands import files, named, send
 from tests.console.test_replay import OF_REPLAYS
 from tests.end_to_end.test_refusals import delete_records
+from tests.end_to_end.test_tables import OF_LOADS
 from tests.support.system import System
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -18,7 +19,8 @@ PURGE = ["purge.marked", "purge.written", "lake.deleted"]
 REFOLD = ["rebuild.written"]
 ROLLBACK = ["rollback.written"]
 GENERATION = ["rebuild.begun", "rebuild.folded", "activate.written"]
-OF_OPERATORS = (*PURGE, *REFOLD, *ROLLBACK, *GENERATION, *OF_REPLAYS)  # the last in tests/console/test_replay.py
+# The last two in tests/console/test_replay.py and test_tables.py
+OF_OPERATORS = (*PURGE, *REFOLD, *ROLLBACK, *GENERATION, *OF_REPLAYS, *OF_LOADS)
 
 
 def die(system: System, at: str, *command: str) -> None:

@@ -19,11 +19,10 @@ from hypothesis import given, settings
 from kafka.partitioner.default import murmur2 as murmur2_of_kafka
 
 from console.commands.fed import tell
-from ingestion import Feed
+from ingestion import Feed, Files
 from ingestion.feed import load_feeds
 from ingestion.feeding import behind, key_bytes, pieces
 from ingestion.origin import BrokenRow, Rows
-from ingestion.origins.files import Files
 from ingestion.origins.topic import Topic
 from pipeline import Avro, RecordKey, Source
 from pipeline.base.errors import DefinitionError
@@ -119,8 +118,7 @@ def test_a_feed_that_cannot_be_is_refused_where_it_is_declared(declare: Callable
 
 VIEWS = """
 from dataclasses import replace
-from ingestion import Feed
-from ingestion.origins.files import Files
+from ingestion import Feed, Files
 from views import VIEWS
 from views.weather import observations
 FEEDS = {feeds}

@@ -16,12 +16,11 @@ import pytest
 from hypothesis import given, settings
 from kafka.partitioner.default import murmur2 as murmur2_of_kafka
 
-from ingestion import Custom, Feed
+from ingestion import Custom, Feed, Files
 from ingestion.feed_cursor import Cursor, as_text, from_text
 from ingestion.feed_rejects import read_rejects
 from ingestion.feeding import Feeding
 from ingestion.origin import Reading
-from ingestion.origins.files import Files
 from pipeline import Between, Scale, Source
 from pipeline.base.errors import OriginError, Refused
 from pipeline.lake.lake import Lake

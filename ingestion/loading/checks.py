@@ -1,0 +1,71 @@
+"""Checks of a version before it is one: a load that breaks a check makes nothing, and the last good version stays.
+
+made(version)  =>  every check of its table holds for it
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from ingestion.loading.counts import LoadCounts
+from ingestion.loading.rows import hashed
+from pipeline.base.errors import LakeError, OriginError
+from pipeline.columns.arrays import chunk
+from pipeline.columns.hash_table import HashTable
+from pipeline.columns.hashing import hash_rows
+from pipeline.definition.table import References, RowCount, Table
+from pipeline.fold.in_force import read_version
+from pipeline.fold.lookup import Version
+from pipeline.lake.lake import Lake
+from pipeline.lake.manifest import File
+from serving.stores.tables import PostgresTableStore
+
+BATCH_ROWS = 100_000
+
+
+def check_version(
+    lake: Lake, store: PostgresTableStore, table: Table, file: File, before: pa.Table | None, counts: LoadCounts
+) -> None:
+    """OriginError for the first check that the rows of `file` break; `before` are the rows of the version before."""
+    counted = [check for check in table.checks if isinstance(check, RowCount)]
+    if not counted and not counts.rows and before is not None and before.num_rows:
+        raise OriginError(
+            f"table {table.name}: the load has no rows, and the version before has {before.num_rows:,}; where that may be,"
+            f" say so: checks=(RowCount(at_least=0),)"
+        )
+    for check in counted:
+        if not check.at_least <= counts.rows <= (counts.rows if check.at_most is None else check.at_most):
+            most = "" if check.at_most is None else f" and at most {check.at_most:,}"
+            raise OriginError(
+                f"table {table.name}: the load has {counts.rows:,} rows; allowed are at least {check.at_least:,}{most};"
+                f" {counts.rejected:,} rows were rejected"
+            )
+    if table.history is not None:
+        _check_history(lake, table, file)
+    for reference in table.checks:
+        if isinstance(reference, References):
+            _check_references(lake, store, table, file, reference)
+
+
+def _check_history(lake: Lake, table: Table, file: File) -> None:
+    try:
+        Version(table, lake.read_table(file))
+    except LakeError as error:
+        raise OriginError(f"table {table.name}: rows of one key are valid at the same time") from error
+
+
+def _check_references(lake: Lake, store: PostgresTableStore, table: Table, file: File, check: References) -> None:
+    number = store.newest([check.table.name])[check.table.name]
+    others = read_version(lake, check.table, number)
+    index = HashTable()
+    hashes = hashed(others, check.table, check.table.key)
+    index.put(hashes, np.arange(len(hashes), dtype=np.int64))
+    asked = found = 0
+    for batch in lake.read_batches(file, BATCH_ROWS, [check.column]):
+        column = chunk(batch.column(0)).drop_null()
+        asked += len(column)
+        found += int((index.find(hash_rows([(column, table.types[check.column])])) >= 0).sum()) if len(column) else 0
+    if found < check.share * asked:
+        raise OriginError(
+            f"table {table.name}: {found:,} of {asked:,} values of {check.column} are keys of table {check.table.name}"
+            f" (version {number}); allowed is a share of {check.share} at least"
+        )

@@ -1,0 +1,208 @@
+"""One load: an origin's rows become the next version of a table, or nothing does.
+
+    version n is made  <=>  Postgres has its manifest        files are written before that, the lake's copy of the manifest after it
+
+Whoever runs the load of a name again, or beside another, gets the same version: the first manifest that Postgres noted. A load that dies
+anywhere leaves the version before, and files that nothing names.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestion.loading.checks import check_version
+from ingestion.loading.counts import LoadCounts, RejectedRow
+from ingestion.loading.modes import Mode, mode_of, schema_of
+from ingestion.origin import Origin, Reading
+from ingestion.retrying import Retrier
+from ingestion.typed import typed
+from pipeline.base.crash import CrashPoints, NoCrash
+from pipeline.base.errors import DefinitionError, OriginError
+from pipeline.columns.arrays import chunk
+from pipeline.definition.fingerprints import table_fingerprint
+from pipeline.definition.record import columns
+from pipeline.definition.table import Incremental, Merge, References, Table
+from pipeline.fold.in_force import read_version
+from pipeline.lake import layout
+from pipeline.lake.lake import Lake
+from pipeline.lake.manifest import File, Manifest
+from pipeline.lake.targets import TableVersion
+from serving.ops.table_versions import LoadedVersion
+from serving.stores.tables import PostgresTableStore
+
+Say = Callable[[str, int], None]  # (what, rows read so far)
+KEPT_REJECTS = 100_000  # rejected rows that are kept with their place; all are counted
+REJECTED_FIELDS: list[Any] = [
+    pa.field("part", pa.string()),
+    pa.field("number", pa.int64()),
+    pa.field("reason", pa.string()),
+    pa.field("raw", pa.binary()),
+]
+REJECTED = pa.schema(REJECTED_FIELDS)
+
+
+@dataclass
+class Loader:
+    """Makes versions. Everything it touches is an argument; `secret` gives credentials by name, `say` is told of progress."""
+
+    store: PostgresTableStore
+    lake: Lake
+    secret: Callable[[str], str]
+    say: Say = lambda what, rows: None
+    crash: CrashPoints = field(default_factory=NoCrash)
+    retrier: Callable[[Callable[[str], None]], Retrier] = Retrier
+
+    def load(self, table: Table, name: str) -> LoadedVersion:
+        """The version of the load of that name, made now or before, with its manifest in the lake. OriginError where there is no such
+        version: the newest one before stays. The usual mistake: to load again under the same name to have newer rows; give another.
+        """
+        begun = self.store.begin(table.name, name)
+        manifest = begun.manifest
+        if manifest is None:  # an origin that is away in the middle of it: all of it is read again
+            manifest = self.retrier(lambda text: self.say(text, 0))(lambda: self._make(table, begun))
+        target = TableVersion(table.name, begun.version)
+        if not self.lake.has_manifest(target.path):
+            self.lake.write_bytes(target.path, manifest.encode())
+        self.crash.reach("load.copied")
+        newest = max((one.version for one in self.store.versions(table.name) if one.manifest), default=0)
+        if newest == begun.version:
+            self.lake.write_bytes(layout.current_table(table.name), manifest.encode())
+        return next(one for one in self.store.versions(table.name) if one.version == begun.version)
+
+    def _make(self, table: Table, begun: LoadedVersion) -> str:
+        work = _Work(self, table, begun)
+        work.check()
+        made = work.write()
+        self.crash.reach("load.written")
+        text = made.to_json().decode()
+        counts = self.store.made(table.name, begun.version, text)
+        if counts != text:  # a twin was faster: its files are named, and ours never will be
+            for path in (*(file.path for file in made.files), *made.facts["rejected"]):
+                self.lake.delete(path)
+        return counts
+
+
+class _Work:
+    """One load's work on one version."""
+
+    def __init__(self, loader: Loader, table: Table, begun: LoadedVersion) -> None:
+        self.loader, self.table, self.begun = loader, table, begun
+        self.counts, self.rejected = LoadCounts(), list[RejectedRow]()
+        self.parts: list[dict[str, str]] = []
+        made = [one for one in loader.store.versions(table.name) if one.manifest and one.version < begun.version]
+        self.base = made[-1] if made else None
+        self.cursor = (
+            json.loads(self.base.manifest)["facts"].get("cursor") if self.base and self.base.manifest else None
+        )
+        self.greatest: Any = None
+        self.run = uuid.uuid4().hex[:12]
+
+    @property
+    def origin(self) -> Origin:
+        """The table's origin, which can be read."""
+        if not isinstance(self.table.origin, Origin):
+            raise DefinitionError(f"Table({self.table.name}): origin={self.table.origin!r} cannot be read")
+        return self.table.origin
+
+    def check(self) -> None:
+        """Refuse what cannot be loaded before anything is read."""
+        for check in self.table.checks:
+            if isinstance(check, References) and not self.loader.store.newest([check.table.name]):
+                raise DefinitionError(
+                    f"Table({self.table.name}) refers to {check.table.name}, which has no version: `watershed load {check.table.name}`",
+                    repair=f"watershed load {check.table.name}",
+                )
+
+    def write(self) -> Manifest:
+        """Read, and write the version's files; the manifest, which nobody has seen yet."""
+        lake, target = self.loader.lake, TableVersion(self.table.name, self.begun.version)
+        before = read_version(lake, self.table, self.base.version) if self.base is not None else None
+        mode = mode_of(self.table, before, self.begun.begun_at, self.counts)
+        path = f"{target.folder}/load={self.run}/rows.parquet"
+        self.counts.rows = lake.write_table(path, schema_of(self.table), self._tables(mode))
+        self.counts.check()
+        rejected = self._write_rejected()
+        file = File(path, self.counts.rows)
+        try:
+            check_version(lake, self.loader.store, self.table, file, before, self.counts)
+        except OriginError:
+            lake.delete(path)
+            raise
+        facts = {
+            "load": self.begun.load,
+            "table_fingerprint": table_fingerprint(self.table),
+            "origin": dict(self.origin.describe()),
+            "mode": self.table.load.canonical(),
+            "parts": self.parts,
+            "base": self.base.version if self.base is not None else None,
+            "cursor": _written(self.greatest) if self.greatest is not None else self.cursor,
+            "counts": asdict(self.counts),
+            "rejected": rejected,
+        }
+        return Manifest(target.kind, target.inputs, (file,), facts)
+
+    # ---- reading
+    def _tables(self, mode: Mode) -> Iterator[pa.Table]:
+        reading = self._reading()
+        for part in self.origin.parts(reading):
+            self.parts.append({"name": part.name, "version": part.version})
+            for rows in self.origin.read(part, reading):
+                found = typed(rows, self.table.record, self.origin.textual)
+                self.counts.read += found.accepted.num_rows + len(found.rejected)
+                for number, reason, raw in zip(
+                    found.rejected.numbers.tolist(), found.rejected.reasons, found.rejected.raw, strict=True
+                ):
+                    self._reject([RejectedRow(part.name, number, reason, raw)])
+                if not found.accepted.num_rows:
+                    continue
+                self._remember_cursor(found.accepted)
+                kept, rejected = mode.feed(found.accepted, found.numbers, part.name)
+                self._reject(rejected)
+                self.loader.say(part.name, self.counts.read)
+                if kept.num_rows:
+                    yield kept.cast(schema_of(self.table))
+        for kept in mode.finish():
+            yield kept.select(schema_of(self.table).names).cast(schema_of(self.table))
+
+    def _reading(self) -> Reading:
+        load, report = self.table.load, lambda text: self.loader.say(text, self.counts.read)
+        if not isinstance(load, Incremental):
+            return Reading(self.loader.secret, report=report)
+        since = None
+        if self.cursor is not None:
+            column = pa.array([self.cursor]).cast(self.table.types[load.cursor].arrow)
+            since = column[0].as_py() - load.overlap if load.overlap else column[0].as_py()
+        named = next(c for c in columns(self.table.record) if c.name == load.cursor)
+        return Reading(self.loader.secret, cursor=str(named.path[0]), since=since, report=report)
+
+    def _remember_cursor(self, rows: pa.RecordBatch) -> None:
+        load = self.table.load
+        if isinstance(load, Incremental | Merge):
+            greatest = pc.max(chunk(rows.column(load.cursor))).as_py()
+            if greatest is not None and (self.greatest is None or greatest > self.greatest):
+                self.greatest = greatest
+
+    # ---- rejected rows
+    def _reject(self, rows: Sequence[RejectedRow]) -> None:
+        self.counts.rejected += len(rows)
+        self.rejected += rows[: max(0, KEPT_REJECTS - len(self.rejected))]
+
+    def _write_rejected(self) -> list[str]:
+        if not self.rejected:
+            return []
+        path = f"rejected/tables/{self.table.name}/version={self.begun.version}/load={self.run}.parquet"
+        self.loader.lake.write_table(path, REJECTED, [pa.Table.from_pylist([vars(r) for r in self.rejected], REJECTED)])
+        return [path]
+
+
+def _written(value: Any) -> str:
+    """A cursor as text that casts back to it."""
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+__all__ = ["KEPT_REJECTS", "Loader"]

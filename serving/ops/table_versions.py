@@ -1,0 +1,82 @@
+"""ops.table_versions: the versions of tables, each the work of one load, and what it was made from.
+
+    begun (a number for the load's name) -> made (a manifest) -> exposed (rows of tables.<name>)        a number or manifest never changes
+
+The first manifest that is noted for a version counts, whoever made another; what it says is immutable from then on.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+VERSIONS = sa.text("""
+SELECT table_name, version, load, begun_at, manifest, made_at, exposed_at FROM ops.table_versions
+WHERE table_name = :table ORDER BY version
+""")
+LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('watershed table ' || :table, 0))")
+BEGIN = sa.text("""
+INSERT INTO ops.table_versions (table_name, version, load)
+SELECT :table, coalesce(max(version), 0) + 1, :load FROM ops.table_versions WHERE table_name = :table
+ON CONFLICT (table_name, load) DO NOTHING
+""")
+MADE = sa.text("""
+UPDATE ops.table_versions SET manifest = :manifest, made_at = clock_timestamp()
+WHERE table_name = :table AND version = :version AND manifest IS NULL
+""")
+EXPOSED = sa.text("""
+UPDATE ops.table_versions SET exposed_at = clock_timestamp() WHERE table_name = :table AND version = :version
+""")
+NEWEST = sa.text("""
+SELECT table_name, max(version) AS version FROM ops.table_versions
+WHERE manifest IS NOT NULL AND table_name = ANY(:tables) GROUP BY table_name
+""")
+
+
+@dataclass(frozen=True)
+class LoadedVersion:
+    """One row: `manifest` (JSON) is None while its load has not made it."""
+
+    table: str
+    version: int
+    load: str
+    begun_at: datetime
+    manifest: str | None
+    made_at: datetime | None
+    exposed_at: datetime | None
+
+
+def lock_table(connection: Connection, table: str) -> None:
+    """Until the end of the transaction nobody else begins or exposes a version of the table."""
+    connection.execute(LOCK, {"table": table})
+
+
+def versions_of(connection: Connection, table: str) -> list[LoadedVersion]:
+    """All of a table, rising."""
+    rows = connection.execute(VERSIONS, {"table": table})
+    return [
+        LoadedVersion(r.table_name, r.version, r.load, r.begun_at, r.manifest, r.made_at, r.exposed_at) for r in rows
+    ]
+
+
+def begin_version(connection: Connection, table: str, load: str) -> None:
+    """A number for the load of that name, the next one; nothing when it has one."""
+    connection.execute(BEGIN, {"table": table, "load": load})
+
+
+def note_manifest(connection: Connection, table: str, version: int, manifest: str) -> None:
+    """The version is made; nothing when it was before."""
+    connection.execute(MADE, {"table": table, "version": version, "manifest": manifest})
+
+
+def note_exposed(connection: Connection, table: str, version: int) -> None:
+    """The rows of tables.<name> are those of the version."""
+    connection.execute(EXPOSED, {"table": table, "version": version})
+
+
+def newest_versions(connection: Connection, tables: Iterable[str]) -> dict[str, int]:
+    """The greatest version that is made of each table that has one."""
+    rows = connection.execute(NEWEST, {"tables": sorted(tables)})
+    return {row.table_name: int(row.version) for row in rows}

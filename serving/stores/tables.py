@@ -1,0 +1,156 @@
+"""Versions of tables on Postgres: begun, made, and shown as tables.<name>.
+
+    tables.<name> = the rows of one version, always        exchanged in one transaction, never for an earlier one
+
+Rows are copied before anything is locked; readers see the version before until the exchange is committed.
+"""
+
+# ruff: noqa: S608 -- names of tables and columns come from checked definitions alone, and every identifier is quoted
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from pipeline.base.crash import CrashPoints, NoCrash
+from pipeline.base.errors import StoreError
+from pipeline.definition.table import Table
+from serving.generations.create import lock_setup, make_schemas, refuse_encoding
+from serving.ops.table_versions import (
+    LoadedVersion,
+    begin_version,
+    lock_table,
+    newest_versions,
+    note_exposed,
+    note_manifest,
+    versions_of,
+)
+from serving.postgres.copy import copy_in
+from serving.postgres.quoting import quote, relation
+from serving.stores.transactions import Transactions
+
+SCHEMA = "tables"
+
+
+class PostgresTableStore:
+    """The arbiter of versions. Every method is one transaction, and may be called again."""
+
+    def __init__(self, engine: Engine, crash: CrashPoints | None = None) -> None:
+        self._transactions = Transactions(engine)
+        self._crash = crash or NoCrash()
+
+    def set_up(self) -> None:
+        """Make the schemas where they are missing: tables are loaded before `init` looks for their versions."""
+
+        def body(connection: Connection) -> None:
+            refuse_encoding(connection)
+            lock_setup(connection)
+            make_schemas(connection)
+
+        self._transactions.patiently(body, again=True)
+
+    def begin(self, table: str, load: str) -> LoadedVersion:
+        """The version of the load of that name: a new number, or the one it has."""
+
+        def body(connection: Connection) -> LoadedVersion:
+            lock_table(connection, table)
+            begin_version(connection, table, load)
+            return next(one for one in versions_of(connection, table) if one.load == load)
+
+        return self._transactions.patiently(body, again=True)
+
+    def made(self, table: str, version: int, manifest: str) -> str:
+        """Note what a load made; the manifest that counts, which is another's when that was faster."""
+
+        def body(connection: Connection) -> str:
+            lock_table(connection, table)
+            note_manifest(connection, table, version, manifest)
+            self._crash.reach("load.noted")
+            found = next(one.manifest for one in versions_of(connection, table) if one.version == version)
+            assert found is not None
+            return found
+
+        return self._transactions.patiently(body, again=True)
+
+    def versions(self, table: str) -> list[LoadedVersion]:
+        """All versions of a table, rising; none where nothing is set up."""
+
+        def body(connection: Connection) -> list[LoadedVersion]:
+            return versions_of(connection, table) if _is_set_up(connection) else []
+
+        return self._transactions.read(body)
+
+    def newest(self, tables: Iterable[str]) -> Mapping[str, int]:
+        """The greatest version that is made of each of the tables that has one."""
+
+        def body(connection: Connection) -> Mapping[str, int]:
+            return newest_versions(connection, tables) if _is_set_up(connection) else {}
+
+        return self._transactions.read(body)
+
+    # ---- tables.<name>
+    def expose(self, table: Table, version: int, rows: Sequence[pa.Table]) -> bool:
+        """Let tables.<name> have these rows; False, changing nothing, when it has those of a later version."""
+        return self._transactions.patiently(lambda c: self._expose(c, table, version, rows), again=True)
+
+    def _expose(self, connection: Connection, table: Table, version: int, rows: Sequence[pa.Table]) -> bool:
+        lock_table(connection, table.name)
+        shown = [one.version for one in versions_of(connection, table.name) if one.exposed_at is not None]
+        if shown and max(shown) > version:
+            return False
+        _make(connection, table)
+        target = relation(SCHEMA, table.name)
+        connection.exec_driver_sql(f"DELETE FROM {target}")
+        copy_in(connection, target, [column.name for column in table.columns], rows)
+        note_exposed(connection, table.name, version)
+        self._crash.reach("load.exposed")
+        return True
+
+
+def _is_set_up(connection: Connection) -> bool:
+    return bool(connection.execute(sa.text("SELECT to_regclass('ops.table_versions') IS NOT NULL")).scalar_one())
+
+
+def _make(connection: Connection, table: Table) -> None:
+    """The relation as the definition has it; made anew when the columns changed, which whatever rests on it may forbid."""
+    wanted = [f"{quote(c.name)} {c.type.postgres}{'' if c.nullable else ' NOT NULL'}" for c in table.columns]
+    keys = [*table.key] if table.history is None else []
+    constraint = f", PRIMARY KEY ({', '.join(map(quote, keys))})" if keys else ""
+    about = "\n".join([*wanted, constraint])
+    target = relation(SCHEMA, table.name)
+    name = {"name": f"{SCHEMA}.{quote(table.name)}"}
+    have = connection.execute(sa.text("SELECT to_regclass(:name)::oid"), name).scalar_one()
+    noted = (
+        connection.execute(sa.text("SELECT obj_description(:oid, 'pg_class')"), {"oid": have}).scalar_one()
+        if have
+        else None
+    )
+    comment = f"{(table.record.__doc__ or table.name).strip()}\n\nWatershed's columns:\n{about}"
+    if have and noted == comment:
+        return
+    if have:
+        try:
+            connection.exec_driver_sql(f"DROP TABLE {target}")
+        except sa.exc.DatabaseError as error:
+            if getattr(error.orig, "pgcode", "") != "2BP01":  # dependent_objects_still_exist
+                raise
+            raise StoreError(
+                f"tables.{table.name} has other columns than Table({table.name!r}) declares, and views of yours rest on it; drop"
+                f" them, then `watershed load {table.name}`",
+                repair=f"watershed load {table.name}",
+            ) from None
+    connection.exec_driver_sql(f"CREATE TABLE {target} ({', '.join(wanted)}{constraint})")
+    connection.execute(sa.text(f"COMMENT ON TABLE {target} IS {_literal(connection, comment)}"))
+    if table.history is not None:
+        columns = ", ".join(quote(name) for name in (*table.key, table.history.start))
+        connection.exec_driver_sql(f"CREATE INDEX ON {target} ({columns})")
+
+
+def _literal(connection: Connection, value: str) -> str:
+    """COMMENT takes no parameters: the server quotes its own literal."""
+    quoted: str = connection.execute(sa.text("SELECT quote_literal(:value)"), {"value": value}).scalar_one()
+    return quoted.replace(":", "\\:")
+
+
+__all__ = ["PostgresTableStore"]
