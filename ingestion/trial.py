@@ -25,6 +25,7 @@ from pipeline.definition.marks import FromRecord
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.fold.fold import combine, fold
+from pipeline.fold.lookup import NO_TABLES, Tables
 from pipeline.handover import Vector
 
 MICROSECOND = timedelta(microseconds=1)
@@ -116,8 +117,11 @@ def trial(
     sample: Sample,
     now: datetime | None = None,
     schemas: Schemas = NO_SCHEMAS,
+    tables: Tables = NO_TABLES,
 ) -> Trial:
-    """Run the sample through decode, validate, deduplicate and each view's fold; `schemas`: those that records name. `now` is for tests."""
+    """Run the sample through decode, validate, deduplicate and each view's fold. `schemas`: those that records name; `tables`: those that
+    the views look up, as of now. `now` is for tests.
+    """
     found = Trial(source.topic)
     reasons: dict[str, Rejected] = {}
     folded = {view.name: (ViewTrial(view.name, ViewCounts(), 0, []), dict[str, Rejected]()) for view in views}
@@ -132,7 +136,7 @@ def trial(
             if done.counts.rejected:
                 _note(reasons, done.rejected)
             for view in views:
-                of = fold(view, done.accepted)
+                of = fold(view, done.accepted, tables)
                 trial_of, its = folded[view.name]
                 trial_of.counts += of.counts
                 states[view.name].append(of.states)

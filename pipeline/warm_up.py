@@ -27,11 +27,13 @@ def kernels_of(views: Iterable[View]) -> list[Kernel]:
     )
     columns = {column for view in chosen for column in view.source.columns}
     read = any(is_token(column) for column in columns)
-    wide = any(column.type.kind == "wide" for column in columns)
+    looked_up = {type for view in chosen for type in view.looked_up.values()}
+    wide = any(type.kind == "wide" for type in {*looked_up, *(column.type for column in columns)})
+    valid = any(lookup.as_of is not None for view in chosen for lookup in view.lookups.values())
     marked = {type(mark) for column in columns for mark in column.marks}
     around, exploded = any(issubclass(m, FromRecord) for m in marked), any(view.source.exploded for view in chosen)
     more = {"sketches": sketched, "tokens": read, "ascii": Text in marked, "wide": wide}
-    more |= {"texts": around, "elements": exploded}
+    more |= {"texts": around, "elements": exploded, "validity": valid}
     formats = {module for view in chosen for module in view.source.format.kernels}
     return needed(*ALWAYS, *(module for module, wanted in more.items() if wanted), *sorted(formats))
 

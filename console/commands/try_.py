@@ -18,6 +18,8 @@ from console.commands.shortened import encoded, shorten
 from ingestion.sample import Sample
 from ingestion.trial import Rejected, Times, Trial, trial
 from pipeline.decode.schemas import NO_SCHEMAS
+from pipeline.fold.in_force import newest_tables
+from pipeline.lake.lake import Lake
 from pipeline.settings import Settings, by_source
 
 RECORDS = 10_000
@@ -44,7 +46,8 @@ def try_(
         sample = sample_of(None if file else name, file, records)
         source = views[0].source
         schemas = asked_schemas(settings) if source.format.registered else NO_SCHEMAS
-        found.append((sample, trial(source, views, sample, schemas=schemas)))
+        tables = newest_tables(Lake(settings.lake), views)
+        found.append((sample, trial(source, views, sample, schemas=schemas, tables=tables)))
     if as_json:
         print_document({"sources": [_document(sample, of) for sample, of in found]})
         return

@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.accept.accept import OFFSET
-from pipeline.base.errors import LakeError
+from pipeline.base.errors import LakeError, Refused
 from pipeline.definition.table import Table
 from pipeline.definition.view import View
 from pipeline.fold.lookup import NO_TABLES, Tables, Version
 from pipeline.handover import Cut
 from pipeline.handover.versions import Versions, stretches, wanted
+from pipeline.lake import layout
 from pipeline.lake.lake import Lake
 from pipeline.lake.targets import TableVersion
 
@@ -49,6 +50,22 @@ def read_version(lake: Lake, table: Table, number: int) -> pa.Table:
             )
         columns.append(found.column(column.name))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def newest_tables(lake: Lake, views: Sequence[View]) -> Tables:
+    """The tables that the views look up, in the newest versions that a lake has: for looks at samples, which decide nothing.
+
+    Refused names the load of one that was never loaded.
+    """
+    found = {}
+    for name, table in tables_of(views).items():
+        manifest = lake.manifest(layout.current_table(name))
+        if manifest is None:
+            command = f"watershed load {name}"
+            raise Refused(f"table {name} was not loaded yet, and views look it up: run `{command}`", repair=command)
+        number = int(manifest.inputs["version"])
+        found[name] = Version(table, read_version(lake, table, number), number)
+    return found
 
 
 class TableVersions:
@@ -96,4 +113,4 @@ class InForce:
                 yield accepted.slice(low, high - low), self._versions.get(self._views, stretch.versions)
 
 
-__all__ = ["InForce", "TableVersions", "read_version", "tables_of"]
+__all__ = ["InForce", "TableVersions", "newest_tables", "read_version", "tables_of"]
