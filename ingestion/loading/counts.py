@@ -40,5 +40,5 @@ class RejectedRow:
 
 
 def reasons_of(rejected: "list[RejectedRow]") -> Counter[str]:
-    """How often each reason was given."""
+    """Number of rows by reason."""
     return Counter(row.reason for row in rejected)

@@ -143,9 +143,10 @@ def test_references_are_a_share_of_the_rows_that_have_a_value(
 AT = [None, *(datetime(2013, 1, day, tzinfo=UTC) for day in range(1, 5))]
 
 
-@pytest.mark.parametrize(
-    ("second", "refused"), [((2, 3), False), ((1, 2), True), ((0, 1), False), ((3, 3), True), ((3, 2), True), ((2, 0), False), ((0, 0), True)]
-)  # fmt: skip
+SECOND = {(2, 3): False, (1, 2): True, (0, 1): False, (3, 3): True, (3, 2): True, (2, 0): False, (0, 0): True}
+
+
+@pytest.mark.parametrize(("second", "refused"), SECOND.items())
 def test_rows_of_one_key_that_are_valid_at_once_or_never_are_refused(
     world: World, second: tuple[int, int], refused: bool
 ) -> None:

@@ -219,7 +219,7 @@ def one(price: float) -> Row:
 @pytest.mark.parametrize("rows", [[one(3.0)], []], ids=["changed", "gone"])
 def test_a_clock_that_ran_back_is_told_and_makes_no_history(back: timedelta, rows: list[Row]) -> None:
     first, _, _ = load(HISTORY, [], [one(1.0)], at=AT)
-    with pytest.raises(OriginError, match="the row of shop='a', item=1 began at .*: the clock of Postgres ran back"):
+    with pytest.raises(OriginError, match=r"the row of shop='a', item=1 began at .*: the clock of Postgres ran back"):
         load(HISTORY, first, rows, at=AT - back)
     same, counts, _ = load(HISTORY, first, [one(1.0)], at=AT - back)
     assert same == first and counts.unchanged == 1, "where nothing changes no time is needed"
