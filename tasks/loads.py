@@ -6,11 +6,12 @@ A load that was killed anywhere is run again and goes on: the version is the one
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 import luigi
 
-from pipeline.base.errors import DefinitionError, Refused, did_you_mean
+from pipeline.base.errors import DefinitionError, OriginError, Refused, WatershedError, did_you_mean
 from pipeline.definition.table import Table
 from pipeline.definition.view import View
 from serving.stores.tables import PostgresTableStore
@@ -38,6 +39,45 @@ def versions_for(parts: Context, views: Sequence[View]) -> dict[str, int]:
             f"views look up {', '.join(missing)}, of which nothing was loaded yet: run `{command}`", repair=command
         )
     return dict(newest)
+
+
+def due(parts: Context, now: datetime) -> list[Table]:
+    """The tables whose newest version is as old as `every` says, or that have none; each behind those that it comes after."""
+    store = PostgresTableStore(parts.engine)
+    found: list[Table] = []
+
+    def add(table: Table) -> None:
+        for earlier in table.after:
+            add(earlier)
+        if table.every is None or table in found:
+            return
+        made = [one.begun_at for one in store.versions(table.name) if one.exposed_at is not None]
+        if not made or now - max(made) >= table.every:
+            found.append(table)
+
+    for table in parts.tables:
+        add(table)
+    return found
+
+
+def load_due(parts: Context, name: str, report: Callable[[str], None]) -> None:
+    """Load what is due, each table by itself; OriginError in the end that names those that could not be loaded."""
+    failed = []
+    for table in due(parts, datetime.now(UTC)):
+        from tasks.loading import Loads
+
+        try:
+            made, _ = Loads(parts).load(table, name)
+        except WatershedError as error:
+            failed.append((table.name, error))
+        else:
+            report(f"table {table.name}: version {made.version}")
+    if failed:
+        command = f"watershed load {' '.join(table for table, _ in failed)}"
+        told = "; ".join(f"{table}: {error}" for table, error in failed)
+        raise OriginError(
+            f"the night is published, and these tables were not loaded: {told}; run `{command}`", repair=command
+        )
 
 
 class Load(Step):

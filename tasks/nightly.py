@@ -275,6 +275,7 @@ class Nightly(Step):
             LOG.info("%s", summary(context().night(cut.topic), cut, time.monotonic() - context().opened_s))
         self.report(f"published {', '.join(f'{c.topic} at {list(c.offsets)}' for c in cuts)}", 1.0)
         self.made(layout.cut_file(str(self.date)))
+        self._load_due()
 
     def _purge(self, topic: str) -> None:
         """Let go of old batches. The night is published: a purge that fails is reported, and the next one makes up for it."""
@@ -286,6 +287,12 @@ class Nightly(Step):
             LOG.warning("%s: published, but not purged; `watershed purge` tries again: %s", topic, error)
         else:
             LOG.info("%s", done)
+
+    def _load_due(self) -> None:
+        """Load the tables whose time has come. The night is published: a load that fails is an error of its own."""
+        from tasks.loads import load_due
+
+        load_due(context(), str(self.date), LOG.info)
 
     def _cut(self, topic: str) -> Cut:
         night = context().night(topic)

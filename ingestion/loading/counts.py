@@ -3,7 +3,6 @@
 read = added + changed + unchanged + duplicates + deleted + rejected        rows of the version = rows before + added − gone
 """
 
-from collections import Counter
 from dataclasses import asdict, dataclass
 
 
@@ -37,8 +36,3 @@ class RejectedRow:
     number: int
     reason: str
     raw: bytes
-
-
-def reasons_of(rejected: "list[RejectedRow]") -> Counter[str]:
-    """Number of rows by reason."""
-    return Counter(row.reason for row in rejected)

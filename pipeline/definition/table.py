@@ -86,6 +86,13 @@ class RowCount(metaclass=Declared):
     at_least: int = 0
     at_most: int | None = None
 
+    def __post_init__(self) -> None:
+        most = [] if self.at_most is None else [self.at_most]
+        if any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in (self.at_least, *most)):
+            raise DefinitionError(f"{self!r}: allowed are numbers of rows, as RowCount(at_least=10, at_most=1000)")
+        if self.at_most is not None and self.at_most < self.at_least:
+            raise DefinitionError(f"{self!r} allows nothing: at_most is below at_least")
+
 
 @dataclass(frozen=True, eq=False)
 class References(Compared):
@@ -107,7 +114,8 @@ class Table(Compared):
     """Reference data, loaded in versions: the rows of an origin, typed and validated as events are, one row a `key`.
 
     Key columns are never null; with `history` a key has several rows, valid at different times. A load that fails a check, or that
-    breaks off, leaves the last good version. The usual mistake: a key that is not one, whose second rows are rejected.
+    breaks off, leaves the last good version. With `every`, a night loads it when its newest version is that old, `after` these others
+    where they are due too. The usual mistake: a key that is not one, whose second rows are rejected.
     """
 
     name: str
@@ -117,6 +125,8 @@ class Table(Compared):
     load: Load = field(default_factory=Full)
     history: Validity | None = None
     checks: tuple[RowCount | References, ...] = ()
+    every: timedelta | None = None
+    after: tuple["Table", ...] = ()
 
     def __post_init__(self) -> None:
         check_table_name(self.name)
@@ -129,6 +139,7 @@ class Table(Compared):
         _check_load(self, what)
         _check_history(self, what)
         _check_checks(self, what)
+        _check_schedule(self, what)
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -150,7 +161,8 @@ class Table(Compared):
 
     def _same(self) -> tuple[Any, ...]:
         origin = repr(sorted(self.origin.describe().items()))
-        return self.name, origin, self.columns, self.key, self.load, self.history, self.checks
+        own = self.name, origin, self.columns, self.key, self.load, self.history, self.checks
+        return *own, self.every, self.after
 
 
 def _check_key(table: Table, what: str) -> None:
@@ -219,6 +231,16 @@ def _check_history(table: Table, what: str) -> None:
         raise DefinitionError(
             f"{what}: load={table.load!r} keeps one row a key, and history= several; allowed are Full() and Snapshot()"
         )
+
+
+def _check_schedule(table: Table, what: str) -> None:
+    every = table.every
+    if every is not None and (not isinstance(every, timedelta) or every <= timedelta(0)):
+        raise DefinitionError(
+            f"{what}: every={every!r}; allowed is a timedelta above 0, as timedelta(hours=20), or None"
+        )
+    if not isinstance(table.after, tuple) or not all(isinstance(one, Table) for one in table.after):
+        raise DefinitionError(f"{what}: after={table.after!r}; allowed is a tuple of tables")
 
 
 def _check_checks(table: Table, what: str) -> None:

@@ -68,7 +68,7 @@ def init(rebuild: bool, partitions: int, say: Say, accept_loss: bool = False) ->
 
 
 def _adopt_newest(parts: Context, generations: Sequence[Generation], newest: Sequence[Mapping[str, int]]) -> None:
-    """What was loaded while a generation was made, or by a load that died before it was adopted, is in force from now on."""
+    """Adopt the versions that were loaded while a generation was made, or by a load that died before it adopted its own."""
     for generation, versions in zip(generations, newest, strict=True):
         if versions and newer_than(parts.store.ledger(generation)[-1], versions):
             parts.store.adopt(generation, versions, tuple(parts.log.end_offsets(generation.topic)))

@@ -206,30 +206,27 @@ def test_luigis_load_is_done_once_and_a_rejected_row_is_kept_with_its_line(world
     assert (facts["counts"]["added"], facts["counts"]["duplicates"], facts["counts"]["rejected"]) == (2, 1, 2)
     (rejected,) = [world.system.lake / path for path in facts["rejected"]]
     rows = pq.read_table(rejected).to_pylist()
-    assert [(row["number"], row["reason"][:24]) for row in rows] == [
-        (4, rows[0]["reason"][:24]),
-        (5, "another row of this key "),
-    ]
+    assert [row["number"] for row in rows] == [4, 5]
+    assert "another row of this key says something else" in rows[1]["reason"]
 
 
 @pytest.mark.parametrize(
-    "text", ["carrier,name\n", "carrier,name\nUA,United\n", "carrier;name\nUA;United\nAA;American"]
+    "text",
+    ["carrier,name\n", "carrier,name\nUA,United\n", "code,title\nUA,United\nAA,American\n", "<html>Sign in</html>"],
 )
 def test_a_load_that_breaks_a_check_leaves_the_version_before(world: World, text: str) -> None:
     world.load("carriers")
-    world.write("airlines.csv", text.replace(";", "\t|\t") if ";" in text else text)
+    world.write("airlines.csv", text)
     failed = world.load("carriers", check=False)
     assert failed["loads"] == [] and failed["failed"][0]["table"] == "carriers"
-    assert [row["name"] for row in world.system.query("SELECT name FROM tables.carriers ORDER BY name")] == [
-        "American",
-        "JetBlue",
-        "United",
-    ]
+    shown = world.system.query("SELECT name FROM tables.carriers ORDER BY name")
+    assert [row["name"] for row in shown] == ["American", "JetBlue", "United"]
     made = world.system.query("SELECT version FROM ops.table_versions WHERE manifest IS NOT NULL")
     assert [row["version"] for row in made] == [1]
 
 
 OF_LOADS = ["load.written", "load.noted", "load.copied", "adopt.written", "load.adopted", "load.exposed"]
+ROUNDS = 3
 
 
 def test_a_load_killed_at_any_point_is_made_by_its_next_run_and_nothing_is_half(world: World) -> None:
@@ -237,7 +234,7 @@ def test_a_load_killed_at_any_point_is_made_by_its_next_run_and_nothing_is_half(
     world.load()
     system.run("init")
     kills = 0
-    for round_number in range(2):
+    for round_number in range(ROUNDS):
         for point in OF_LOADS:
             world.fly(20)
             name = f"{point} {round_number}"
@@ -245,17 +242,40 @@ def test_a_load_killed_at_any_point_is_made_by_its_next_run_and_nothing_is_half(
             killed = system.run("load", "carriers", "--name", name, check=False, WATERSHED_CRASH=point)
             assert killed.returncode == -signal.SIGKILL, (point, killed.stderr)
             kills += 1
-            shown = {
-                row["name"].split(" ", 1)[1]
-                for row in system.query("SELECT name FROM tables.carriers WHERE carrier <> 'B6'")
-            } - {""}
-            assert len(shown) <= 2
+            shown = system.query("SELECT name FROM tables.carriers")
+            assert len({row["name"].partition(" ")[2] for row in shown}) == 1, "the rows of one version, whichever"
             system.run("load", "carriers", "--name", name)
             rows = system.query("SELECT name FROM tables.carriers ORDER BY name")
             assert [row["name"] for row in rows] == [f"American {name}", f"United {name}"]
             of_name = system.query(f"SELECT version FROM ops.table_versions WHERE load = '{name}'")
             assert len(of_name) == 1
-    assert kills == 2 * len(OF_LOADS)
+    assert kills == ROUNDS * len(OF_LOADS)
     system.catch_up()
     system.night("2013-01-01")
+    system.assert_exact()
+
+
+def test_a_night_loads_what_is_due_and_is_published_whatever_becomes_of_a_load(world: World) -> None:
+    system = world.system
+    text = MODULE.replace(
+        'key=("tailnum",), load=Merge', 'key=("tailnum",), every=timedelta(seconds=1), after=(carriers,), load=Merge'
+    ).replace('key=("carrier",), checks=(RowCount', 'key=("carrier",), every=timedelta(days=1000), checks=(RowCount')
+    system.define(text.replace("import datetime\n", "import datetime, timedelta\n").format(topic=system.topic))
+    world.load()
+    system.run("init")
+    world.fly(50)
+    system.night("2013-01-01")
+    versions = "SELECT table_name, version, load FROM ops.table_versions WHERE version > 1 ORDER BY version"
+    assert [tuple(row.values()) for row in system.query(versions)] == [("planes", 2, "2013-01-01")]
+    (world.folder / "planes-1.csv").unlink()
+    world.fly(50)
+    failed = system.night("2013-01-02", check=False)
+    assert (
+        failed.returncode != 0 and "the night is published, and these tables were not loaded: planes" in failed.stderr
+    )
+    published = system.query(
+        "SELECT date FROM ops.cuts JOIN ops.batches USING (topic, generation, number) WHERE status = 'published'"
+    )
+    assert len([row for row in published if row["date"] is not None]) == 2
+    assert {row["tailnum"] for row in system.query("SELECT tailnum FROM tables.planes")} == {"N1", "N2"}
     system.assert_exact()

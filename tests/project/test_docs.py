@@ -30,7 +30,8 @@ SHOWN = {name: [p for p in command.params if not getattr(p, "hidden", False)] fo
 NAMES = {name: {o for p in shown for o in (*p.opts, *p.secondary_opts)} for name, shown in SHOWN.items()}
 OPTIONS = {name: {o for o in names if o.startswith("--")} - {"--help"} for name, names in NAMES.items()}
 EXTRAS = (ROOT / "setup.cfg").read_text(encoding="utf-8").partition("[options.extras_require]")[2].partition("\n[")[0]
-LUIGI = {"--module", "--date", "--full", "--local-scheduler"}
+LUIGI = {"--module", "--date", "--local-scheduler"}
+OF_TASKS = {"Nightly": {"--full"}, "Load": {"--table"}}
 
 
 # --- commands ----------------------------------------------------------------------------------------------------------------
@@ -92,7 +93,7 @@ def problem(line: str) -> str | None:
             return "no such command"
         unknown = options - OPTIONS[words[1]] - {"--help"}
     elif words[:3] == ["luigi", "--module", "tasks"] or words[:1] == ["luigi"]:
-        unknown = options - LUIGI
+        unknown = options - LUIGI - OF_TASKS.get(words[3] if len(words) > 3 else "", {"--full"})
     elif words[:1] == ["make"] and len(words) > 1 and re.fullmatch(r"[a-z-]+", words[1]):
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
         return None if re.search(rf"^{words[1]}:", makefile, re.MULTILINE) else "no such target"

@@ -54,15 +54,15 @@ class Widest(Sum):
 WRONG_ARGUMENTS: list[tuple[Callable[[], object], str]] = [
     (
         lambda: view(filters=1),
-        "View has no 'filters'; it has name, source, key, window, aggregates, derive, where. Did you mean 'where'?",
+        "View has no 'filters'; it has name, source, key, window, aggregates, derive, where, lookups. Did you mean 'where'?",
     ),
     (
         lambda: view(agregates={}),
-        "View has no 'agregates'; it has name, source, key, window, aggregates, derive, where. Did you mean 'aggregates'?",
+        "View has no 'agregates'; it has name, source, key, window, aggregates, derive, where, lookups. Did you mean 'aggregates'?",
     ),
     (
         lambda: replace(view(), keys=("id",)),
-        "View has no 'keys'; it has name, source, key, window, aggregates, derive, where. Did you mean 'key'?",
+        "View has no 'keys'; it has name, source, key, window, aggregates, derive, where, lookups. Did you mean 'key'?",
     ),
     (
         lambda: View(name="x"),
@@ -111,7 +111,7 @@ def test_everything_public_answers_an_unknown_argument_with_a_definition_error_a
     assert caught.value.place == f"tests/pipeline/definition/test_errors.py:{_line_of('(no_such_argument=1)')}"
 
 
-WITHOUT_ARGUMENTS = ("FromText", "Json", "Lenient", "RecordKey", "RecordTime")
+WITHOUT_ARGUMENTS = ("Append", "FromText", "Full", "Json", "Lenient", "RecordKey", "RecordTime", "Snapshot")
 RIGHT: dict[str, dict[str, Any]] = {
     "View": {
         "name": "hourly",
@@ -184,6 +184,7 @@ def test_help_shows_the_signature_of_the_class_and_not_that_of_the_machinery() -
         "aggregates",
         "derive",
         "where",
+        "lookups",
     ]
     assert str(inspect.signature(Scale)) == "(digits: int)"
     assert list(inspect.signature(tumbling).parameters) == ["days", "hours", "minutes", "seconds"]
