@@ -80,8 +80,8 @@ class Reading:
     """A reading, given what no origin declares.
 
     `secret(name)` is the credential of that name, SettingsError where it is not set. `since`: of the column `cursor` only values greater
-    than or equal to it are wanted; an origin that cannot choose gives all, and the load drops the rest. `limit`: no more rows than these
-    are looked at (a sample). `report(text)`: what a person should know (a wait, a retry, a dialect found). `log()` opens the log
+    than or equal to it are wanted; an origin that cannot choose gives all, and of a key the newest row counts. `limit`: no more rows
+    than these are looked at (a sample). `report(text)`: what a person should know (a wait, a retry, a dialect found). `log()` opens the log
     for an origin that is a topic; None: the Kafka of the settings.
     """
 

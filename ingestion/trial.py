@@ -150,7 +150,7 @@ def trial(
         trial_of, its = folded[view.name]
         trial_of.rejected, trial_of.groups = _by_count(its), combine(view, states[view.name]).num_rows
         found.views.append(trial_of)
-    found.columns = [_summary(c.name, str(c.type), accepted.column(c.name)) for c in source.columns]
+    found.columns = [summary_of(c.name, str(c.type), accepted.column(c.name)) for c in source.columns]
     if accepted.num_rows:
         found.times = _times(source, accepted, now or datetime.now(UTC))
         found.across = list(_across(source, accepted)) if len(sample.partitions) > 1 else []
@@ -186,7 +186,8 @@ def _count(
         known.count += 1
 
 
-def _summary(name: str, type: str, column: pa.ChunkedArray) -> ColumnSummary:
+def summary_of(name: str, type: str, column: pa.ChunkedArray) -> ColumnSummary:
+    """Nulls, distinct values and edges of a column of accepted rows."""
     values = column.drop_null().unique()
     texts: list[Any] = values.to_pylist()
     least, greatest = (min(texts), max(texts)) if texts else (None, None)
@@ -260,4 +261,4 @@ def _across(source: Source, accepted: pa.Table) -> Iterator[Across]:
             yield Across(", ".join(names), names == identity, several.num_rows, of.num_rows, example, partitions)
 
 
-__all__ = ["Across", "ColumnSummary", "Rejected", "Times", "Trial", "ViewTrial", "trial"]
+__all__ = ["Across", "ColumnSummary", "Rejected", "Times", "Trial", "ViewTrial", "summary_of", "trial"]

@@ -11,19 +11,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from console.commands.chosen import one_topic
+from console.commands.chosen import one_table, one_topic
 from console.commands.documents import print_document
 from console.commands.sampled import asked_schemas, sample_of
 from console.commands.shortened import encoded, shorten
+from console.commands.tried import SHOWN, columns_table, show_table
 from ingestion.sample import Sample
+from ingestion.table_trial import try_table
 from ingestion.trial import Rejected, Times, Trial, trial
+from pipeline.base.errors import Refused
 from pipeline.decode.schemas import NO_SCHEMAS
 from pipeline.fold.in_force import newest_tables
 from pipeline.lake.lake import Lake
 from pipeline.settings import Settings, by_source
 
 RECORDS = 10_000
-CELL_WIDTH, SHOWN = 19, 12
 UNITS_S = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -32,11 +34,23 @@ def try_(
     file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="One JSON object a line, instead of the topic's records.")
     ] = None,
-    records: Annotated[int, typer.Option(min=1, help="Records to look at, the topic's oldest and newest.")] = RECORDS,
+    table: Annotated[
+        str | None,
+        typer.Option(metavar="TABLE", help="A table, by the first rows of its origin, instead of the views."),
+    ] = None,
+    records: Annotated[
+        int, typer.Option(min=1, help="Records to look at, the topic's oldest and newest; of a table its first rows.")
+    ] = RECORDS,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """Run the declared views over a sample of a topic or a file, before anything is set up; no Postgres is asked."""
+    """Run the declared views over a sample of a topic or a file, or load a table's first rows, and keep nothing; no Postgres is asked."""
     settings = Settings.load()
+    if table is not None:
+        if topic is not None or file is not None:
+            raise Refused("--table is tried by its own origin: give it without --topic and --file")
+        chosen = one_table(table, settings.load_tables())
+        show_table(try_table(chosen, lambda name: settings.origin_secret(name).get_secret_value(), records), as_json)
+        return
     sources = by_source(settings.load_views())
     if topic is not None or file is not None:
         topic = one_topic(topic, list(sources), "watershed try --topic")
@@ -80,7 +94,7 @@ def _print(console: Console, sample: Sample, of: Trial) -> None:
     if of.rejected:
         console.print(_reasons(f"rejected records of {of.topic}", sample, of.rejected))
     if c.accepted:
-        console.print(_columns(of))
+        console.print(columns_table(f"columns of the accepted records of {of.topic}", of.columns))
     if of.times is not None:
         for line in _about_times(of.times):
             say(line)
@@ -112,20 +126,6 @@ def _reasons(title: str, sample: Sample, reasons: list[Rejected]) -> Table:
         table.add_row(f"{r.count:,}", f"{escape(shorten(r.reason, 200))}\n[dim]{place}: {escape(shorten(r.value))}[/]")
     if len(reasons) > SHOWN:
         table.add_row(f"{sum(r.count for r in reasons[SHOWN:]):,}", f"{len(reasons) - SHOWN} other reasons")
-    return table
-
-
-def _columns(of: Trial) -> Table:
-    title = f"columns of the accepted records of {of.topic}"
-    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("column", overflow="fold")
-    for name in ("nulls", "distinct"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("least", "greatest"):
-        table.add_column(name, no_wrap=True)
-    for column in of.columns:
-        edges = (escape(shorten(edge, CELL_WIDTH)) for edge in (column.least, column.greatest))
-        table.add_row(column.name, f"{column.nulls:,}", f"{column.distinct:,}", *edges)
     return table
 
 

@@ -25,18 +25,23 @@ BATCH_ROWS = 100_000
 def check_version(
     lake: Lake, store: PostgresTableStore, table: Table, file: File, before: pa.Table | None, counts: LoadCounts
 ) -> None:
-    """OriginError for the first check that the rows of `file` break; `before` are the rows of the version before."""
+    """OriginError for the first check that the rows of `file` break; `before` are the rows of the version before.
+
+    Of a Snapshot the rows count that are valid now: those that ended stay in every version, whatever the origin has.
+    """
     counted = [check for check in table.checks if isinstance(check, RowCount)]
-    if not counted and not counts.rows and before is not None and before.num_rows:
+    rows = counts.added + counts.changed + counts.unchanged if table.makes_history else counts.rows
+    had = 0 if before is None else _valid_now(table, before)
+    if not counted and not rows and had:
         raise OriginError(
-            f"table {table.name}: the load has no rows, and the version before has {before.num_rows:,}; where that may be,"
+            f"table {table.name}: the load has no rows, and the version before has {had:,}; where that may be,"
             f" say so: checks=(RowCount(at_least=0),)"
         )
     for check in counted:
-        if not check.at_least <= counts.rows <= (counts.rows if check.at_most is None else check.at_most):
+        if not check.at_least <= rows <= (rows if check.at_most is None else check.at_most):
             most = "" if check.at_most is None else f" and at most {check.at_most:,}"
             raise OriginError(
-                f"table {table.name}: the load has {counts.rows:,} rows; allowed are at least {check.at_least:,}{most};"
+                f"table {table.name}: the load has {rows:,} rows; allowed are at least {check.at_least:,}{most};"
                 f" {counts.rejected:,} rows were rejected"
             )
     if table.history is not None:
@@ -46,11 +51,19 @@ def check_version(
             _check_references(lake, store, table, file, reference)
 
 
+def _valid_now(table: Table, rows: pa.Table) -> int:
+    if not table.makes_history or table.history is None:
+        return rows.num_rows
+    return rows.column(table.history.end).null_count
+
+
 def _check_history(lake: Lake, table: Table, file: File) -> None:
     try:
         Version(table, lake.read_table(file))
     except LakeError as error:
-        raise OriginError(f"table {table.name}: rows of one key are valid at the same time") from error
+        raise OriginError(
+            f"table {table.name}: rows of one key are valid at the same time, or one ends before it begins"
+        ) from error
 
 
 def _check_references(lake: Lake, store: PostgresTableStore, table: Table, file: File, check: References) -> None:

@@ -10,6 +10,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -176,7 +177,7 @@ class _Work:
         since = None
         if self.cursor is not None:
             column = pa.array([self.cursor]).cast(self.table.types[load.cursor].arrow)
-            since = column[0].as_py() - load.overlap if load.overlap else column[0].as_py()
+            since = _less(column[0].as_py(), load.overlap)
         named = next(c for c in columns(self.table.record) if c.name == load.cursor)
         return Reading(self.loader.secret, cursor=str(named.path[0]), since=since, report=report)
 
@@ -198,6 +199,15 @@ class _Work:
         path = f"rejected/tables/{self.table.name}/version={self.begun.version}/load={self.run}.parquet"
         self.loader.lake.write_table(path, REJECTED, [pa.Table.from_pylist([vars(r) for r in self.rejected], REJECTED)])
         return [path]
+
+
+def _less(cursor: Any, overlap: timedelta | int) -> Any:
+    """The cursor less the overlap: a date less a part of a day is the day before, where Python would leave it."""
+    if not overlap:
+        return cursor
+    if isinstance(overlap, timedelta) and not isinstance(cursor, datetime):
+        return cursor - timedelta(days=-(-overlap // timedelta(days=1)))
+    return cursor - overlap
 
 
 def _written(value: Any) -> str:

@@ -7,7 +7,7 @@ Each is fed batches of accepted rows in the origin's order and gives what is kep
 function of the version before and of the rows alone, so that a load that died and is run again makes the same.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from ingestion.loading.counts import LoadCounts, RejectedRow
 from ingestion.loading.rows import Seen, hashed, keys_of
+from pipeline.base.errors import OriginError
 from pipeline.columns.arrays import Ints, chunk
 from pipeline.columns.hash_table import HashTable
 from pipeline.definition.table import Append, Full, Incremental, Merge, Table
@@ -167,11 +168,25 @@ class Snapshots:
         self.counts.changed += int((there & ~same).sum())
         self.counts.added += int((~there).sum())
         self.counts.gone += is_open.num_rows - int(there.sum())
+        self._refuse_clock(_take(is_open, np.flatnonzero(~stays)))
         yield _take(is_open, np.flatnonzero(stays))
         yield self._with(_take(is_open, np.flatnonzero(~stays)), end, self.at)
         begun = _take(new, np.flatnonzero(~same))
         begun = self._with(begun, self.history.start, None if self.first else self.at)
         yield self._with(begun, end, None)
+
+    def _refuse_clock(self, ended: pa.Table) -> None:
+        """OriginError where a row would end before it began, or when it did: then its history would be lost."""
+        begun = chunk(ended.column(self.history.start))
+        early = np.flatnonzero(
+            pc.greater_equal(begun, pa.scalar(self.at, begun.type)).fill_null(False).to_numpy(zero_copy_only=False)
+        )
+        if len(early):
+            row = ended.slice(int(early[0]), 1).to_pylist()[0]
+            raise OriginError(
+                f"table {self.table.name}: the row of {_key_of(row, self.table.key)} began at {row[self.history.start]}, and this load"
+                f" at {self.at}: the clock of Postgres ran back; put it right, and load under a new name"
+            )
 
     def _with(self, rows: pa.Table, name: str, value: datetime | None) -> pa.Table:
         column = pa.array([value] * rows.num_rows, pa.timestamp("us", "UTC"))
@@ -205,11 +220,16 @@ def _at_least(new: pa.Table, old: pa.Table, place: Ints, cursor: str) -> Any:
     return np.asarray(at_least.to_numpy(zero_copy_only=False), np.bool_)
 
 
+def _key_of(row: Mapping[str, Any], names: Sequence[str]) -> str:
+    """A row's key as a person reads it."""
+    return ", ".join(f"{name}={row[name]!r}" for name in names)
+
+
 def _rejected(table: Table, rows: pa.RecordBatch, which: Ints, numbers: Ints, part: str) -> list[RejectedRow]:
     keys = rows.select(keys_of(table) if not table.makes_history else list(table.key))
     found = []
     for row in which.tolist():
-        said = ", ".join(f"{name}={value!r}" for name, value in keys.slice(row, 1).to_pylist()[0].items())
+        said = _key_of(keys.slice(row, 1).to_pylist()[0], keys.schema.names)
         found.append(
             RejectedRow(part, int(numbers[row]), TWICE.format(said), str(rows.slice(row, 1).to_pylist()[0]).encode())
         )

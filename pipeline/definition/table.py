@@ -198,7 +198,8 @@ def _check_load(table: Table, what: str) -> None:
             )
     if isinstance(load, Incremental):
         of_time = table.types[load.cursor].kind in ("datetime", "date")
-        if isinstance(load.overlap, bool) or not isinstance(load.overlap, timedelta if of_time else timedelta | int):
+        none = load.overlap == timedelta(0)  # the default, for either
+        if isinstance(load.overlap, bool) or not (none or isinstance(load.overlap, timedelta if of_time else int)):
             raise DefinitionError(
                 f"{what}: overlap={load.overlap!r}; allowed is {'a timedelta' if of_time else 'a number'}"
             )

@@ -92,16 +92,15 @@ def rows_of(
         if what == MALFORMED or what == UNCLOSED:  # noqa: SIM109 -- no tuple in a compiled loop
             inner = 0
             stop = first_end
-            while stop < 0 and pos < size:
+            while stop < 0 and pos < size and pos - at <= longest:
                 if data[pos] == newline:
                     stop = pos
                 pos += 1
+            if stop < 0:
                 if pos - at > longest:
+                    what = ENDLESS
+                elif not final:
                     break
-            if stop < 0 and not final:
-                if pos - at <= longest:
-                    break
-                what = ENDLESS
         if stop < 0:
             if not final and what == WHOLE:
                 break

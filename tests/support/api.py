@@ -90,7 +90,7 @@ def _handler(api: Api) -> type[BaseHTTPRequestHandler]:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self._send(found if isinstance(found, Reply) else Reply(found))
 
-        do_POST = do_GET
+        do_POST = do_HEAD = do_GET
 
         def _send(self, reply: Reply) -> None:
             body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
@@ -102,7 +102,7 @@ def _handler(api: Api) -> type[BaseHTTPRequestHandler]:
             else:
                 self.send_header("Connection", "close")
             self.end_headers()
-            for chunk in reply.chunks or [body[: reply.cut]]:
+            for chunk in (reply.chunks or [body[: reply.cut]]) if self.command != "HEAD" else ():
                 self.wfile.write(chunk)
             if reply.cut is not None or reply.chunks is not None or not reply.counted:
                 self.close_connection = True

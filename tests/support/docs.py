@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
@@ -46,3 +48,16 @@ def tables(page: str, heading: str) -> list[list[str]]:
 
 def _is_head(rows: list[list[str]], n: int) -> bool:
     return n + 1 < len(rows) and set("".join(rows[n + 1])) <= set("- ")
+
+
+def code_of(cell: str) -> str:
+    """The code of a cell that is code alone."""
+    assert re.fullmatch(r"`[^`]+`", cell), cell
+    return cell.strip("`").replace("\\|", "|")
+
+
+def evaluated(code: str, names: Mapping[str, Any]) -> Any:
+    """The value of an expression that a page shows."""
+    known = dict(names)
+    exec(compile(f"found = {code}", "a page", "exec", dont_inherit=True), known)
+    return known["found"]

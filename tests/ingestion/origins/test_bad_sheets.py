@@ -59,7 +59,10 @@ BOMB = '<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a "lol">' + "".join(
     ids=["bomb", "file", "html", "late"],
 )
 def test_entities_are_refused(file: Callable[..., str], text: str) -> None:
-    refused(Files(file("x.xml", text), Xml(element="row")), "document type|broken XML")
+    refused(
+        Files(file("x.xml", text), Xml(element="row")),
+        r"x\.xml: it has a document type .*such files are refused; take it out",
+    )
 
 
 def test_elements_attributes_and_namespaces_are_columns(file: Callable[..., str]) -> None:
@@ -89,11 +92,11 @@ def test_elements_attributes_and_namespaces_are_columns(file: Callable[..., str]
         t: int | None
 
     (out,) = typed_of(Files(path, Xml(element="n:row", namespaces={"n": "urn:p"})), Row)
-    assert (
-        out.rejected.reasons
-        == ["t: an array where an int is declared", "city: text at to where an object is declared"][:1]
-        + out.rejected.reasons[1:]
-    )
+    assert out.rejected.numbers.tolist() == [1, 2] and not out.accepted.num_rows
+    assert out.rejected.reasons == [
+        "t: an array where an int is declared",
+        "city: text at to where an object is declared",
+    ]
 
 
 def test_half_an_xml_is_an_error_and_none_is_reported(file: Callable[..., str]) -> None:
@@ -246,7 +249,10 @@ def test_a_sheet_that_is_a_bomb_breaks_its_reader_and_not_us(file: Callable[...,
     def change(book: Any) -> None:
         book.active["XFD1048576"] = 1
 
-    refused(Files(file("x.xlsx", sheet(["a"], change=change))), "2 GiB of memory|cannot be read|columns")
+    refused(
+        Files(file("x.xlsx", sheet(["a"], change=change))),
+        "it cannot be read within 2 GiB of memory .*; save the sheet as CSV",
+    )
     zeros = io.BytesIO()
     with (
         zipfile.ZipFile(zeros, "w", zipfile.ZIP_DEFLATED) as archive,
@@ -254,5 +260,7 @@ def test_a_sheet_that_is_a_bomb_breaks_its_reader_and_not_us(file: Callable[...,
     ):
         for name in whole.namelist():
             archive.writestr(name, whole.read(name) if "sheet1" not in name else b"<a>" + b" " * (200 << 20))
-    refused(Files(file("x.xlsx", zeros.getvalue())), "no sheet that can be read|cannot be read|row 1")
+    refused(
+        Files(file("x.xlsx", zeros.getvalue())), "row 1 of sheet Sheet, where the names are due, is empty or not there"
+    )
     refused(Files(file("x.xlsx", b"PK no zip")), "no sheet that can be read")

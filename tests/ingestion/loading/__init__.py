@@ -1,0 +1,1 @@
+"""Loads of tables: each mode, its checks and comparisons, against plain ones."""
