@@ -11,21 +11,13 @@ from datetime import UTC, datetime
 
 import luigi
 
-from pipeline.base.errors import DefinitionError, OriginError, Refused, WatershedError, did_you_mean
+from pipeline.base.errors import OriginError, Refused, WatershedError
 from pipeline.definition.table import Table
 from pipeline.definition.view import View
+from pipeline.definition.views_module import table_named
 from serving.stores.tables import PostgresTableStore
 from tasks.context import Context, context
 from tasks.nightly import Step
-
-
-def table_named(parts: Context, name: str) -> Table:
-    """The table of that name; DefinitionError lists those there are."""
-    tables = {table.name: table for table in parts.tables}
-    if name not in tables:
-        there = f"there are {', '.join(tables)}." if tables else "the views module declares no TABLES."
-        raise DefinitionError(f"there is no table {name!r}; {there}{did_you_mean(name, list(tables))}")
-    return tables[name]
 
 
 def versions_for(parts: Context, views: Sequence[View]) -> dict[str, int]:
@@ -90,12 +82,12 @@ class Load(Step):
         from tasks.loading import Loads
 
         loads = Loads(context())
-        return loads.is_done(table_named(loads.parts, self.table), str(self.date))
+        return loads.is_done(table_named(loads.parts.tables, self.table), str(self.date))
 
     def run(self) -> None:
         from tasks.loading import Loads
 
         loads = Loads(context(), lambda what, rows: self.report(f"{what}: {rows:,} rows", 0.5))
-        made, _ = loads.load(table_named(loads.parts, self.table), str(self.date))
+        made, _ = loads.load(table_named(loads.parts.tables, self.table), str(self.date))
         counts = json.loads(made.manifest or "{}")["facts"]["counts"]
         self.report(f"version {made.version}: {counts['rows']:,} rows, {counts['rejected']:,} rejected", 1.0)

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 from pipeline.base.errors import DefinitionError, Refused, did_you_mean
-from pipeline.definition.table import Table
 from pipeline.definition.view import View
 
 
@@ -26,12 +25,3 @@ def one_topic(topic: str | None, known: Sequence[str], command: str) -> str:
     if topic not in known:
         raise Refused(f"there is no topic {topic!r}; there are {', '.join(known)}.{did_you_mean(topic, list(known))}")
     return topic
-
-
-def one_table(name: str, tables: Sequence[Table]) -> Table:
-    """The table of that name; DefinitionError lists those there are."""
-    known = {table.name: table for table in tables}
-    if name not in known:
-        there = f"there are {', '.join(known)}." if known else "the views module declares no TABLES."
-        raise DefinitionError(f"there is no table {name!r}; {there}{did_you_mean(name, list(known))}")
-    return known[name]

@@ -14,9 +14,9 @@ from console.commands.documents import print_document
 from ingestion.loading.compare import Difference, compare
 from pipeline.base.errors import DefinitionError, WatershedError
 from pipeline.definition.table import Table
+from pipeline.definition.views_module import table_named
 from tasks.context import Context, context
 from tasks.loading import Loads
-from tasks.loads import table_named
 
 COUNTS = ("read", "added", "changed", "unchanged", "duplicates", "deleted", "gone", "rejected", "rows")
 
@@ -35,7 +35,7 @@ def load(
 ) -> None:
     """Load reference data: each table's next version, adopted by every view that looks it up, and shown in Postgres."""
     parts = context()
-    chosen = [table_named(parts, one) for one in tables] if tables else list(parts.tables)
+    chosen = [table_named(parts.tables, one) for one in tables] if tables else list(parts.tables)
     if not chosen:
         raise DefinitionError(
             "the views module declares no TABLES, and its views look none up; docs/DATA-IN.md shows how"

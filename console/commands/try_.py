@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from console.commands.chosen import one_table, one_topic
+from console.commands.chosen import one_topic
 from console.commands.documents import print_document
 from console.commands.sampled import asked_schemas, sample_of
 from console.commands.shortened import encoded, shorten
@@ -21,6 +21,7 @@ from ingestion.table_trial import try_table
 from ingestion.trial import Rejected, Times, Trial, trial
 from pipeline.base.errors import Refused
 from pipeline.decode.schemas import NO_SCHEMAS
+from pipeline.definition.views_module import table_named
 from pipeline.fold.in_force import newest_tables
 from pipeline.lake.lake import Lake
 from pipeline.settings import Settings, by_source
@@ -48,7 +49,7 @@ def try_(
     if table is not None:
         if topic is not None or file is not None:
             raise Refused("--table is tried by its own origin: give it without --topic and --file")
-        chosen = one_table(table, settings.load_tables())
+        chosen = table_named(settings.load_tables(), table)
         show_table(try_table(chosen, lambda name: settings.origin_secret(name).get_secret_value(), records), as_json)
         return
     sources = by_source(settings.load_views())

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ingestion.loading.rows import hashed, keys_of
-from pipeline.columns.hash_table import HashTable
+from ingestion.loading.rows import keys_of, matched
 from pipeline.definition.table import Table
 from pipeline.fold.in_force import read_version
 from pipeline.lake.lake import Lake
@@ -52,12 +51,8 @@ def compare(lake: Lake, table: Table, earlier: int, later: int) -> Difference:
     """The difference of two versions; memory holds both."""
     old, new = read_version(lake, table, earlier), read_version(lake, table, later)
     key, names = keys_of(table), [column.name for column in table.columns]
-    index = HashTable()
-    index.put(hashed(old, table, key), np.arange(old.num_rows, dtype=np.int64))
-    place = index.find(hashed(new, table, key))
-    there = place >= 0
-    same = np.zeros(len(place), np.bool_)
-    same[there] = (hashed(new, table, names)[there] == hashed(old, table, names)[place[there]]).all(axis=1)
+    found = matched(new, old, table, key, names)
+    place, there, same = found.place, found.there, found.same
     kept = np.zeros(old.num_rows, np.bool_)
     kept[place[there]] = True
     changed = np.flatnonzero(there & ~same)

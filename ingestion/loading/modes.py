@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestion.loading.counts import LoadCounts, RejectedRow
-from ingestion.loading.rows import Seen, hashed, keys_of
+from ingestion.loading.rows import Seen, hashed, keys_of, matched
 from pipeline.base.errors import OriginError
 from pipeline.columns.arrays import Ints, chunk
 from pipeline.columns.hash_table import HashTable
@@ -103,12 +103,8 @@ class Newest:
         newest = _last_of_each_key(new, table, key, self.load.cursor)
         self.counts.duplicates += new.num_rows - len(newest)
         new = _take(new, newest)
-        index = HashTable()
-        index.put(hashed(old, table, key), np.arange(old.num_rows, dtype=np.int64))
-        place = index.find(hashed(new, table, key))
-        there = place >= 0
-        same = np.zeros(len(place), np.bool_)
-        same[there] = (hashed(new, table, names)[there] == hashed(old, table, names)[place[there]]).all(axis=1)
+        found = matched(new, old, table, key, names)
+        place, there, same = found.place, found.there, found.same
         older = there & ~same & ~_at_least(new, old, place, self.load.cursor)
         gone = self._deleted(new) & ~older
         self.counts.unchanged += int((same & ~gone).sum())
@@ -155,13 +151,8 @@ class Snapshots:
         yield self.before.filter(closed)
         empty = pa.schema([schema_of(table).field(name) for name in self._names]).empty_table()
         new = pa.concat_tables([empty, *self._read]).combine_chunks()
-        index = HashTable()
-        index.put(hashed(is_open, table, table.key), np.arange(is_open.num_rows, dtype=np.int64))
-        place = index.find(hashed(new, table, table.key))
-        there = place >= 0
-        same = np.zeros(len(place), np.bool_)
-        told = hashed(is_open, table, self._names)[place[there]]
-        same[there] = (hashed(new, table, self._names)[there] == told).all(axis=1)
+        found = matched(new, is_open, table, table.key, self._names)
+        place, there, same = found.place, found.there, found.same
         stays = np.zeros(is_open.num_rows, np.bool_)
         stays[place[same]] = True
         self.counts.unchanged += int(same.sum())

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.base.types import INT, ColumnType
-from pipeline.columns.arrays import Ints, chunk, valid
+from pipeline.columns.arrays import Ints, Mask, chunk, valid
 from pipeline.columns.groups import group
 from pipeline.columns.hash_table import HashTable
 from pipeline.columns.hashing import Hashes, hash_rows
@@ -34,6 +34,26 @@ def _hashable(column: pa.Array, type: ColumnType) -> tuple[pa.Array, ColumnType]
 def keys_of(table: Table) -> list[str]:
     """The columns in which no two rows of a version are equal: the key, and with history the start."""
     return [*table.key, *([table.history.start] if table.history is not None else [])]
+
+
+@dataclass(frozen=True)
+class Matched:
+    """New rows held against old ones, no two of one key: `place` is the number of the old row of each new row's key (-1: none)."""
+
+    place: Ints
+    there: Mask
+    same: Mask
+
+
+def matched(new: pa.Table, old: pa.Table, table: Table, key: Sequence[str], names: Sequence[str]) -> Matched:
+    """Match rows by `key`; `same` are those that say the same in all of `names`."""
+    index = HashTable()
+    index.put(hashed(old, table, key), np.arange(old.num_rows, dtype=np.int64))
+    place: Ints = index.find(hashed(new, table, key))
+    there = place >= 0
+    same = np.zeros(len(place), np.bool_)
+    same[there] = (hashed(new, table, names)[there] == hashed(old, table, names)[place[there]]).all(axis=1)
+    return Matched(place, there, same)
 
 
 @dataclass(frozen=True)

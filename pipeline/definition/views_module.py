@@ -9,12 +9,13 @@ import ast
 import importlib
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pipeline.base.declared import innermost, place
-from pipeline.base.errors import DefinitionError, SettingsError
+from pipeline.base.errors import DefinitionError, SettingsError, did_you_mean
 from pipeline.definition.source import Source
 from pipeline.definition.table import Table
 from pipeline.definition.view import View
@@ -68,6 +69,15 @@ def load_tables(module: str) -> tuple[Table, ...]:
         if tables.setdefault(one.name, one) != one:
             raise _wrong(found, f"has two different tables named {one.name!r}; rename one")
     return tuple(tables.values())
+
+
+def table_named(tables: Sequence[Table], name: str) -> Table:
+    """The table of that name; DefinitionError lists those there are."""
+    known = {table.name: table for table in tables}
+    if name not in known:
+        there = f"there are {', '.join(known)}." if known else "the views module declares no TABLES."
+        raise DefinitionError(f"there is no table {name!r}; {there}{did_you_mean(name, list(known))}")
+    return known[name]
 
 
 def _imported(module: str, here: str) -> ModuleType:
