@@ -72,7 +72,7 @@ WAYS: list[tuple[Any, Callable[[Asked], Any], int]] = [
 ]
 
 
-@pytest.mark.parametrize(("paging", "answer", "requests"), WAYS, ids=lambda one: str(one)[:30])
+@pytest.mark.parametrize(("paging", "answer", "requests"), WAYS, ids=[str(paging) for paging, _, _ in WAYS])
 def test_every_page_is_read_once(
     serve: Serve, reading: Make, paging: Any, answer: Callable[[Asked], Any], requests: int
 ) -> None:
