@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline import Protobuf, Source
+from sandbox.schema_registry import SchemaRegistry
 from tests.support.docs import blocks
-from tests.support.protobufs import by_library, library, mutated
+from tests.support.protobufs import by_library, framed, library, mutated
 from tests.support.system import System
 
 pytestmark = pytest.mark.slow
@@ -73,6 +74,34 @@ def test_payments_in_protobuf_go_from_the_topic_to_the_answer(system: System, tm
     system.run("audit", "--reference")
     days = {row["window_start"].date() for row in system.query("SELECT * FROM serving.payments_by_country")}
     assert {date(2024, 3, 1), date(2024, 3, 2), date(2024, 3, 3)} <= days
+
+
+def test_payments_behind_a_registrys_frame_are_exact_and_an_id_that_it_lacks_is_rejected(
+    system: System, tmp_path: Path
+) -> None:
+    _, sent = payments(tmp_path, 300)
+    module = declared(system.topic, system.folder).replace(', schema="payment.proto"', "")
+    assert module != declared(system.topic, system.folder)
+    (proto,) = blocks("docs/EVENTS.md", "protobuf")
+    with SchemaRegistry() as registry:
+        system.environment["WATERSHED_SCHEMA_REGISTRY"] = registry.url
+        id = registry.register("payments-value", proto, "PROTOBUF")
+        system.define(module)
+        system.run("init", "--partitions", "2")
+        system.produce((sum(value) % 2, None, framed(id, value)) for value in sent[:200])
+        system.produce([(0, None, framed(id + 7, sent[0]))])
+        system.catch_up()
+        system.night("2024-03-01")
+        registry.stop()  # what an id stands for is decided: nobody has to be asked again
+        system.produce((sum(value) % 2, None, framed(id, value)) for value in sent[200:])
+        system.catch_up()
+        system.night("2024-03-02")
+        system.assert_exact()
+    counts = system.query("SELECT sum(accepted) a, sum(duplicates) d, sum(rejected) r FROM serving.accounting")[0]
+    assert counts["a"] + counts["d"] + counts["r"] == len(sent) + 1
+    assert counts["a"] > 250
+    told = system.run("rejected", "--json", "--reason", f"{id + 7}").stdout
+    assert f"schema id {id + 7}" in told
 
 
 def test_the_page_s_message_is_read_as_the_page_says(tmp_path: Path) -> None:
