@@ -17,6 +17,7 @@ from pipeline.log.log import MissingTopic, refuse_compacted
 from pipeline.settings import by_source
 from pipeline.warm_up import warm_up
 from serving.generations.create import check_database, install
+from serving.stores.tables import PostgresTableStore
 from tasks.context import Context, context
 from tasks.loads import versions_for
 from tasks.operator.generation import Mending
@@ -51,6 +52,9 @@ def init(rebuild: bool, partitions: int, say: Say, accept_loss: bool = False) ->
         )
     parts = context()
     check_database(parts.engine)  # before a topic is made for it
+    PostgresTableStore(
+        parts.engine
+    ).set_up()  # of an earlier version something may be missing, which a rebuild looks at
     warm_up(parts.views)
     parts.lake.check_writable()
     of_source = by_source(parts.views).values()
