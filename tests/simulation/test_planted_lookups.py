@@ -103,10 +103,10 @@ def refolded_with_the_newest() -> AbstractContextManager[Any]:
 
 
 BUGS: Mapping[str, tuple[str, Bug]] = {
-    "a commit that lands whatever version it was folded with": ("", Bug(Stores(speed=NotCompared), LOOKED_UP)),
-    "an adopted cut that splits no commit": ("", Bug(Stores(night=NotSplitting), LOOKED_UP)),
-    "a publish that forgets the versions": ("", Bug(Stores(speed=Forgetting), LOOKED_UP)),
-    "a version adopted below what is counted": ("", Bug(Stores(night=BelowTheEnds), LOOKED_UP)),
+    "a commit that lands whatever version it was folded with": ("", Bug(Stores(speed=NotCompared), views=LOOKED_UP)),
+    "an adopted cut that splits no commit": ("", Bug(Stores(night=NotSplitting), views=LOOKED_UP)),
+    "a publish that forgets the versions": ("", Bug(Stores(speed=Forgetting), views=LOOKED_UP)),
+    "a version adopted below what is counted": ("", Bug(Stores(night=BelowTheEnds), views=LOOKED_UP)),
     "a worker that keeps the old version past the cut": ("", Bug(views=LOOKED_UP, planted=kept_past_the_cut)),
     "a night that folds a stretch with the newest": ("", Bug(views=LOOKED_UP, planted=folded_with_the_newest)),
     "a refold with the newest": ("refold", Bug(views=LOOKED_UP, planted=refolded_with_the_newest)),

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.accept.accept import Ingest
 from pipeline.fold.fold import columns_of
+from pipeline.fold.in_force import InForce
 from pipeline.handover import Claim, Cut, Generation, Vector
 from pipeline.handover.replacement import Plan, Restart, Segment, Standing
 from pipeline.log.log import Log
@@ -116,16 +117,20 @@ def refold_without_identities(self: SourceRefold, standing: Standing, partition:
 shipped_upto = Refold.upto
 
 
-def refold_through_cuts(self: Refold, log: Log, topic: str, partition: int, standing: Standing) -> None:
+def refold_through_cuts(
+    self: Refold, log: Log, topic: str, partition: int, standing: Standing, in_force: InForce
+) -> None:
     """Folds on through the cuts that were chosen."""
-    shipped_upto(self, log, topic, partition, replace(standing, chosen=()))
+    shipped_upto(self, log, topic, partition, replace(standing, chosen=()), in_force)
 
 
-def refold_again_what_is_folded(self: Refold, log: Log, topic: str, partition: int, standing: Standing) -> None:
+def refold_again_what_is_folded(
+    self: Refold, log: Log, topic: str, partition: int, standing: Standing, in_force: InForce
+) -> None:
     """The second pass begins at the cut again."""
     if self.end < standing.position:
         self.end = self.segments[0].start
-    shipped_upto(self, log, topic, partition, standing)
+    shipped_upto(self, log, topic, partition, standing, in_force)
 
 
 def whatever_was_published(self: SourceRefold, began: Standing, last: Standing) -> bool:

@@ -21,8 +21,8 @@ class Bug:
     """What is planted: a store, or a method of a worker, a refold or a rebuild."""
 
     stores: Stores = field(default_factory=Stores)
-    views: tuple[View, ...] = (by_shop,)
     planted: Callable[[], AbstractContextManager[Any]] = nullcontext
+    views: tuple[View, ...] = (by_shop,)
 
 
 def how_it_showed(bug: Bug, process: str = "") -> str:
