@@ -140,7 +140,7 @@ def test_init_without_a_version_names_the_load_and_a_load_works_before_init(worl
     assert cut["number"] == 0, "what is loaded before init is in force from the log's start on"
     world.fly(50)
     (tried,) = json.loads(world.system.run("try", "--json").stdout)["sources"]
-    assert {one["view"]: one["counts"]["folded"] > 0 for one in tried["views"]} == {"delays": True, "by_plane": True}
+    assert {one["name"]: one["counts"]["folded"] > 0 for one in tried["views"]} == {"delays": True, "by_plane": True}
 
 
 def test_views_that_look_up_are_exact_while_their_tables_change(world: World) -> None:

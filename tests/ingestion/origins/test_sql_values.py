@@ -199,13 +199,15 @@ from ingestion.origin import Reading
 from ingestion.origins.sql import Sql
 origin = Sql("DB", query=sys.argv[1])
 reading = Reading(lambda name: sys.stdin.readline().strip())
-from resource import RUSAGE_SELF, getrusage
+def peak_kib():
+    with open("/proc/self/status") as status:  # not ru_maxrss: a process begins with that of the one that forked it
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 count, first = 0, 0
 from ingestion.origin import Part
 for rows in origin.read(Part("all"), reading):
     count += rows.batch.num_rows
-    first = first or (getrusage(RUSAGE_SELF).ru_maxrss if count > 200_000 else 0)
-print(count, (getrusage(RUSAGE_SELF).ru_maxrss - first) // 1024, getrusage(RUSAGE_SELF).ru_maxrss // 1024)
+    first = first or (peak_kib() if count > 200_000 else 0)
+print(count, (peak_kib() - first) // 1024, peak_kib() // 1024)
 """
 
 
