@@ -44,11 +44,11 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] in LISTED:
-            return args[0], load(args[0]), args[1:]
+            return args[0], command_named(args[0]), args[1:]
         return super().resolve_command(ctx, args)
 
 
-def load(name: str) -> Any:
+def command_named(name: str) -> Any:  # no command is named so: a module of a command is an attribute of this package
     """The command of that name, with its parameters; KeyError for a name that is none of LISTED."""
     LISTED[name]
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from console.commands import LISTED
+from console.commands import LISTED, command_named
 from console.commands.shortened import encoded, shorten
 from tests.support.system import ROOT, System
 from watershed import main
@@ -174,3 +174,9 @@ def test_a_value_is_shown_short_and_encoded_whole() -> None:
     assert encoded("value", b"\xff\x00") == {"value_base64": "/wA="} and encoded("value", "ü".encode()) == {
         "value": "ü"
     }
+
+
+def test_every_command_is_found_after_every_other_was_imported() -> None:
+    """A module of a command becomes an attribute of the package: `load` once hid the function that finds commands."""
+    for _ in range(2):
+        assert {name: command_named(name).name for name in LISTED} == {name: name for name in LISTED}

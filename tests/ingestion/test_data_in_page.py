@@ -276,4 +276,6 @@ def test_every_origin_stands_in_the_table_and_every_line_is_run() -> None:
     run = {*FILES, *SERVED, "S3 and others", "Table of a database", "Query", "MongoDB", "Topic of Kafka", "Function"}
     assert set(LINES) == run
     called = {name for line in LINES.values() for name in re.findall(r"\b([A-Z]\w+)\(", line)}
-    assert set(ingestion.__all__) - called == {"JsonLines", "Parquet"}, "whose suffixes tell them"
+    assert set(ingestion.__all__) - called == {"Feed", "JsonLines", "Parquet"}, (
+        "no origin; and those whose suffixes tell them"
+    )

@@ -18,7 +18,7 @@ from typer.main import get_command
 
 import ingestion
 import pipeline
-from console.commands import LISTED, load
+from console.commands import LISTED, command_named
 from pipeline.definition.expressions import COMPARISONS, FUNCTIONS
 from pipeline.definition.names import NAME_LIMIT, OUR_COLUMNS, OUR_VIEWS, SYSTEM_COLUMNS
 from tasks import DEFAULTS
@@ -26,7 +26,7 @@ from tests.support.docs import PAGES, ROOT, blocks, command_lines, tables, text_
 from tests.support.system import System
 from watershed import app
 
-COMMANDS = {name: load(name) for name in LISTED} | get_command(app).commands  # type: ignore[attr-defined]  # it is a group
+COMMANDS = {name: command_named(name) for name in LISTED} | get_command(app).commands  # type: ignore[attr-defined]  # it is a group
 SHOWN = {name: [p for p in command.params if not getattr(p, "hidden", False)] for name, command in COMMANDS.items()}
 NAMES = {name: {o for p in shown for o in (*p.opts, *p.secondary_opts)} for name, shown in SHOWN.items()}
 OPTIONS = {name: {o for o in names if o.startswith("--")} - {"--help"} for name, names in NAMES.items()}
