@@ -123,8 +123,8 @@ def test_the_simulation_finds_the_bug_in_a_lookup(name: str) -> None:
 @pytest.mark.slow
 def test_views_that_look_up_hold_while_tables_change() -> None:
     adoptions = 0
-    for seed in range(150):
+    for seed in range(80):
         played = play(LOOKED_UP, seed, SIZES)
         assert played.broken is None, f"schedule {seed}: {played.broken}\n" + "\n".join(played.trace[-30:])
         adoptions += played.seen["adoption"] > 0
-    assert adoptions > 75, "most schedules adopt a version"
+    assert adoptions > 40, "most schedules adopt a version"
