@@ -24,7 +24,7 @@ from tests.ingestion.loading.plainly import COUNTED, Row
 from tests.support.simulated import MadeUp
 
 AT = datetime(2013, 1, 2, tzinfo=UTC)
-quick = settings(max_examples=300, deadline=None, database=None)
+quick = settings(max_examples=150, deadline=None, database=None)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from tests.support.strategies import blocks_of, logs
 from tests.support.strategies_lookups import MadeVersions, ledgers, looked_up
 
 WHOLE = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 

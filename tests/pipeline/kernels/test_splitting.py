@@ -38,7 +38,7 @@ from pipeline.kernels.splitting import (
 
 ROOT = Path(__file__).resolve().parents[3]
 LF, CR, NONE, FAR = 10, 13, -1, 1 << 20
-quick = settings(max_examples=1500, deadline=None, database=None)
+quick = settings(max_examples=600, deadline=None, database=None)
 Row = tuple[int, int, bytes, list[bytes]]  # line, state, its bytes, its fields (none unless it is whole)
 
 
