@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.base.errors import LogError
 from pipeline.definition.lookup import Lookup
-from pipeline.handover import Cut
+from pipeline.handover.generation import Cut
 
 Row = Mapping[str, Any]
 ReadRows = Callable[[str, int], Sequence[Row]]  # (table, version) -> its rows

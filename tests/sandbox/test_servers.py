@@ -135,7 +135,9 @@ def test_missing_java_is_one_clear_line(crash_folder: Path, monkeypatch: pytest.
 def test_missing_maven_is_one_clear_line(crash_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATERSHED_CACHE", str(crash_folder / "cache"))
     monkeypatch.setenv("PATH", str(crash_folder))
-    with pytest.raises(WatershedError, match=r"^fetching Kafka's jars needs the program 'mvn'.*install maven\)\.$"):
+    with pytest.raises(
+        WatershedError, match=r"^fetching the jars of kafka needs the program 'mvn'.*install maven\)\.$"
+    ):
         sandbox_kafka.kafka_jars()
 
 
