@@ -26,15 +26,16 @@ BOUNDS = [None, *(NOON + timedelta(hours=h) for h in (-40, -1, 0, 1, 30)), None]
 Rows = list[dict[str, Any]]
 
 
-def made_up(views: Sequence[View], seed: object) -> dict[tuple[str, int], Rows]:
-    """(table, version from 1) -> its rows, as Python values."""
+def made_up(views: Sequence[View], seed: object) -> dict[tuple[str, int], pa.Table]:
+    """(table, version from 1) -> its rows."""
     rng = random.Random(f"{seed} tables")
     found = {}
     for name, table in sorted(tables_of(views).items()):
-        keys = _keys(table, views)
+        keys, schema = _keys(table, views), pa.schema([pa.field(c.name, c.type.arrow) for c in table.columns])
         for number in range(1, MADE + 1):
             chosen = [key for key in rng.sample(keys, min(MOST_KEYS, len(keys))) if rng.random() < 0.7]
-            found[name, number] = [row for key in chosen for row in _rows(table, key, rng)]
+            rows = [row for key in chosen for row in _rows(table, key, rng)]
+            found[name, number] = pa.Table.from_pylist(rows, schema)
     return found
 
 
@@ -67,12 +68,9 @@ def _value(column: Column, rng: random.Random) -> Any:
     return None if column.nullable and rng.random() < 0.25 else rng.choice(values_of(column))
 
 
-def write(lake: Lake, views: Sequence[View], made: Mapping[tuple[str, int], Rows]) -> None:
+def write(lake: Lake, made: Mapping[tuple[str, int], pa.Table]) -> None:
     """Put them into a lake, as loads do."""
-    tables = tables_of(views)
     for (name, number), rows in made.items():
         target = TableVersion(name, number)
-        schema = pa.schema([pa.field(c.name, c.type.arrow) for c in tables[name].columns])
         path = f"{target.folder}/rows.parquet"
-        lake.write_table(path, schema, [pa.Table.from_pylist(rows, schema)])
-        target.commit(lake, [File(path, len(rows))])
+        target.commit(lake, [File(path, lake.write_table(path, rows.schema, [rows]))])

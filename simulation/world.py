@@ -122,7 +122,7 @@ class World:
         self.seen: Counter[str] = Counter()
         self.trace: list[str] = []
         self.broken: str | None = None
-        write(self.lake, self.views, self.rows)
+        write(self.lake, self.rows)
 
     # ---- points and transactions
     def point(self, name: str) -> None:
@@ -254,8 +254,8 @@ class World:
         adopted = [(cut.offsets, cut.versions) for cut in t.cuts if cut.versions]
         key = t.generation.source_fingerprint, *sorted(t.generation.views.items()), *adopted
         if key not in self.oracles:
-            views, rows = list(t.views.values()), self.rows.__getitem__
-            self.oracles[key] = Oracle(views, self.log.parts, list(t.cuts), lambda *version: rows(version))
+            views, rows = list(t.views.values()), self.rows
+            self.oracles[key] = Oracle(views, self.log.parts, list(t.cuts), lambda *one: rows[one].to_pylist())
         return self.oracles[key]
 
     @property

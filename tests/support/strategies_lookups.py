@@ -122,10 +122,12 @@ class MadeVersions:
 
     def __init__(self, view: View, made: Made) -> None:
         tables = {one.table.name: one.table for one in view.lookups.values()}
-        self._found = {
-            (name, number): Version(tables[name], _table(tables[name], made[name, number]), number)
-            for name, number in made
-        }
+        self._rows = {(name, number): _table(tables[name], made[name, number]) for name, number in made}
+        self._found = {of: Version(tables[of[0]], rows, of[1]) for of, rows in self._rows.items()}
+
+    def rows(self, table: str, number: int) -> Rows:
+        """The rows of a version as what reads it out of the lake gives them."""
+        return self._rows[table, number].to_pylist()
 
     def get(self, views: Sequence[View], versions: Versions) -> Tables:
         return {name: self._found[name, number] for name, number in versions.items()}

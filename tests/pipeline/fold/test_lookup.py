@@ -101,9 +101,10 @@ def test_lookups_equal_the_reference_at_every_cut_and_change_of_a_table(data: st
     of, made = data.draw(looked_up())
     log = data.draw(logs(of))
     ledger = data.draw(ledgers(sorted(of.tables), log))
-    wanted = Reference([of], tables=PlainTables(ledger, lambda table, number: made[table, number]))
+    versions = MadeVersions(of, made)
+    wanted = Reference([of], tables=PlainTables(ledger, versions.rows))
     states, counts = [state_schema(of).empty_table()], Counter[str]()
-    in_force = InForce([of], ledger, MadeVersions(of, made))  # type: ignore[arg-type]
+    in_force = InForce([of], ledger, versions)  # type: ignore[arg-type]
     for partition, records in log.items():
         wanted.feed(partition, records)
         ingest = Ingest(of.source, partition)
