@@ -10,7 +10,7 @@ from functools import cached_property
 
 from ingestion.loading.load import Loader, Say
 from pipeline.definition.table import Table
-from pipeline.fold.in_force import read_version
+from pipeline.fold.in_force import VersionRows
 from pipeline.handover import Cut, Generation
 from pipeline.settings import by_source
 from serving.ops.table_versions import LoadedVersion
@@ -43,7 +43,7 @@ class Loads:
         made = self.loader.load(table, name)
         cuts = [self._adopt(generation, table.name, made.version) for generation in self._looking_up(table.name)]
         self.parts.crash.reach("load.adopted")
-        self.store.expose(table, made.version, [read_version(self.parts.lake, table, made.version)])
+        self.store.expose(table, made.version, VersionRows(self.parts.lake, table, made.version))
         return made, cuts
 
     def is_done(self, table: Table, name: str) -> bool:

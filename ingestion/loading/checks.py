@@ -23,15 +23,14 @@ BATCH_ROWS = 100_000
 
 
 def check_version(
-    lake: Lake, store: PostgresTableStore, table: Table, file: File, before: pa.Table | None, counts: LoadCounts
+    lake: Lake, store: PostgresTableStore, table: Table, file: File, had: int, counts: LoadCounts
 ) -> None:
-    """OriginError for the first check that the rows of `file` break; `before` are the rows of the version before.
+    """OriginError for the first check that the rows of `file` break; `had` are the rows (valid_now) of the version before.
 
     Of a Snapshot the rows count that are valid now: those that ended stay in every version, whatever the origin has.
     """
     counted = [check for check in table.checks if isinstance(check, RowCount)]
     rows = counts.added + counts.changed + counts.unchanged if table.makes_history else counts.rows
-    had = 0 if before is None else _valid_now(table, before)
     if not counted and not rows and had:
         raise OriginError(
             f"table {table.name}: the load has no rows, and the version before has {had:,}; where that may be,"
@@ -51,7 +50,8 @@ def check_version(
             _check_references(lake, store, table, file, reference)
 
 
-def _valid_now(table: Table, rows: pa.Table) -> int:
+def valid_now(table: Table, rows: pa.Table) -> int:
+    """The number of rows that count: of a Snapshot those that have not ended."""
     if not table.makes_history or table.history is None:
         return rows.num_rows
     return rows.column(table.history.end).null_count

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.loading.checks import check_version
+from ingestion.loading.checks import check_version, valid_now
 from ingestion.loading.counts import LoadCounts, RejectedRow
 from ingestion.loading.modes import Mode, mode_of, schema_of
 from ingestion.origin import Origin, Reading
@@ -27,7 +27,7 @@ from pipeline.base.errors import DefinitionError, OriginError
 from pipeline.columns.arrays import chunk
 from pipeline.definition.fingerprints import table_fingerprint
 from pipeline.definition.record import columns
-from pipeline.definition.table import Incremental, Merge, References, Table
+from pipeline.definition.table import Full, Incremental, Merge, References, Table
 from pipeline.fold.in_force import read_version
 from pipeline.lake import layout
 from pipeline.lake.lake import Lake
@@ -122,7 +122,7 @@ class _Work:
     def write(self) -> Manifest:
         """Read, and write the version's files; the manifest, which nobody has seen yet."""
         lake, target = self.loader.lake, TableVersion(self.table.name, self.begun.version)
-        before = read_version(lake, self.table, self.base.version) if self.base is not None else None
+        before = self._before()
         mode = mode_of(self.table, before, self.begun.begun_at, self.counts)
         path = f"{target.folder}/load={self.run}/rows.parquet"
         self.counts.rows = lake.write_table(path, schema_of(self.table), self._tables(mode))
@@ -130,7 +130,7 @@ class _Work:
         rejected = self._write_rejected()
         file = File(path, self.counts.rows)
         try:
-            check_version(lake, self.loader.store, self.table, file, before, self.counts)
+            check_version(lake, self.loader.store, self.table, file, self._had(before), self.counts)
         except OriginError:
             lake.delete(path)
             raise
@@ -146,6 +146,22 @@ class _Work:
             "rejected": rejected,
         }
         return Manifest(target.kind, target.inputs, (file,), facts)
+
+    def _before(self) -> pa.Table | None:
+        """The rows of the version before, for loads that go on from them: a full load would hold them in vain."""
+        if self.base is None or isinstance(self.table.load, Full):
+            return None
+        return read_version(self.loader.lake, self.table, self.base.version)
+
+    def _had(self, before: pa.Table | None) -> int:
+        """The number of rows of the version before."""
+        if before is not None:
+            return valid_now(self.table, before)
+        if self.base is None:
+            return 0
+        return sum(
+            file.rows for file in TableVersion(self.table.name, self.base.version).require(self.loader.lake).files
+        )
 
     # ---- reading
     def _tables(self, mode: Mode) -> Iterator[pa.Table]:

@@ -5,6 +5,7 @@ the pieces of a batch tile it, in order; all records of a piece are folded with 
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
@@ -21,6 +22,7 @@ from pipeline.lake import layout
 from pipeline.lake.lake import Lake
 from pipeline.lake.targets import TableVersion
 
+STRETCH_ROWS = 100_000
 KEPT = 2  # versions of each table that stay in memory: the one in force, and the one before
 
 
@@ -31,12 +33,31 @@ def tables_of(views: Sequence[View]) -> dict[str, Table]:
 
 def read_version(lake: Lake, table: Table, number: int) -> pa.Table:
     """The rows of a version as the table declares them; a column that it was made without is null. LakeError where they do not fit."""
-    manifest = TableVersion(table.name, number).require(lake)
-    files = [lake.read_table(file) for file in manifest.files]
-    schema = pa.schema([pa.field(c.name, c.type.arrow) for c in table.columns])
-    if not files:
-        return schema.empty_table()
-    found = pa.concat_tables(files)
+    files = TableVersion(table.name, number).require(lake).files
+    return pa.concat_tables(
+        [_schema(table).empty_table(), *(_as_declared(lake.read_table(f), table, number) for f in files)]
+    )
+
+
+@dataclass(frozen=True)
+class VersionRows:
+    """The same rows, a stretch in memory at a time, as often as they are asked for."""
+
+    lake: Lake
+    table: Table
+    number: int
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        for file in TableVersion(self.table.name, self.number).require(self.lake).files:
+            for batch in self.lake.read_batches(file, STRETCH_ROWS):
+                yield _as_declared(pa.Table.from_batches([batch]), self.table, self.number)
+
+
+def _schema(table: Table) -> pa.Schema:
+    return pa.schema([pa.field(c.name, c.type.arrow) for c in table.columns])
+
+
+def _as_declared(found: pa.Table, table: Table, number: int) -> pa.Table:
     columns: list[pa.ChunkedArray] = []
     for column in table.columns:
         if column.name not in found.column_names and column.nullable:
@@ -49,7 +70,7 @@ def read_version(lake: Lake, table: Table, number: int) -> pa.Table:
                 repair="watershed init --rebuild",
             )
         columns.append(found.column(column.name))
-    return pa.Table.from_arrays(columns, schema=schema)
+    return pa.Table.from_arrays(columns, schema=_schema(table))
 
 
 def newest_tables(lake: Lake, views: Sequence[View]) -> Tables:
@@ -113,4 +134,4 @@ class InForce:
                 yield accepted.slice(low, high - low), self._versions.get(self._views, stretch.versions)
 
 
-__all__ = ["InForce", "TableVersions", "newest_tables", "read_version", "tables_of"]
+__all__ = ["InForce", "TableVersions", "VersionRows", "newest_tables", "read_version", "tables_of"]

@@ -2,12 +2,12 @@
 
     tables.<name> = the rows of one version, always        exchanged in one transaction, never for an earlier one
 
-Rows are copied before anything is locked; readers see the version before until the exchange is committed.
+Readers see the version before until the exchange is committed; another load of the table waits for it, and nobody else.
 """
 
 # ruff: noqa: S608 -- names of tables and columns come from checked definitions alone, and every identifier is quoted
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -27,7 +27,8 @@ from serving.ops.table_versions import (
     versions_of,
 )
 from serving.postgres.copy import copy_in
-from serving.postgres.quoting import quote, relation
+from serving.postgres.quoting import literal, quote, relation
+from serving.postgres.views import COMMENT, DEPENDENTS
 from serving.stores.transactions import Transactions
 
 SCHEMA = "tables"
@@ -90,11 +91,14 @@ class PostgresTableStore:
         return self._transactions.read(body)
 
     # ---- tables.<name>
-    def expose(self, table: Table, version: int, rows: Sequence[pa.Table]) -> bool:
-        """Let tables.<name> have these rows; False, changing nothing, when it has those of a later version."""
+    def expose(self, table: Table, version: int, rows: Iterable[pa.Table]) -> bool:
+        """Let tables.<name> have these rows; False, changing nothing, when it has those of a later version.
+
+        The rows may be asked for again, when the transaction is: the usual mistake is a generator, which is empty then.
+        """
         return self._transactions.patiently(lambda c: self._expose(c, table, version, rows), again=True)
 
-    def _expose(self, connection: Connection, table: Table, version: int, rows: Sequence[pa.Table]) -> bool:
+    def _expose(self, connection: Connection, table: Table, version: int, rows: Iterable[pa.Table]) -> bool:
         lock_table(connection, table.name)
         shown = [one.version for one in versions_of(connection, table.name) if one.exposed_at is not None]
         if shown and max(shown) > version:
@@ -119,38 +123,24 @@ def _make(connection: Connection, table: Table) -> None:
     constraint = f", PRIMARY KEY ({', '.join(map(quote, keys))})" if keys else ""
     about = "\n".join([*wanted, constraint])
     target = relation(SCHEMA, table.name)
-    name = {"name": f"{SCHEMA}.{quote(table.name)}"}
-    have = connection.execute(sa.text("SELECT to_regclass(:name)::oid"), name).scalar_one()
-    noted = (
-        connection.execute(sa.text("SELECT obj_description(:oid, 'pg_class')"), {"oid": have}).scalar_one()
-        if have
-        else None
-    )
     comment = f"{(table.record.__doc__ or table.name).strip()}\n\nWatershed's columns:\n{about}"
-    if have and noted == comment:
+    if connection.execute(COMMENT, {"name": target}).scalar_one() == comment:
         return
-    if have:
-        try:
-            connection.exec_driver_sql(f"DROP TABLE {target}")
-        except sa.exc.DatabaseError as error:
-            if getattr(error.orig, "pgcode", "") != "2BP01":  # dependent_objects_still_exist
-                raise
-            raise StoreError(
-                f"tables.{table.name} has other columns than Table({table.name!r}) declares, and views of yours rest on it; drop"
-                f" them, then `watershed load {table.name}`",
-                repair=f"watershed load {table.name}",
-            ) from None
+    try:
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {target}")
+    except sa.exc.DatabaseError as error:
+        if getattr(error.orig, "pgcode", "") != DEPENDENTS:
+            raise
+        raise StoreError(
+            f"tables.{table.name} has other columns than Table({table.name!r}) declares, and views of yours rest on it; drop"
+            f" them, then `watershed load {table.name}`",
+            repair=f"watershed load {table.name}",
+        ) from None
     connection.exec_driver_sql(f"CREATE TABLE {target} ({', '.join(wanted)}{constraint})")
-    connection.execute(sa.text(f"COMMENT ON TABLE {target} IS {_literal(connection, comment)}"))
+    connection.exec_driver_sql(f"COMMENT ON TABLE {target} IS {literal(comment)}".replace("%", "%%"))
     if table.history is not None:
         columns = ", ".join(quote(name) for name in (*table.key, table.history.start))
         connection.exec_driver_sql(f"CREATE INDEX ON {target} ({columns})")
-
-
-def _literal(connection: Connection, value: str) -> str:
-    """COMMENT takes no parameters: the server quotes its own literal."""
-    quoted: str = connection.execute(sa.text("SELECT quote_literal(:value)"), {"value": value}).scalar_one()
-    return quoted.replace(":", "\\:")
 
 
 __all__ = ["PostgresTableStore"]

@@ -61,7 +61,7 @@ class World:
     def check(self, of: Table, rows: Sequence[Row]) -> None:
         schema, counts = schema_of(of), LoadCounts(rows=len(rows))
         self.lake.write_table("x.parquet", schema, [pa.Table.from_pylist(list(rows), schema)])
-        check_version(self.lake, self.store, of, File("x.parquet", len(rows)), None, counts)
+        check_version(self.lake, self.store, of, File("x.parquet", len(rows)), 0, counts)
 
 
 @pytest.fixture
