@@ -155,7 +155,7 @@ class PartitionWork:
     def _versions(self, claim: Claim) -> Versions:
         """The versions in force at the claim's position, of the tables that the views look up; Refused where one has none."""
         names = tables_of(self.source.views)
-        return wanted(tuple(self.collaborators.store.versions(claim).items()), names) if names else {}
+        return wanted(self.collaborators.store.versions(claim), names) if names else {}
 
     def forget(self) -> None:
         """Throw everything away; a commit under way must have ended, for load() to see what became of it."""

@@ -124,7 +124,7 @@ class _Work:
         lake, target = self.loader.lake, TableVersion(self.table.name, self.begun.version)
         before = self._before()
         mode = mode_of(self.table, before, self.begun.begun_at, self.counts)
-        path = f"{target.folder}/load={self.run}/rows.parquet"
+        path = layout.table_rows(self.table.name, self.begun.version, self.run)
         self.counts.rows = lake.write_table(path, schema_of(self.table), self._tables(mode))
         self.counts.check()
         rejected = self._write_rejected()
@@ -212,7 +212,7 @@ class _Work:
     def _write_rejected(self) -> list[str]:
         if not self.rejected:
             return []
-        path = f"rejected/tables/{self.table.name}/version={self.begun.version}/load={self.run}.parquet"
+        path = layout.table_rejects(self.table.name, self.begun.version, self.run)
         self.loader.lake.write_table(path, REJECTED, [pa.Table.from_pylist([vars(r) for r in self.rejected], REJECTED)])
         return [path]
 

@@ -20,20 +20,8 @@ from pipeline.base.errors import DefinitionError, did_you_mean
 P = ParamSpec("P")
 R = TypeVar("R")
 Frame = tuple[FrameType, int]  # and the line that it is at
-OURS = {
-    *(
-        "pipeline",
-        "serving",
-        "speed_layer",
-        "tasks",
-        "console",
-        "ingestion",
-        "simulation",
-        "sandbox",
-        "watershed",
-        "one_heap",
-    ),
-}
+OURS = {"pipeline", "serving", "ingestion", "speed_layer", "tasks", "console", "simulation", "sandbox"}
+OURS |= {"watershed", "one_heap"}
 STANDARD = str(Path(os.__file__).parent) + os.sep
 INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 COMPILED = (".pyx", ".pxi", ".pxd")  # Cython's frames, whose files are somewhere else

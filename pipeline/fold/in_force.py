@@ -78,15 +78,14 @@ def newest_tables(lake: Lake, views: Sequence[View]) -> Tables:
 
     Refused names the load of one that was never loaded.
     """
-    found = {}
-    for name, table in tables_of(views).items():
+    newest = {}
+    for name in sorted(tables_of(views)):
         manifest = lake.manifest(layout.current_table(name))
         if manifest is None:
             command = f"watershed load {name}"
             raise Refused(f"table {name} was not loaded yet, and views look it up: run `{command}`", repair=command)
-        number = int(manifest.inputs["version"])
-        found[name] = Version(table, read_version(lake, table, number), number)
-    return found
+        newest[name] = int(manifest.inputs["version"])
+    return TableVersions(lake).get(views, newest)
 
 
 class TableVersions:
@@ -97,8 +96,9 @@ class TableVersions:
         self._held: dict[str, OrderedDict[int, Version]] = {}
 
     def get(self, views: Sequence[View], versions: Versions) -> Tables:
-        """The tables that the views look up, in these versions; LakeError where one is not there."""
-        return {name: self._version(table, versions[name]) for name, table in tables_of(views).items()}
+        """The tables that the views look up, in these versions; Refused for one that has none, LakeError where it is not there."""
+        tables = tables_of(views)
+        return {name: self._version(tables[name], number) for name, number in wanted(versions, tables).items()}
 
     def _version(self, table: Table, number: int) -> Version:
         with self._lock:
@@ -112,15 +112,16 @@ class TableVersions:
 
 
 class InForce:
-    """The versions of the tables that some views look up, by a ledger read after the log that is folded was there."""
+    """The versions of the tables that some views look up, by a ledger read after the log that is folded was there.
 
-    def __init__(self, views: Sequence[View], ledger: Sequence[Cut], versions: TableVersions) -> None:
+    Of views that look nothing up neither the ledger nor the versions are looked at.
+    """
+
+    def __init__(
+        self, views: Sequence[View], ledger: Sequence[Cut] = (), versions: TableVersions | None = None
+    ) -> None:
         self._views, self._ledger, self._versions = views, ledger, versions
         self._names = sorted(tables_of(views))
-
-    def of(self, versions: Sequence[tuple[str, int]]) -> Tables:
-        """The tables of a range in which these versions are in force."""
-        return self._versions.get(self._views, wanted(versions, self._names)) if self._names else NO_TABLES
 
     def pieces(self, partition: int, accepted: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, Tables]]:
         """Slices of accepted records (with OFFSET, rising), each with the tables in force for it. One without a table is one piece."""
@@ -131,6 +132,7 @@ class InForce:
         for stretch in stretches(self._ledger, partition, int(offsets[0]), int(offsets[-1]) + 1, self._names):
             low, high = np.searchsorted(offsets, (stretch.start, stretch.end))
             if low < high:
+                assert self._versions is not None, "a ledger that names versions comes with them"
                 yield accepted.slice(low, high - low), self._versions.get(self._views, stretch.versions)
 
 

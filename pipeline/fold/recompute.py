@@ -20,7 +20,7 @@ from pipeline.decode.schemas import NO_SCHEMAS, Schemas
 from pipeline.definition.source import Source
 from pipeline.definition.view import View
 from pipeline.fold.fold import columns_of, combine, fold, group_hashes
-from pipeline.fold.in_force import InForce, TableVersions
+from pipeline.fold.in_force import InForce
 from pipeline.fold.states import present, state_schema
 from pipeline.handover import Counts, Cut, Generation, ViewCounts
 from pipeline.lake.lake import Lake
@@ -102,7 +102,7 @@ class Recompute:
         in_force: InForce | None = None,
     ) -> None:
         self.schemas = schemas
-        self.in_force = in_force or InForce(views, (), TableVersions(Lake(str(folder))))
+        self.in_force = in_force or InForce(views)
         self.source, self.views, self.spill_rows = source, views, spill_rows
         self.counts: dict[int, Counts] = {}
         self.view_counts: dict[tuple[str, int], ViewCounts] = {}

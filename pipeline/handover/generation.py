@@ -10,6 +10,7 @@ from datetime import date, datetime
 from pipeline.log.log import Repartitioned, TopicDescription, refuse_compacted, refuse_recreated
 
 Vector = tuple[int, ...]
+VersionPairs = tuple[tuple[str, int], ...]  # table, version; by table
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Cut:
     status: str
     complete: bool = False
     staged_from: str | None = None
-    versions: tuple[tuple[str, int], ...] = ()
+    versions: VersionPairs = ()
 
     @property
     def splits(self) -> bool:

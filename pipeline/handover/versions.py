@@ -27,19 +27,19 @@ class Stretch:
 def in_force(ledger: Iterable[Cut], partition: int, offset: int, tables: Iterable[str]) -> Versions:
     """The version of each table at an offset; Refused for one that has none there."""
     newest = max((c for c in ledger if c.offsets[partition] <= offset), key=lambda c: c.number, default=None)
-    return wanted(newest.versions if newest is not None else (), tables)
+    return wanted(dict(newest.versions) if newest is not None else {}, tables)
 
 
-def wanted(versions: Sequence[tuple[str, int]], tables: Iterable[str]) -> Versions:
+def wanted(versions: Versions, tables: Iterable[str]) -> Versions:
     """The versions of these tables, of all that are in force; Refused for one that has none."""
-    have = dict(versions)
-    for table in sorted(tables):
-        if table not in have:
+    names = sorted(tables)
+    for table in names:
+        if table not in versions:
             raise Refused(
                 f"table {table} has no version in force: load it, `watershed load {table}`",
                 repair=f"watershed load {table}",
             )
-    return {table: have[table] for table in sorted(tables)}
+    return {table: versions[table] for table in names}
 
 
 def newer_than(cut: Cut, versions: Versions) -> dict[str, int]:

@@ -5,14 +5,8 @@ Invariant: a path is a function of what the file holds (topic, fingerprint, offs
 
 from typing import Any
 
-MANIFESTS = (
-    "cuts",
-    "master",
-    "clean",
-    "views",
-    "identities",
-    "tables",
-)  # folders that have manifests, or copies of cuts
+# Folders that have manifests, or copies of cuts
+MANIFESTS = ("cuts", "master", "clean", "views", "identities", "tables")
 
 
 def manifest(stem: str) -> str:
@@ -44,6 +38,21 @@ def clean_manifest(topic: str, fingerprint: str, partition: int, start: int, end
 def rejected(topic: str, fingerprint: str, name: str) -> str:
     """A file of rejected records."""
     return f"rejected/{topic}/fingerprint={fingerprint}/{name}.parquet"
+
+
+def feed_rejects(feed: str, writing: str) -> str:
+    """A file of rows of a feed that were rejected; `writing` is what no two writings share."""
+    return f"rejected/feeds/{feed}/{writing}.parquet"
+
+
+def table_rows(name: str, version: int, load: str) -> str:
+    """The file of a version's rows; `load` is what no two loads share."""
+    return f"{table(name, version)}/load={load}/rows.parquet"
+
+
+def table_rejects(name: str, version: int, load: str) -> str:
+    """A file of rows of a load that were rejected."""
+    return f"rejected/tables/{name}/version={version}/load={load}.parquet"
 
 
 def view(name: str, fingerprint: str, cut: int) -> str:
@@ -101,8 +110,3 @@ def is_manifest(path: str) -> bool:
     folder, *names = path.split("/")
     plain = path.isprintable() and "\\" not in path and not any(name.startswith(".") or not name for name in names)
     return plain and folder in MANIFESTS and len(names) > 0 and path.endswith(".json")
-
-
-def feed_rejects(feed: str, writing: str) -> str:
-    """A file of rows of a feed that were rejected; `writing` is what no two writings share."""
-    return f"rejected/feeds/{feed}/{writing}.parquet"

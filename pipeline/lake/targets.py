@@ -17,12 +17,13 @@ import pyarrow as pa
 
 from pipeline.base.errors import LakeError, Refused
 from pipeline.handover import Cut, Generation, Vector
+from pipeline.handover.generation import VersionPairs
 from pipeline.lake import layout
 from pipeline.lake.lake import Lake
 from pipeline.lake.manifest import File, Manifest
 from pipeline.log.log import EMPTY_BATCH, RAW_SCHEMA, Block
 
-Adopted = tuple[Vector, tuple[tuple[str, int], ...]]  # from these offsets on, these versions of tables
+Adopted = tuple[Vector, VersionPairs]  # from these offsets on, these versions of tables
 
 
 class Target:
@@ -296,7 +297,7 @@ class CutTargets:
     start: Vector
     number: int
     end: Vector
-    versions: tuple[tuple[str, int], ...] = ()
+    versions: VersionPairs = ()
     adopted: tuple[Adopted, ...] = ()
     tables: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by view, those that it looks up
 
@@ -332,16 +333,16 @@ def cut_targets(
     """
     found: list[CutTargets] = []
     adopted: tuple[Adopted, ...] = ()
+    before: VersionPairs = ()
     for a, b in pairwise(sorted(ledger, key=lambda cut: cut.number)):
-        have = {name: version for _, versions in adopted for name, version in versions}
-        changed = tuple((name, version) for name, version in a.versions if have.get(name) != version)
-        adopted += ((a.offsets, changed),) if changed else ()
+        changed = tuple(pair for pair in a.versions if pair not in before)
+        adopted, before = adopted + (((a.offsets, changed),) if changed else ()), a.versions
         of = generation, source_fingerprint, view_fingerprints
         found.append(CutTargets(*of, a.number, a.offsets, b.number, b.offsets, a.versions, adopted, tables or {}))
     return found
 
 
-def _of(versions: tuple[tuple[str, int], ...], tables: frozenset[str]) -> tuple[tuple[str, int], ...]:
+def _of(versions: VersionPairs, tables: frozenset[str]) -> VersionPairs:
     return tuple((name, version) for name, version in versions if name in tables)
 
 

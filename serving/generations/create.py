@@ -39,9 +39,7 @@ def install(engine: Engine, plans: Sequence[Plan]) -> list[Generation]:
 
 
 def _install(connection: Connection, plans: Sequence[Plan]) -> list[Generation]:
-    refuse_encoding(connection)
-    lock_setup(connection)
-    make_schemas(connection)
+    _set_up(connection)
     found = []
     for plan in plans:
         generation = active_generation(connection, plan.source.topic)
@@ -62,12 +60,18 @@ def _install(connection: Connection, plans: Sequence[Plan]) -> list[Generation]:
     return found
 
 
-def check_database(engine: Engine) -> None:
-    """Refused for a database that `install` would refuse, whatever is to be made in it."""
-    Transactions(engine).once(refuse_encoding)
+def set_up(engine: Engine) -> None:
+    """The schemas, and the tables of schema ops, where they are missing; Refused for a database that `install` would refuse."""
+    Transactions(engine).patiently(_set_up, again=True)
 
 
-def refuse_encoding(connection: Connection) -> None:
+def _set_up(connection: Connection) -> None:
+    _refuse_encoding(connection)
+    lock_setup(connection)
+    _make_schemas(connection)
+
+
+def _refuse_encoding(connection: Connection) -> None:
     """Keys and texts are any Unicode: another encoding than UTF8 could not hold some, and the first of them would end its worker."""
     found = connection.exec_driver_sql("SELECT current_setting('server_encoding'), current_database()").one()
     if found[0] != "UTF8":
@@ -158,8 +162,7 @@ def publish_views(connection: Connection, views: Iterable[View], generation: int
         replace_view(connection, view.name, merged_view(view, generation), about)
 
 
-def make_schemas(connection: Connection) -> None:
-    """The schemas and the tables of schema ops, where they are missing."""
+def _make_schemas(connection: Connection) -> None:
     have = set(connection.scalars(sa.text("SELECT nspname FROM pg_namespace")))
     for schema in tables.SCHEMAS:
         if schema not in have:

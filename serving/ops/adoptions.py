@@ -9,9 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from pipeline.handover import Claim, Generation
+from pipeline.handover.generation import VersionPairs
 from serving.ops.keys import key_of, row_of
-
-Pairs = tuple[tuple[str, int], ...]
 
 ADOPTIONS = sa.text("""
 SELECT number, table_name, version FROM ops.adoptions
@@ -34,10 +33,12 @@ FROM ops.adoptions WHERE topic = :topic AND generation = :old AND number = ANY(:
 """)
 
 
-def versions_by_cut(connection: Connection, topic: str, generation: int, numbers: Sequence[int]) -> dict[int, Pairs]:
+def versions_by_cut(
+    connection: Connection, topic: str, generation: int, numbers: Sequence[int]
+) -> dict[int, VersionPairs]:
     """Of each of these cuts, rising, the versions that are in force from it on."""
     rows = connection.execute(ADOPTIONS, {"topic": topic, "generation": generation}).all()
-    found: dict[int, Pairs] = {}
+    found: dict[int, VersionPairs] = {}
     have: dict[str, int] = {}
     at = 0
     for number in numbers:

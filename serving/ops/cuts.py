@@ -12,7 +12,8 @@ from sqlalchemy.engine import Connection
 
 from pipeline.base.errors import StoreError
 from pipeline.handover import Claim, Cut, Generation
-from serving.ops.adoptions import Pairs, copy_adoptions, versions_by_cut
+from pipeline.handover.generation import VersionPairs
+from serving.ops.adoptions import copy_adoptions, versions_by_cut
 from serving.ops.batches import copy_batches, insert_batch
 from serving.ops.keys import key_of, row_of
 
@@ -52,7 +53,7 @@ def read_cuts(connection: Connection, topic: str, generation: int) -> list[Cut]:
     return [_cut(topic, generation, row, versions[row.number]) for row in rows]
 
 
-def _cut(topic: str, generation: int, row: Any, versions: Pairs) -> Cut:
+def _cut(topic: str, generation: int, row: Any, versions: VersionPairs) -> Cut:
     return Cut(
         topic,
         generation,

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, Engine
 from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import StoreError
 from pipeline.definition.table import Table
-from serving.generations.create import lock_setup, make_schemas, refuse_encoding
+from serving.generations.create import set_up
 from serving.ops.table_versions import (
     LoadedVersion,
     begin_version,
@@ -43,13 +43,7 @@ class PostgresTableStore:
 
     def set_up(self) -> None:
         """Make the schemas where they are missing: tables are loaded before `init` looks for their versions."""
-
-        def body(connection: Connection) -> None:
-            refuse_encoding(connection)
-            lock_setup(connection)
-            make_schemas(connection)
-
-        self._transactions.patiently(body, again=True)
+        set_up(self._transactions.engine)
 
     def begin(self, table: str, load: str) -> LoadedVersion:
         """The version of the load of that name: a new number, or the one it has."""

@@ -18,10 +18,10 @@ import pyarrow as pa
 from pipeline.accept.accept import OFFSET, PARTITION, REJECTED_SCHEMA, TIMESTAMP
 from pipeline.definition.view import View
 from pipeline.fold.fold import columns_of, combine, encoded_of, fold, needs_places, sort_states
-from pipeline.fold.in_force import InForce
 from pipeline.fold.lookup import NO_TABLES, Tables
 from pipeline.fold.states import WINDOW_START, present, state_schema
 from pipeline.handover import ViewCounts
+from pipeline.handover.generation import VersionPairs
 from pipeline.lake import layout
 from pipeline.lake.lake import Lake
 from pipeline.lake.manifest import File, Manifest
@@ -30,7 +30,6 @@ from tasks.executors import Call
 from tasks.night.clean import DATE, by_day
 from tasks.night.night import Night, Report, silent, view_counts_of
 
-VersionPairs = tuple[tuple[str, int], ...]
 WINDOW_DATE = "date"
 CHUNK_ROWS = 250_000  # clean rows that one Dask task folds
 ROUND_CHUNKS = max(16, 2 * (os.cpu_count() or 1))
@@ -141,9 +140,8 @@ class Sweep:
 
     def fold(self, chunks: Sequence[Chunk], after: str | None) -> None:
         """The next chunks; those that follow begin at the date `after`, None when none does."""
-        in_force = InForce([self.view], (), self.night.table_versions)
         folds: list[Call[Any]] = [
-            partial(fold_files, self.view, self.night.lake, c.partition, c.files, tables=in_force.of(c.versions))
+            partial(fold_files, self.view, self.night.lake, c.partition, c.files, tables=self._tables(c.versions))
             for c in chunks
         ]
         done = self.night.executor.compute([*folds, *self._closed])
@@ -156,6 +154,9 @@ class Sweep:
         for day, states in by_day(combine(self.view, [part.states for part in parts]), WINDOW_START):
             self._open[day] = combine(self.view, [self._open[day], states]) if day in self._open else states
         self._close([day for day in self._open if after is None or self.view.window.last_date(day) < after])
+
+    def _tables(self, versions: VersionPairs) -> Tables:
+        return self.night.table_versions.get([self.view], dict(versions)) if self.view.lookups else NO_TABLES
 
     def _close(self, days: Sequence[str]) -> None:
         for day in sorted(days):

@@ -16,8 +16,7 @@ from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.log import MissingTopic, refuse_compacted
 from pipeline.settings import by_source
 from pipeline.warm_up import warm_up
-from serving.generations.create import check_database, install
-from serving.stores.tables import PostgresTableStore
+from serving.generations.create import install, set_up
 from tasks.context import Context, context
 from tasks.loads import versions_for
 from tasks.operator.generation import Mending
@@ -51,10 +50,8 @@ def init(rebuild: bool, partitions: int, say: Say, accept_loss: bool = False) ->
             "--accept-loss says what a rebuild may leave out", repair="watershed init --rebuild --accept-loss"
         )
     parts = context()
-    check_database(parts.engine)  # before a topic is made for it
-    PostgresTableStore(
-        parts.engine
-    ).set_up()  # of an earlier version something may be missing, which a rebuild looks at
+    # Before a topic is made for a database that cannot be used, and before a rebuild looks at what an earlier version did not make
+    set_up(parts.engine)
     warm_up(parts.views)
     parts.lake.check_writable()
     of_source = by_source(parts.views).values()

@@ -97,7 +97,7 @@ def refolded_with_the_newest() -> AbstractContextManager[Any]:
     """A refold that takes the newest version of the ledger for all of the log."""
 
     def planted(self: Any, partition: int, accepted: Any) -> Any:
-        yield accepted, self.of(self._ledger[-1].versions) if self._ledger else {}
+        yield accepted, self._versions.get(self._views, dict(self._ledger[-1].versions)) if self._ledger else {}
 
     return patch.object(in_force.InForce, "pieces", planted)
 

@@ -209,5 +209,5 @@ def test_two_versions_of_a_table_stay_in_memory_and_each_is_read_once(
 
 def test_a_table_without_a_version_in_force_is_refused_with_the_command_that_loads_it() -> None:
     with pytest.raises(Refused, match="table carriers has no version in force") as refused:
-        InForce([view()], [], TableVersions(Lake("lake"))).of(())
+        TableVersions(Lake("lake")).get([view()], {})
     assert refused.value.repair == "watershed load carriers"

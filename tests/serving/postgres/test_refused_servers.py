@@ -14,7 +14,7 @@ from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.log import MissingTopic
 from sandbox.postgres import SystemPostgres
-from serving.generations.create import check_database, install
+from serving.generations.create import install, set_up
 from serving.postgres.connection import StoreUnavailable, reading, transaction
 from tests.contract.world import connected, plan
 from tests.support.hostile import execute
@@ -29,7 +29,7 @@ def test_a_database_that_is_not_utf8_is_refused_and_nothing_is_made(
     execute(real_postgres.url, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
     try:
         with connected(real_postgres.url_of(name)) as engine:
-            for call in (lambda: check_database(engine), lambda: install(engine, [plan()])):
+            for call in (lambda: set_up(engine), lambda: install(engine, [plan()])):
                 with pytest.raises(
                     Refused,
                     match=rf"'{name}' has the encoding {encoding}.*createdb --encoding=UTF8 --template=template0",
