@@ -17,9 +17,8 @@ from pipeline.definition.formats import Json
 from pipeline.definition.marks import FromRecord
 from pipeline.definition.record import Column, column_named
 from pipeline.definition.source import Source
+from pipeline.definition.table import check_cursor
 from pipeline.definition.views_module import load_views
-
-CURSOR_KINDS = ("int", "datetime", "date", "decimal")
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,7 @@ class Feed(metaclass=Declared):
             )
         check_source(self.source, what)
         if self.cursor is not None:
-            column = column_named(self.source.record, self.cursor, f"{what}: cursor")
-            if column.nullable or column.type.kind not in CURSOR_KINDS:
-                raise DefinitionError(
-                    f"{what}: cursor {self.cursor!r} is {column.type}{' | None' if column.nullable else ''};"
-                    f" allowed is a number or a time that is never null"
-                )
+            check_cursor(self.source.record, self.cursor, what)
 
     @property
     def key_column(self) -> Column:

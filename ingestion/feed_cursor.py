@@ -10,10 +10,7 @@ import zlib
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import date, datetime
-from decimal import Decimal
 from hashlib import blake2b
-from typing import Any
 
 from ingestion.origin import Part
 from pipeline.base.errors import Refused
@@ -88,15 +85,4 @@ def mark(row: bytes) -> str:
     return b64encode(blake2b(row, digest_size=12).digest()).decode()
 
 
-def as_text(value: Any) -> str:
-    """A cursor value as it is kept."""
-    return value.isoformat() if isinstance(value, date) else str(value)
-
-
-def from_text(text: str, kind: str) -> Any:
-    """The value that `as_text` wrote, of a column of that kind."""
-    read: Any = {"int": int, "decimal": Decimal, "datetime": datetime.fromisoformat, "date": date.fromisoformat}[kind]
-    return read(text)
-
-
-__all__ = ["MOST_TIES", "Cursor", "as_text", "from_text", "mark"]
+__all__ = ["MOST_TIES", "Cursor", "mark"]

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.feed_cursor import MOST_TIES, Cursor, as_text, from_text, mark
+from ingestion.cursor_values import as_text, from_text
+from ingestion.feed_cursor import MOST_TIES, Cursor, mark
 from ingestion.feed_spool import Spooled
 from pipeline.base.errors import Refused
 from pipeline.base.types import ColumnType

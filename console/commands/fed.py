@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,6 +19,10 @@ from pipeline.base.crash import crash_points
 from pipeline.lake.lake import Lake
 from pipeline.log.kafka.feed_producer import KafkaFeedProducer
 from pipeline.settings import Settings
+
+BatchRows = Annotated[
+    int, typer.Option("--batch", metavar="N", min=1, max=1_000_000, help="Rows of one transaction, at most.")
+]
 
 
 class FeedBars:

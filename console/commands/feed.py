@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from console.commands.documents import print_document
-from console.commands.fed import FeedBars, document, opened, say, stopping, tell
+from console.commands.fed import BatchRows, FeedBars, document, opened, say, stopping, tell
 from ingestion.feed import Feed, load_feeds
 from ingestion.feeding import BATCH_ROWS, Fed, Feeding
 from pipeline.base.errors import DefinitionError, OriginAway, WatershedError, did_you_mean
@@ -26,9 +26,7 @@ def feed(
     every: Annotated[
         float, typer.Option(metavar="S", min=0.1, help="Seconds between two looks of --follow.")
     ] = EVERY_S,
-    batch: Annotated[
-        int, typer.Option(metavar="N", min=1, max=1_000_000, help="Rows of one transaction, at most.")
-    ] = BATCH_ROWS,
+    batch: BatchRows = BATCH_ROWS,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """Send the new rows of the declared feeds onto their topics, each once. Safe to kill, and to run again."""

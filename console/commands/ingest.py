@@ -9,7 +9,7 @@ import typer
 
 from console.commands.chosen import one_topic
 from console.commands.documents import print_document
-from console.commands.fed import FeedBars, document, opened, stopping, tell
+from console.commands.fed import BatchRows, FeedBars, document, opened, stopping, tell
 from ingestion.feed import Feed
 from ingestion.feeding import BATCH_ROWS
 from ingestion.origin import Origin
@@ -26,9 +26,7 @@ def ingest(
         list[str],
         typer.Argument(metavar="FILE...", help="Files of any format that their suffix tells; - is JSON lines."),
     ],
-    batch: Annotated[
-        int, typer.Option(metavar="N", min=1, max=1_000_000, help="Rows of one transaction, at most.")
-    ] = BATCH_ROWS,
+    batch: BatchRows = BATCH_ROWS,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """Send the rows of files, or of standard input, onto a topic: each file once, however often this is run or killed."""

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingestion.cursor_values import as_text, from_text
 from ingestion.loading.checks import check_version, valid_now
 from ingestion.loading.counts import LoadCounts, RejectedRow
 from ingestion.loading.modes import Mode, mode_of, schema_of
@@ -70,10 +71,10 @@ class Loader:
         if not self.lake.has_manifest(target.path):
             self.lake.write_bytes(target.path, manifest.encode())
         self.crash.reach("load.copied")
-        newest = max((one.version for one in self.store.versions(table.name) if one.manifest), default=0)
-        if newest == begun.version:
+        versions = self.store.versions(table.name)
+        if begun.version == max(one.version for one in versions if one.manifest):
             self.lake.write_bytes(layout.current_table(table.name), manifest.encode())
-        return next(one for one in self.store.versions(table.name) if one.version == begun.version)
+        return next(one for one in versions if one.version == begun.version)
 
     def _make(self, table: Table, begun: LoadedVersion) -> str:
         work = _Work(self, table, begun)
@@ -141,7 +142,7 @@ class _Work:
             "mode": self.table.load.canonical(),
             "parts": self.parts,
             "base": self.base.version if self.base is not None else None,
-            "cursor": _written(self.greatest) if self.greatest is not None else self.cursor,
+            "cursor": as_text(self.greatest) if self.greatest is not None else self.cursor,
             "counts": asdict(self.counts),
             "rejected": rejected,
         }
@@ -171,10 +172,9 @@ class _Work:
             for rows in self.origin.read(part, reading):
                 found = typed(rows, self.table.record, self.origin.textual)
                 self.counts.read += found.accepted.num_rows + len(found.rejected)
-                for number, reason, raw in zip(
-                    found.rejected.numbers.tolist(), found.rejected.reasons, found.rejected.raw, strict=True
-                ):
-                    self._reject([RejectedRow(part.name, number, reason, raw)])
+                rejects = found.rejected
+                told = zip(rejects.numbers.tolist(), rejects.reasons, rejects.raw, strict=True)
+                self._reject([RejectedRow(part.name, *one) for one in told])
                 if not found.accepted.num_rows:
                     continue
                 self._remember_cursor(found.accepted)
@@ -192,8 +192,7 @@ class _Work:
             return Reading(self.loader.secret, report=report)
         since = None
         if self.cursor is not None:
-            column = pa.array([self.cursor]).cast(self.table.types[load.cursor].arrow)
-            since = _less(column[0].as_py(), load.overlap)
+            since = _less(from_text(self.cursor, self.table.types[load.cursor].kind), load.overlap)
         named = next(c for c in columns(self.table.record) if c.name == load.cursor)
         return Reading(self.loader.secret, cursor=str(named.path[0]), since=since, report=report)
 
@@ -224,11 +223,6 @@ def _less(cursor: Any, overlap: timedelta | int) -> Any:
     if isinstance(overlap, timedelta) and not isinstance(cursor, datetime):
         return cursor - timedelta(days=-(-overlap // timedelta(days=1)))
     return cursor - overlap
-
-
-def _written(value: Any) -> str:
-    """A cursor as text that casts back to it."""
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 __all__ = ["KEPT_REJECTS", "Loader"]

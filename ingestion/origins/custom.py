@@ -20,14 +20,15 @@ import pyarrow as pa
 
 from ingestion.objects import in_batches
 from ingestion.origin import BATCH_ROWS, Part, Reading, Rows
-from pipeline.base.declared import Declared, innermost
+from ingestion.origins.declaring import Declaration
+from pipeline.base.declared import innermost
 from pipeline.base.errors import DefinitionError, OriginError, WatershedError
 
 ALLOWED = "dicts, lists of dicts, and Arrow's record batches and tables"
 
 
 @dataclass(frozen=True)
-class Custom(metaclass=Declared):
+class Custom(Declaration):
     """The function gives (yields, or returns an iterable of) dicts, lists of dicts, Arrow batches or tables; a resource of dlt does so.
 
     One that takes an argument gets the Reading: its secrets, the cursor and its lower bound. It must be a named one of a module, so that
@@ -48,11 +49,6 @@ class Custom(metaclass=Declared):
             )
         if len(self._parameters()) > 1:
             raise DefinitionError(f"{name} takes several arguments; Custom calls it with the Reading, or with none")
-
-    @property
-    def textual(self) -> bool:
-        """False: Python's objects have types."""
-        return False
 
     def describe(self) -> Mapping[str, Any]:
         """The function's name; see Origin.describe."""

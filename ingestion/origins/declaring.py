@@ -10,9 +10,23 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline.base.declared import Declared
 from pipeline.base.errors import DefinitionError, OriginError
 
 NAME = re.compile(r"[A-Z][A-Z0-9_]*(?<!_FILE)")
+
+
+class Declaration(metaclass=Declared):
+    """Base of origins whose fields are all there is to say of them, and whose values have types."""
+
+    @property
+    def textual(self) -> bool:
+        """False; see Origin.textual."""
+        return False
+
+    def describe(self) -> Mapping[str, Any]:
+        """The declaration; see Origin.describe."""
+        return described(self)
 
 
 def described(origin: Any) -> dict[str, Any]:

@@ -18,11 +18,10 @@ from urllib.robotparser import RobotFileParser
 
 from ingestion.objects import in_batches
 from ingestion.origin import Part, Reading, Rows
-from ingestion.origins.declaring import described, http_url, is_text, need, texts_by_name
+from ingestion.origins.declaring import Declaration, http_url, is_text, need, texts_by_name
 from ingestion.origins.html_table import cell_text, records
 from ingestion.origins.http import AGENT, Answer, Http, Missing, bare, same_host
 from ingestion.retrying import Retrier
-from pipeline.base.declared import Declared
 from pipeline.base.errors import DefinitionError, OriginError
 
 AN_ATTRIBUTE = re.compile(r"^(?P<css>.*?)@(?P<name>[A-Za-z_:][\w:.-]*)$", re.DOTALL)
@@ -31,7 +30,7 @@ MOST_PAGES = 10_000
 
 
 @dataclass(frozen=True)
-class _Pages(metaclass=Declared):
+class _Pages(Declaration):
     """A page, and those that follow it."""
 
     url: str
@@ -51,10 +50,6 @@ class _Pages(metaclass=Declared):
     def textual(self) -> bool:
         """True: what stands on a page is text."""
         return True
-
-    def describe(self) -> Mapping[str, Any]:
-        """The declaration; see Origin.describe."""
-        return described(self)
 
     def parts(self, reading: Reading) -> Sequence[Part]:
         """One part; nothing is asked yet. See Origin.parts."""

@@ -16,9 +16,8 @@ from uuid import UUID
 
 from ingestion.objects import in_batches
 from ingestion.origin import Part, Reading, Rows
-from ingestion.origins.declaring import credential, described, is_text, need
+from ingestion.origins.declaring import Declaration, credential, is_text, need
 from ingestion.retrying import Retrier
-from pipeline.base.declared import Declared
 from pipeline.base.errors import OriginAway, OriginError, did_you_mean
 
 CONNECT_MS = 10_000
@@ -27,7 +26,7 @@ NO_URL = "the credential is no URL of MongoDB; one is mongodb://user:password@ho
 
 
 @dataclass(frozen=True)
-class Mongo(metaclass=Declared):
+class Mongo(Declaration):
     """The collection of a database; the credential is its URL, `mongodb://user:password@host/`.
 
     An ObjectId is its 24 digits, a Decimal128 a decimal, documents and arrays nest. The usual mistake: a credential whose user may not
@@ -42,15 +41,6 @@ class Mongo(metaclass=Declared):
         credential(self.credential, "Mongo")
         is_text(self.database, "database of Mongo", "shop")
         is_text(self.collection, "collection of Mongo", "orders")
-
-    @property
-    def textual(self) -> bool:
-        """False: BSON has types."""
-        return False
-
-    def describe(self) -> Mapping[str, Any]:
-        """The declaration; see Origin.describe."""
-        return described(self)
 
     def parts(self, reading: Reading) -> Sequence[Part]:
         """One part; the collection is looked for. See Origin.parts."""

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from ingestion.objects import Lost, in_batches, kind, parse_json, written
 from ingestion.origin import Part, Reading, Rows
-from ingestion.origins.declaring import at_least, described, http_url, is_text, texts_by_name
+from ingestion.origins.declaring import Declaration, at_least, http_url, is_text, texts_by_name
 from ingestion.origins.http import Answer, Http, Missing
 from ingestion.origins.rest_auth import ApiKey, Auth, Basic, Bearer, OAuth
 from ingestion.origins.rest_paging import (
@@ -80,7 +80,7 @@ class Children(metaclass=Declared):
 
 
 @dataclass(frozen=True)
-class Rest(metaclass=Declared):
+class Rest(Declaration):
     """`rows` is the path of the list in an answer, `data.items`; None where the answer is the list.
 
     `since` is the parameter that takes the cursor's lower bound, where the API has one. `rate`: requests a second at most. The usual
@@ -116,15 +116,6 @@ class Rest(metaclass=Declared):
         if self.since is not None:
             is_text(self.since, "since of Rest", "updated_since")
         at_least(self.pages, "pages of Rest", 1)
-
-    @property
-    def textual(self) -> bool:
-        """False: JSON has types."""
-        return False
-
-    def describe(self) -> Mapping[str, Any]:
-        """The declaration; see Origin.describe."""
-        return described(self)
 
     def parts(self, reading: Reading) -> Sequence[Part]:
         """One part; nothing is asked yet. See Origin.parts."""

@@ -19,9 +19,8 @@ import pyarrow as pa
 
 from ingestion.objects import column, next_size
 from ingestion.origin import Part, Reading, Rows
-from ingestion.origins.declaring import at_least, credential, described, is_text
+from ingestion.origins.declaring import Declaration, at_least, credential, is_text
 from ingestion.retrying import Retrier
-from pipeline.base.declared import Declared
 from pipeline.base.errors import DefinitionError, OriginError, did_you_mean
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w+(?!:))")  # where SQLAlchemy sees th
 
 
 @dataclass(frozen=True)
-class Sql(metaclass=Declared):
+class Sql(Declaration):
     """`table` ("planes", "sales.planes") or `query` of the database whose URL is the credential: Postgres, MySQL, MariaDB or SQLite.
 
     `split` names a column of whole numbers, such as the key: its range is read in `ranges` parts side by side. With a cursor, rows whose
@@ -58,15 +57,6 @@ class Sql(metaclass=Declared):
         at_least(self.ranges, "ranges of Sql", 2)
         if not isinstance(self.ranges, int):
             raise DefinitionError(f"ranges of Sql is {self.ranges!r}; it must be a whole number")
-
-    @property
-    def textual(self) -> bool:
-        """False: a database's columns have types."""
-        return False
-
-    def describe(self) -> Mapping[str, Any]:
-        """The declaration; see Origin.describe."""
-        return described(self)
 
     def parts(self, reading: Reading) -> Sequence[Part]:
         """One part, or one for each range of `split` as the column is now. See Origin.parts."""

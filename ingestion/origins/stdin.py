@@ -9,21 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ingestion.origin import Part, Reading, Rows
+from ingestion.origins.declaring import Declaration
 from ingestion.origins.format import Input
 from ingestion.origins.json import JsonLines
-from pipeline.base.declared import Declared
 
 NAME = "standard input"
 
 
 @dataclass(frozen=True)
-class Stdin(metaclass=Declared):
+class Stdin(Declaration):
     """JSON lines on standard input."""
-
-    @property
-    def textual(self) -> bool:
-        """False: JSON has types."""
-        return False
 
     def describe(self) -> Mapping[str, Any]:
         """The declaration; see Origin.describe."""

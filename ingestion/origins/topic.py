@@ -5,7 +5,7 @@ rows + broken rows of a part = committed records with offsets in [start, end)   
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,9 +14,8 @@ import numpy as np
 
 from ingestion.objects import Lost, parse_json, to_rows
 from ingestion.origin import Part, Reading, Rows
-from ingestion.origins.declaring import described, is_text
+from ingestion.origins.declaring import Declaration, is_text
 from ingestion.retrying import Retrier
-from pipeline.base.declared import Declared
 from pipeline.base.errors import LogError, OriginAway, OriginError
 from pipeline.log.log import Block, Log, Unreachable
 
@@ -25,7 +24,7 @@ BLOCK_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Topic(metaclass=Declared):
+class Topic(Declaration):
     """The topic `name`, whose values are JSON objects. A record without a value (a tombstone) is a broken row, as is one that is no JSON.
 
     The usual mistake: to load a topic of events as a table; events are what a Source is for.
@@ -35,15 +34,6 @@ class Topic(metaclass=Declared):
 
     def __post_init__(self) -> None:
         is_text(self.name, "name of Topic", "prices")
-
-    @property
-    def textual(self) -> bool:
-        """False: JSON has types."""
-        return False
-
-    def describe(self) -> Mapping[str, Any]:
-        """The declaration; see Origin.describe."""
-        return described(self)
 
     def parts(self, reading: Reading) -> Sequence[Part]:
         """A part for each partition, from what retention has left to the last stable offset now. See Origin.parts."""

@@ -107,6 +107,7 @@ class References(Compared):
 
 
 TIME = ColumnType("datetime")
+CURSOR_KINDS = ("int", "datetime", "date", "decimal")
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +184,17 @@ def _check_key(table: Table, what: str) -> None:
             raise DefinitionError(f"{what}: column {column.name!r} is of an array's elements; a table's row is one row")
 
 
+def check_cursor(record: type, name: str, what: str) -> Column:
+    """The column of that name; DefinitionError unless new rows can be known by it."""
+    column = column_named(record, name, f"{what}: cursor")
+    if column.nullable or column.type.kind not in CURSOR_KINDS:
+        raise DefinitionError(
+            f"{what}: cursor {name!r} is {column.type}{' | None' if column.nullable else ''};"
+            f" allowed is a number or a time that is never null"
+        )
+    return column
+
+
 def _check_load(table: Table, what: str) -> None:
     load = table.load
     if not isinstance(load, Load) or type(load) is Load:
@@ -190,12 +202,7 @@ def _check_load(table: Table, what: str) -> None:
             f"{what}: load={load!r}; allowed are Full(), Append(), Incremental(...), Merge(...), Snapshot()"
         )
     if isinstance(load, Incremental | Merge):
-        cursor = column_named(table.record, load.cursor, f"{what}: cursor")
-        if cursor.nullable or cursor.type.kind not in ("int", "datetime", "date", "decimal"):
-            raise DefinitionError(
-                f"{what}: cursor {load.cursor!r} is {cursor.type}{' | None' if cursor.nullable else ''};"
-                f" allowed is a number or a time that is never null"
-            )
+        check_cursor(table.record, load.cursor, what)
     if isinstance(load, Incremental):
         of_time = table.types[load.cursor].kind in ("datetime", "date")
         none = load.overlap == timedelta(0)  # the default, for either

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from kafka.partitioner.default import murmur2 as murmur2_of_kafka
 
 from ingestion import Custom, Feed, Files
-from ingestion.feed_cursor import Cursor, as_text, from_text
+from ingestion.cursor_values import as_text, from_text
+from ingestion.feed_cursor import Cursor
 from ingestion.feed_rejects import read_rejects
 from ingestion.feeding import Feeding
 from ingestion.origin import Reading

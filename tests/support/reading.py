@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from ingestion import Files
 from ingestion.origin import Origin, Reading, Rows
 from ingestion.typed import Typed, typed
+from pipeline.base.errors import OriginError
 
 
 def no_secret(name: str) -> str:
@@ -37,6 +42,14 @@ def broken_of(origin: Origin) -> list[tuple[int, str, bytes]]:
 
 def typed_of(origin: Origin, record: type, given: Reading | None = None) -> list[Typed]:
     return [typed(rows, record, origin.textual) for rows in stretches(origin, given)]
+
+
+def refused(origin: Files, said: str) -> OriginError:
+    """The error of reading it, which names the file."""
+    with pytest.raises(OriginError, match=said) as caught:
+        stretches(origin)
+    assert str(Path(origin.pattern).name).partition(".")[0] in str(caught.value)
+    return caught.value
 
 
 def records_of(origin: Origin, record: type) -> list[dict[str, Any]]:

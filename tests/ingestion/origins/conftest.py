@@ -63,6 +63,18 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
 
 
 @pytest.fixture
+def file(tmp_path: Path) -> Callable[..., str]:
+    """Maker of a file of that name with these bytes, or this text; its path."""
+
+    def made(name: str, data: bytes | str) -> str:
+        path = tmp_path / name
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return str(path)
+
+    return made
+
+
+@pytest.fixture
 def serve() -> Iterator[Callable[[Callable[[Asked], Any]], Api]]:
     with ExitStack() as stack:
         yield lambda answer: stack.enter_context(Api(answer))

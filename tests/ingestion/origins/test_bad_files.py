@@ -25,7 +25,7 @@ from ingestion.origins.format import FileFormat
 from ingestion.origins.json import JsonArray, JsonLines
 from ingestion.origins.xml import Xml
 from pipeline.base.errors import OriginError, SettingsError
-from tests.support.reading import broken_of, numbers_of, reading, records_of, rows_of, stretches, typed_of
+from tests.support.reading import broken_of, numbers_of, reading, records_of, refused, rows_of, stretches, typed_of
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,6 @@ class Carrier:
     carrier: str
     name: str
     founded: int | None
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Callable[..., str]:
-    def made(name: str, data: bytes | str) -> str:
-        path = tmp_path / name
-        path.write_bytes(data.encode() if isinstance(data, str) else data)
-        return str(path)
-
-    return made
-
-
-def refused(origin: Files, said: str) -> OriginError:
-    """The error of reading it, which names the file."""
-    with pytest.raises(OriginError, match=said) as caught:
-        stretches(origin)
-    assert str(Path(origin.pattern).name).partition(".")[0] in str(caught.value)
-    return caught.value
 
 
 # --- CSV ---------------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import openpyxl
@@ -19,27 +18,7 @@ from ingestion.origins.excel import Excel
 from ingestion.origins.files import Files
 from ingestion.origins.xml import Xml
 from pipeline import At, Zone
-from pipeline.base.errors import OriginError
-from tests.support.reading import broken_of, numbers_of, reading, rows_of, stretches, typed_of
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Callable[..., str]:
-    def made(name: str, data: bytes | str) -> str:
-        path = tmp_path / name
-        path.write_bytes(data.encode() if isinstance(data, str) else data)
-        return str(path)
-
-    return made
-
-
-def refused(origin: Files, said: str) -> OriginError:
-    """The error of reading it, which names the file."""
-    with pytest.raises(OriginError, match=said) as caught:
-        stretches(origin)
-    assert str(Path(origin.pattern).name).partition(".")[0] in str(caught.value)
-    return caught.value
-
+from tests.support.reading import broken_of, numbers_of, reading, refused, rows_of, typed_of
 
 # --- XML ----------------------------------------------------------------------------------------------------------------------
 
