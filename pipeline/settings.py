@@ -144,6 +144,7 @@ class Settings(BaseSettings):
     # How long a worker that starts, and each transaction and question of a night or command, waits for a Postgres or Kafka that is away.
     start_patience_s: float = Field(default=60.0, ge=0)
     night_partitions: int = Field(default=max(1, (os.cpu_count() or 1) // 2), gt=0)  # that a night takes side by side
+    load_readers: int = Field(default=2, gt=0)  # parts of an origin that a load reads side by side
     metrics_port: int = Field(default=0, ge=0, le=65535)  # 0: none
     metrics_host: str = "127.0.0.1"
     kernel_cache: str | None = None  # the folder of compiled code; see kernels.cache

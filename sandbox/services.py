@@ -38,7 +38,10 @@ from sandbox.weather import Event, Kind
 from serving.postgres.connection import parse_url
 
 # Settings of one process: two workers cannot share a port.
-OF_ONE_PROCESS = {"snapshot_every_s", "start_patience_s", "night_partitions", "metrics_port", "metrics_host"}
+OF_ONE_PROCESS = {"snapshot_every_s", "start_patience_s", "night_partitions", "load_readers"} | {
+    "metrics_port",
+    "metrics_host",
+}
 FLUSH_LIMIT_S = 60.0
 SAMPLE_LETTERS = 90
 ERROR_LINES = 6

@@ -32,7 +32,8 @@ class Loads:
     @cached_property
     def loader(self) -> Loader:
         """Makes versions."""
-        return Loader(self.store, self.parts.lake, self._secret, self.say, self.parts.crash)
+        readers = self.parts.settings.load_readers
+        return Loader(self.store, self.parts.lake, self._secret, self.say, self.parts.crash, readers=readers)
 
     def _secret(self, name: str) -> str:
         return self.parts.settings.origin_secret(name).get_secret_value()

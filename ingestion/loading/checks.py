@@ -10,10 +10,11 @@ from ingestion.loading.counts import LoadCounts
 from ingestion.loading.rows import hashed
 from pipeline.base.errors import LakeError, OriginError
 from pipeline.columns.arrays import chunk
+from pipeline.columns.groups import group
 from pipeline.columns.hash_table import HashTable
 from pipeline.columns.hashing import hash_rows
 from pipeline.definition.table import References, RowCount, Table
-from pipeline.fold.in_force import read_version
+from pipeline.fold.in_force import VersionRows
 from pipeline.fold.lookup import Version
 from pipeline.lake.lake import Lake
 from pipeline.lake.manifest import File
@@ -43,8 +44,6 @@ def check_version(
                 f"table {table.name}: the load has {rows:,} rows; allowed are at least {check.at_least:,}{most};"
                 f" {counts.rejected:,} rows were rejected"
             )
-    if table.history is not None:
-        _check_history(lake, table, file)
     for reference in table.checks:
         if isinstance(reference, References):
             _check_references(lake, store, table, file, reference)
@@ -57,9 +56,10 @@ def valid_now(table: Table, rows: pa.Table) -> int:
     return rows.column(table.history.end).null_count
 
 
-def _check_history(lake: Lake, table: Table, file: File) -> None:
+def check_history(table: Table, rows: pa.Table) -> None:
+    """OriginError where rows of one key are valid at once; `rows` has all of each key that it has any of."""
     try:
-        Version(table, lake.read_table(file))
+        Version(table, rows)
     except LakeError as error:
         raise OriginError(
             f"table {table.name}: rows of one key are valid at the same time, or one ends before it begins"
@@ -68,10 +68,11 @@ def _check_history(lake: Lake, table: Table, file: File) -> None:
 
 def _check_references(lake: Lake, store: PostgresTableStore, table: Table, file: File, check: References) -> None:
     number = store.newest([check.table.name])[check.table.name]
-    others = read_version(lake, check.table, number)
     index = HashTable()
-    hashes = hashed(others, check.table, check.table.key)
-    index.put(hashes, np.arange(len(hashes), dtype=np.int64))
+    for others in VersionRows(lake, check.table, number, check.table.key):
+        hashes = hashed(others, check.table, check.table.key)
+        _, first = group(hashes)
+        index.put(np.ascontiguousarray(hashes[first]), np.zeros(len(first), np.int64))
     asked = found = 0
     for batch in lake.read_batches(file, BATCH_ROWS, [check.column]):
         column = chunk(batch.column(0)).drop_null()

@@ -3,42 +3,41 @@
 rows of the later = rows of the earlier − gone + added        changed: the same key, other values
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from ingestion.loading.buckets import ROOM, Buckets, Room, together
+from ingestion.loading.modes import schema_of
 from ingestion.loading.rows import keys_of, matched
 from pipeline.definition.table import Table
-from pipeline.fold.in_force import read_version
+from pipeline.fold.in_force import VersionRows
 from pipeline.lake.lake import Lake
 
 SHOWN = 10
 
 
-@dataclass(frozen=True)
+@dataclass
 class Difference:
-    """The rows that differ: `changed` are pairs of them, before and after."""
+    """The numbers of rows that differ, and the first SHOWN of each kind; of changed ones before and after."""
 
-    added: pa.Table
-    gone: pa.Table
-    changed: tuple[pa.Table, pa.Table]
+    added: int = 0
+    changed: int = 0
+    gone: int = 0
+    rows_added: list[Mapping[str, Any]] = field(default_factory=list)
+    rows_gone: list[Mapping[str, Any]] = field(default_factory=list)
+    rows_changed: list[Mapping[str, Any]] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
-        """Counts, and the first rows of each kind."""
-        before, after = (one.slice(0, SHOWN).to_pylist() for one in self.changed)
-        return {
-            "added": self.added.num_rows,
-            "changed": self.changed[0].num_rows,
-            "gone": self.gone.num_rows,
-            "rows_added": self.added.slice(0, SHOWN).to_pylist(),
-            "rows_gone": self.gone.slice(0, SHOWN).to_pylist(),
-            "rows_changed": [{"before": a, "after": b} for a, b in zip(before, after, strict=True)],
-        }
+        """The same as JSON has it."""
+        return dict(vars(self))
 
     @staticmethod
-    def told(table: str, document: dict[str, Any]) -> str:
+    def told(table: str, document: Mapping[str, Any]) -> str:
         """Lines for a person."""
         lines = [f"{table}: {document['added']:,} added, {document['changed']:,} changed, {document['gone']:,} gone"]
         lines += [f"  + {row}" for row in document["rows_added"]]
@@ -47,20 +46,44 @@ class Difference:
         return "\n".join(lines)
 
 
-def compare(lake: Lake, table: Table, earlier: int, later: int) -> Difference:
-    """The difference of two versions; memory holds both."""
-    old, new = read_version(lake, table, earlier), read_version(lake, table, later)
-    key, names = keys_of(table), [column.name for column in table.columns]
-    found = matched(new, old, table, key, names)
-    place, there, same = found.place, found.there, found.same
+def compare(lake: Lake, table: Table, earlier: int, later: int, room: Room = ROOM, shown: int = SHOWN) -> Difference:
+    """The difference of two versions. Memory holds a bucket of keys of each."""
+    found = Difference()
+    with ExitStack() as stack:
+        old, new = (_buckets(lake, table, number, room, stack) for number in (earlier, later))
+        for number in range(together([old, new])):
+            _add(found, table, old.bucket(number), new.bucket(number), shown)
+    return found
+
+
+def _buckets(lake: Lake, table: Table, version: int, room: Room, stack: ExitStack) -> Buckets:
+    nullable = pa.schema([one.with_nullable(True) for one in schema_of(table)])
+    found = Buckets(table, nullable, room)
+    stack.callback(found.close)
+    for rows in VersionRows(lake, table, version):
+        found.add(rows)
+    return found
+
+
+def _add(found: Difference, table: Table, old: pa.Table, new: pa.Table, shown: int) -> None:
+    match = matched(new, old, table, keys_of(table), [column.name for column in table.columns])
+    place, there, same = match.place, match.there, match.same
     kept = np.zeros(old.num_rows, np.bool_)
     kept[place[there]] = True
-    changed = np.flatnonzero(there & ~same)
-    return Difference(
-        new.take(pa.array(np.flatnonzero(~there), pa.int64())),
-        old.take(pa.array(np.flatnonzero(~kept), pa.int64())),
-        (old.take(pa.array(place[changed], pa.int64())), new.take(pa.array(changed, pa.int64()))),
-    )
+    changed, added, gone = np.flatnonzero(there & ~same), np.flatnonzero(~there), np.flatnonzero(~kept)
+    found.added += len(added)
+    found.changed += len(changed)
+    found.gone += len(gone)
+    found.rows_added += _first(new, added, shown - len(found.rows_added))
+    found.rows_gone += _first(old, gone, shown - len(found.rows_gone))
+    first = changed[: shown - len(found.rows_changed)]
+    pairs = zip(_first(old, place[first], len(first)), _first(new, first, len(first)), strict=True)
+    found.rows_changed += [{"before": before, "after": after} for before, after in pairs]
+
+
+def _first(rows: pa.Table, which: Any, most: int) -> Sequence[Mapping[str, Any]]:
+    found: Sequence[Mapping[str, Any]] = rows.take(pa.array(which[:most], pa.int64())).to_pylist()
+    return found
 
 
 __all__ = ["Difference", "compare"]

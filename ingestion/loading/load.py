@@ -8,28 +8,32 @@ anywhere leaves the version before, and files that nothing names.
 
 import json
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestion.cursor_values import as_text, from_text
-from ingestion.loading.checks import check_version, valid_now
+from ingestion.loading.checks import check_version
 from ingestion.loading.counts import LoadCounts, RejectedRow
-from ingestion.loading.modes import Mode, mode_of, schema_of
-from ingestion.origin import Origin, Reading
+from ingestion.loading.modes import schema_of
+from ingestion.loading.next_version import NextVersion
+from ingestion.loading.reading import side_by_side
+from ingestion.origin import Origin, Part, Reading
 from ingestion.retrying import Retrier
-from ingestion.typed import typed
+from ingestion.typed import Typed, typed
 from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import DefinitionError, OriginError
 from pipeline.columns.arrays import chunk
 from pipeline.definition.fingerprints import table_fingerprint
 from pipeline.definition.record import columns
 from pipeline.definition.table import Full, Incremental, Merge, References, Table
-from pipeline.fold.in_force import read_version
+from pipeline.fold.in_force import VersionRows
 from pipeline.lake import layout
 from pipeline.lake.lake import Lake
 from pipeline.lake.manifest import File, Manifest
@@ -50,7 +54,10 @@ REJECTED = pa.schema(REJECTED_FIELDS)
 
 @dataclass
 class Loader:
-    """Makes versions. Everything it touches is an argument; `secret` gives credentials by name, `say` is told of progress."""
+    """Makes versions. Everything it touches is an argument; `secret` gives credentials by name, `say` is told of progress.
+
+    `readers`: parts of an origin (files, ranges of a key, partitions) that are read at once.
+    """
 
     store: PostgresTableStore
     lake: Lake
@@ -58,6 +65,7 @@ class Loader:
     say: Say = lambda what, rows: None
     crash: CrashPoints = field(default_factory=NoCrash)
     retrier: Callable[[Callable[[str], None]], Retrier] = Retrier
+    readers: int = 2
 
     def load(self, table: Table, name: str) -> LoadedVersion:
         """The version of the load of that name, made now or before, with its manifest in the lake. OriginError where there is no such
@@ -123,15 +131,14 @@ class _Work:
     def write(self) -> Manifest:
         """Read, and write the version's files; the manifest, which nobody has seen yet."""
         lake, target = self.loader.lake, TableVersion(self.table.name, self.begun.version)
-        before = self._before()
-        mode = mode_of(self.table, before, self.begun.begun_at, self.counts)
+        made = NextVersion(self.table, self._before(), self.begun.begun_at, self.counts)
         path = layout.table_rows(self.table.name, self.begun.version, self.run)
-        self.counts.rows = lake.write_table(path, schema_of(self.table), self._tables(mode))
+        self.counts.rows = lake.write_table(path, schema_of(self.table), self._tables(made))
         self.counts.check()
         rejected = self._write_rejected()
         file = File(path, self.counts.rows)
         try:
-            check_version(lake, self.loader.store, self.table, file, self._had(before), self.counts)
+            check_version(lake, self.loader.store, self.table, file, self._had(made), self.counts)
         except OriginError:
             lake.delete(path)
             raise
@@ -148,43 +155,42 @@ class _Work:
         }
         return Manifest(target.kind, target.inputs, (file,), facts)
 
-    def _before(self) -> pa.Table | None:
-        """The rows of the version before, for loads that go on from them: a full load would hold them in vain."""
+    def _before(self) -> VersionRows | None:
+        """The rows of the version before, for loads that go on from them."""
         if self.base is None or isinstance(self.table.load, Full):
             return None
-        return read_version(self.loader.lake, self.table, self.base.version)
+        return VersionRows(self.loader.lake, self.table, self.base.version)
 
-    def _had(self, before: pa.Table | None) -> int:
-        """The number of rows of the version before."""
-        if before is not None:
-            return valid_now(self.table, before)
-        if self.base is None:
-            return 0
+    def _had(self, made: NextVersion) -> int:
+        """The number of rows of the version before that are valid now."""
+        if self.base is None or not isinstance(self.table.load, Full):
+            return made.had
         return sum(
             file.rows for file in TableVersion(self.table.name, self.base.version).require(self.loader.lake).files
         )
 
     # ---- reading
-    def _tables(self, mode: Mode) -> Iterator[pa.Table]:
+    def _tables(self, made: NextVersion) -> Iterator[pa.Table]:
         reading = self._reading()
-        for part in self.origin.parts(reading):
-            self.parts.append({"name": part.name, "version": part.version})
-            for rows in self.origin.read(part, reading):
-                found = typed(rows, self.table.record, self.origin.textual)
+        parts = self.origin.parts(reading)
+        self.parts = [{"name": part.name, "version": part.version} for part in parts]
+        names = [part.name for part in parts]
+        with closing(side_by_side(parts, partial(self._typed, reading), self.loader.readers)) as items:
+            for number, found in items:
                 self.counts.read += found.accepted.num_rows + len(found.rejected)
                 rejects = found.rejected
                 told = zip(rejects.numbers.tolist(), rejects.reasons, rejects.raw, strict=True)
-                self._reject([RejectedRow(part.name, *one) for one in told])
-                if not found.accepted.num_rows:
-                    continue
-                self._remember_cursor(found.accepted)
-                kept, rejected = mode.feed(found.accepted, found.numbers, part.name)
-                self._reject(rejected)
-                self.loader.say(part.name, self.counts.read)
-                if kept.num_rows:
-                    yield kept.cast(schema_of(self.table))
-        for kept in mode.finish():
-            yield kept.select(schema_of(self.table).names).cast(schema_of(self.table))
+                self._reject([RejectedRow(names[number], *one) for one in told])
+                if found.accepted.num_rows:
+                    self._remember_cursor(found.accepted)
+                    made.feed(found.accepted, found.numbers, number)
+                self.loader.say(names[number], self.counts.read)
+        self.loader.say("putting the version together", self.counts.read)
+        yield from made.tables(names, self._reject)
+
+    def _typed(self, reading: Reading, part: Part) -> Generator[Typed, None, None]:
+        for rows in self.origin.read(part, reading):
+            yield typed(rows, self.table.record, self.origin.textual)
 
     def _reading(self) -> Reading:
         load, report = self.table.load, lambda text: self.loader.say(text, self.counts.read)

@@ -41,25 +41,28 @@ def read_version(lake: Lake, table: Table, number: int) -> pa.Table:
 
 @dataclass(frozen=True)
 class VersionRows:
-    """The same rows, a stretch in memory at a time, as often as they are asked for."""
+    """The same rows, a stretch in memory at a time, as often as they are asked for; `only` these columns where they are named."""
 
     lake: Lake
     table: Table
     number: int
+    only: Sequence[str] = ()
 
     def __iter__(self) -> Iterator[pa.Table]:
+        only = [*self.only] or None
         for file in TableVersion(self.table.name, self.number).require(self.lake).files:
-            for batch in self.lake.read_batches(file, STRETCH_ROWS):
-                yield _as_declared(pa.Table.from_batches([batch]), self.table, self.number)
+            for batch in self.lake.read_batches(file, STRETCH_ROWS, only):
+                yield _as_declared(pa.Table.from_batches([batch]), self.table, self.number, self.only)
 
 
-def _schema(table: Table) -> pa.Schema:
-    return pa.schema([pa.field(c.name, c.type.arrow) for c in table.columns])
+def _schema(table: Table, only: Sequence[str] = ()) -> pa.Schema:
+    return pa.schema([pa.field(c.name, c.type.arrow) for c in table.columns if not only or c.name in only])
 
 
-def _as_declared(found: pa.Table, table: Table, number: int) -> pa.Table:
+def _as_declared(found: pa.Table, table: Table, number: int, only: Sequence[str] = ()) -> pa.Table:
     columns: list[pa.ChunkedArray] = []
-    for column in table.columns:
+    schema = _schema(table, only)
+    for column in (c for c in table.columns if c.name in schema.names):
         if column.name not in found.column_names and column.nullable:
             columns.append(pa.chunked_array([pa.array([None] * found.num_rows, column.type.arrow)]))
             continue
@@ -70,7 +73,7 @@ def _as_declared(found: pa.Table, table: Table, number: int) -> pa.Table:
                 repair="watershed init --rebuild",
             )
         columns.append(found.column(column.name))
-    return pa.Table.from_arrays(columns, schema=_schema(table))
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def newest_tables(lake: Lake, views: Sequence[View]) -> Tables:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from ingestion import Files
-from ingestion.loading.checks import check_version
+from ingestion.loading.checks import check_history, check_version
 from ingestion.loading.counts import LoadCounts
 from ingestion.loading.load import _less
 from ingestion.loading.modes import schema_of
@@ -60,7 +60,10 @@ class World:
 
     def check(self, of: Table, rows: Sequence[Row]) -> None:
         schema, counts = schema_of(of), LoadCounts(rows=len(rows))
-        self.lake.write_table("x.parquet", schema, [pa.Table.from_pylist(list(rows), schema)])
+        table = pa.Table.from_pylist(list(rows), schema)
+        self.lake.write_table("x.parquet", schema, [table])
+        if of.history is not None:
+            check_history(of, table)
         check_version(self.lake, self.store, of, File("x.parquet", len(rows)), 0, counts)
 
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
+import hypothesis.strategies as st
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from ingestion.loading.buckets import Room
 from ingestion.loading.compare import SHOWN, Difference, compare
 from ingestion.loading.modes import schema_of
 from ingestion.loading.rows import keys_of
@@ -40,22 +42,28 @@ def put(lake: Lake, of: Table, number: int, rows: Sequence[Row]) -> None:
 def agree(found: Difference, of: Table, old: Sequence[Row], new: Sequence[Row]) -> None:
     before = {tuple(row[k] for k in keys_of(of)): row for row in old}
     after = {tuple(row[k] for k in keys_of(of)): row for row in new}
-    assert version(found.added.to_pylist()) == version(row for key, row in after.items() if key not in before)
-    assert version(found.gone.to_pylist()) == version(row for key, row in before.items() if key not in after)
-    pairs = zip(*(side.to_pylist() for side in found.changed), strict=True)
+    assert version(found.rows_added) == version(row for key, row in after.items() if key not in before)
+    assert version(found.rows_gone) == version(row for key, row in before.items() if key not in after)
     changed = [(before[key], row) for key, row in after.items() if key in before and said(before[key]) != said(row)]
-    assert sorted(((said(a), said(b)) for a, b in pairs), key=repr) == sorted(
+    assert sorted(((said(one["before"]), said(one["after"])) for one in found.rows_changed), key=repr) == sorted(
         ((said(a), said(b)) for a, b in changed), key=repr
     )
+    counts = found.added, found.gone, found.changed
+    assert counts == (len(found.rows_added), len(found.rows_gone), len(found.rows_changed))
+
+
+ROOMS = st.sampled_from((Room(), Room(0, buckets=3)))
 
 
 @settings(max_examples=80, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(BEFORE, BEFORE)
-def test_a_comparison_equals_that_of_two_dicts(lake: Lake, old: list[Row] | None, new: list[Row] | None) -> None:
+@given(BEFORE, BEFORE, ROOMS)
+def test_a_comparison_equals_that_of_two_dicts(
+    lake: Lake, old: list[Row] | None, new: list[Row] | None, room: Room
+) -> None:
     of = table(Full())
     put(lake, of, 1, old or [])
     put(lake, of, 2, new or [])
-    agree(compare(lake, of, 1, 2), of, old or [], new or [])
+    agree(compare(lake, of, 1, 2, room, shown=100), of, old or [], new or [])
 
 
 @settings(max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -65,11 +73,11 @@ def test_versions_with_history_are_compared_by_key_and_start(lake: Lake, first: 
     new, counts, _ = load(HISTORY, old, second, at=AT + timedelta(days=1))
     put(lake, HISTORY, 1, old)
     put(lake, HISTORY, 2, new)
-    found = compare(lake, HISTORY, 1, 2)
+    found = compare(lake, HISTORY, 1, 2, shown=100)
     agree(found, HISTORY, old, new)
-    assert not found.gone.num_rows, "a snapshot forgets nothing"
-    assert found.changed[0].num_rows == counts.changed + counts.gone  # their ends
-    assert found.added.num_rows == counts.changed + counts.added
+    assert not found.gone, "a snapshot forgets nothing"
+    assert found.changed == counts.changed + counts.gone  # their ends
+    assert found.added == counts.changed + counts.added
 
 
 def test_a_person_is_told_of_all_and_shown_the_first_of_each_kind(lake: Lake) -> None:

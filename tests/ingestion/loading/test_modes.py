@@ -14,8 +14,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 
+from ingestion.loading.buckets import ROOM, Room
 from ingestion.loading.counts import LoadCounts, RejectedRow
-from ingestion.loading.modes import mode_of, schema_of
+from ingestion.loading.modes import schema_of
+from ingestion.loading.next_version import NextVersion
 from pipeline import Append, Full, Incremental, Merge, Scale, Snapshot, Table, Validity
 from pipeline.base.errors import OriginError
 from pipeline.fold.lookup import Version
@@ -70,22 +72,44 @@ def batches(of: Table, rows: Sequence[Row], cuts: Sequence[int]) -> list[pa.Reco
     return [whole.slice(start, end - start) for start, end in zip([0, *ends], ends, strict=False)] if rows else []
 
 
+@dataclass(frozen=True)
+class Held:
+    """How rows are held while a version is put together: in memory, or in a file as soon as there are some; one reader, or two."""
+
+    room: Room = ROOM
+    readers: int = 1
+
+
+IN_MEMORY, FILE = Held(), Room(0, buckets=3)
+HELD = st.sampled_from((Held(), Held(FILE), Held(FILE, readers=2), Held(readers=2)))
+
+
 def load(
-    of: Table, before: Sequence[Row] | None, rows: Sequence[Row], cuts: Sequence[int] = (), at: datetime = AT
+    of: Table,
+    before: Sequence[Row] | None,
+    rows: Sequence[Row],
+    cuts: Sequence[int] = (),
+    at: datetime = AT,
+    held: Held = IN_MEMORY,
 ) -> tuple[list[Row], LoadCounts, list[RejectedRow]]:
     """The version, the counts, which hold, and the rejected rows, as ingestion.loading.load makes them."""
     counts, old = LoadCounts(), None if before is None else pa.Table.from_pylist(list(before), schema_of(of))
-    mode, made, rejected, number = mode_of(of, old, at, counts), list[pa.Table](), list[RejectedRow](), 1
+    made, rejected, number = (
+        NextVersion(of, None if old is None else [old], at, counts, held.room),
+        list[RejectedRow](),
+        1,
+    )
+    fed = []
     for batch in batches(of, rows, cuts):
         counts.read += batch.num_rows
-        kept, refused = mode.feed(batch, np.arange(number, number + batch.num_rows), "part")
-        made.append(kept.cast(schema_of(of)))
-        rejected += refused
+        fed.append((batch, np.arange(number, number + batch.num_rows), len(fed) * (held.readers - 1)))
         number += batch.num_rows
-    made += [one.select(schema_of(of).names).cast(schema_of(of)) for one in mode.finish()]
+    for one in reversed(fed) if held.readers > 1 else fed:  # the later part's reader was the faster
+        made.feed(*one)
+    tables = list(made.tables([f"part {n}" for n in range(len(fed) + 1)], rejected.extend))
     counts.rejected += len(rejected)
     counts.check()
-    return pa.concat_tables(made).to_pylist() if made else [], counts, rejected
+    return pa.concat_tables(tables).to_pylist() if tables else [], counts, rejected
 
 
 def agree(found: tuple[list[Row], LoadCounts, list[RejectedRow]], plain: tuple[list[Row], Any]) -> None:
@@ -95,12 +119,12 @@ def agree(found: tuple[list[Row], LoadCounts, list[RejectedRow]], plain: tuple[l
 
 
 @quick
-@given(BEFORE, ROWS, CUTS, st.booleans())
-def test_full_and_append_equal_the_plain_load_however_rows_are_cut(
-    before: list[Row] | None, rows: list[Row], cuts: list[int], appends: bool
+@given(BEFORE, ROWS, CUTS, st.booleans(), HELD)
+def test_full_and_append_equal_the_plain_load_however_rows_are_cut_and_held(
+    before: list[Row] | None, rows: list[Row], cuts: list[int], appends: bool, held: Held
 ) -> None:
     of = table(Append() if appends else Full())
-    found = load(of, before, rows, cuts)
+    found = load(of, before, rows, cuts, held=held)
     agree(found, plainly.fresh(before or [], rows, KEY, appends))
     first = {tuple(row[k] for k in KEY): n for n, row in reversed(list(enumerate(rows, 1)))}
     for one in found[2]:
@@ -111,12 +135,12 @@ def test_full_and_append_equal_the_plain_load_however_rows_are_cut(
 
 
 @quick
-@given(BEFORE, ROWS, CUTS, st.sampled_from((Incremental("at"), Merge("at"), Merge("at", deleted="gone"))))
-def test_incremental_and_merge_equal_the_plain_load_however_rows_are_cut(
-    before: list[Row] | None, rows: list[Row], cuts: list[int], by: Incremental | Merge
+@given(BEFORE, ROWS, CUTS, st.sampled_from((Incremental("at"), Merge("at"), Merge("at", deleted="gone"))), HELD)
+def test_incremental_and_merge_equal_the_plain_load_however_rows_are_cut_and_held(
+    before: list[Row] | None, rows: list[Row], cuts: list[int], by: Incremental | Merge, held: Held
 ) -> None:
     flag = by.deleted if isinstance(by, Merge) else None
-    agree(load(table(by), before, rows, cuts), plainly.newest(before or [], rows, KEY, "at", flag))
+    agree(load(table(by), before, rows, cuts, held=held), plainly.newest(before or [], rows, KEY, "at", flag))
 
 
 @quick
@@ -175,7 +199,7 @@ def test_cursors_of_every_type_order_as_their_values_do_and_of_equal_ones_the_la
 # --- history -------------------------------------------------------------------------------------------------------------------
 
 HISTORY = table(Snapshot(), history=Validity("since", "until"))
-VERSIONS = st.lists(st.tuples(ROWS, CUTS, st.integers(1, 3)), min_size=1, max_size=6)
+VERSIONS = st.lists(st.tuples(ROWS, CUTS, st.integers(1, 3), HELD), min_size=1, max_size=6)
 
 
 def valid_at(rows: Sequence[Row], at: datetime) -> list[tuple[Any, ...]]:
@@ -188,17 +212,22 @@ def valid_at(rows: Sequence[Row], at: datetime) -> list[tuple[Any, ...]]:
 
 
 @quick
-@example([([], [], 1), ([dict.fromkeys(Price.__dataclass_fields__) | {"shop": "", "item": 0, "at": 0}], [], 1)])
+@example(
+    [
+        ([], [], 1, Held()),
+        ([dict.fromkeys(Price.__dataclass_fields__) | {"shop": "", "item": 0, "at": 0}], [], 1, Held()),
+    ]
+)
 @given(VERSIONS)
 def test_history_equals_the_plain_one_over_several_versions_and_the_past_stays(
-    loads: list[tuple[list[Row], list[int], int]],
+    loads: list[tuple[list[Row], list[int], int, Held]],
 ) -> None:
     found: list[Row] | None = None
     plain: list[Row] | None = None
     at = AT
-    for rows, cuts, later_us in loads:
+    for rows, cuts, later_us, held in loads:
         earlier, at = found, at + timedelta(microseconds=later_us)
-        found, counts, refused = load(HISTORY, found, rows, cuts, at)
+        found, counts, refused = load(HISTORY, found, rows, cuts, at, held)
         plain, told = plainly.snapshot(plain, rows, KEY, at)
         agree((found, counts, refused), (plain, told))
         Version(
