@@ -9,7 +9,7 @@ anywhere leaves the version before, and files that nothing names.
 import json
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,6 +21,7 @@ from ingestion.loading.checks import check_version, valid_now
 from ingestion.loading.counts import LoadCounts, RejectedRow
 from ingestion.loading.modes import Mode, mode_of, schema_of
 from ingestion.origin import Origin, Reading
+from ingestion.rejected.rows import SCHEMA
 from ingestion.retrying import Retrier
 from ingestion.typed import typed
 from pipeline.base.crash import CrashPoints, NoCrash
@@ -39,13 +40,6 @@ from serving.stores.tables import PostgresTableStore
 
 Say = Callable[[str, int], None]  # (what, rows read so far)
 KEPT_REJECTS = 100_000  # rejected rows that are kept with their place; all are counted
-REJECTED_FIELDS: list[Any] = [
-    pa.field("part", pa.string()),
-    pa.field("number", pa.int64()),
-    pa.field("reason", pa.string()),
-    pa.field("raw", pa.binary()),
-]
-REJECTED = pa.schema(REJECTED_FIELDS)
 
 
 @dataclass
@@ -63,10 +57,19 @@ class Loader:
         """The version of the load of that name, made now or before, with its manifest in the lake. OriginError where there is no such
         version: the newest one before stays. The usual mistake: to load again under the same name to have newer rows; give another.
         """
+        retrier = self.retrier(lambda text: self.say(text, 0))
+
+        def write(
+            begun: LoadedVersion,
+        ) -> Manifest:  # an origin that is away in the middle of it: all of it is read again
+            return retrier(lambda: _Work(self, table, begun, retrier.retries + 1).write())
+
+        return self.make(table, name, write)
+
+    def make(self, table: Table, name: str, write: Callable[[LoadedVersion], Manifest]) -> LoadedVersion:
+        """The version of that name; `write` writes its files and gives their manifest, unless it was made before."""
         begun = self.store.begin(table.name, name)
-        manifest = begun.manifest
-        if manifest is None:  # an origin that is away in the middle of it: all of it is read again
-            manifest = self.retrier(lambda text: self.say(text, 0))(lambda: self._make(table, begun))
+        manifest = begun.manifest if begun.manifest is not None else self._note(table, begun, write(begun))
         target = TableVersion(table.name, begun.version)
         if not self.lake.has_manifest(target.path):
             self.lake.write_bytes(target.path, manifest.encode())
@@ -76,10 +79,7 @@ class Loader:
             self.lake.write_bytes(layout.current_table(table.name), manifest.encode())
         return next(one for one in versions if one.version == begun.version)
 
-    def _make(self, table: Table, begun: LoadedVersion) -> str:
-        work = _Work(self, table, begun)
-        work.check()
-        made = work.write()
+    def _note(self, table: Table, begun: LoadedVersion, made: Manifest) -> str:
         self.crash.reach("load.written")
         text = made.to_json().decode()
         counts = self.store.made(table.name, begun.version, text)
@@ -92,8 +92,10 @@ class Loader:
 class _Work:
     """One load's work on one version."""
 
-    def __init__(self, loader: Loader, table: Table, begun: LoadedVersion) -> None:
-        self.loader, self.table, self.begun = loader, table, begun
+    def __init__(self, loader: Loader, table: Table, begun: LoadedVersion, attempt: int) -> None:
+        self.loader, self.table, self.begun, self.attempt = loader, table, begun, attempt
+        self.since: Any = None
+        self.retries = 0  # requests that an origin made again, in this attempt
         self.counts, self.rejected = LoadCounts(), list[RejectedRow]()
         self.parts: list[dict[str, str]] = []
         made = [one for one in loader.store.versions(table.name) if one.manifest and one.version < begun.version]
@@ -122,6 +124,7 @@ class _Work:
 
     def write(self) -> Manifest:
         """Read, and write the version's files; the manifest, which nobody has seen yet."""
+        self.check()
         lake, target = self.loader.lake, TableVersion(self.table.name, self.begun.version)
         before = self._before()
         mode = mode_of(self.table, before, self.begun.begun_at, self.counts)
@@ -133,7 +136,8 @@ class _Work:
         try:
             check_version(lake, self.loader.store, self.table, file, self._had(before), self.counts)
         except OriginError:
-            lake.delete(path)
+            for one in (path, *rejected):
+                lake.delete(one)
             raise
         facts = {
             "load": self.begun.load,
@@ -141,6 +145,9 @@ class _Work:
             "origin": dict(self.origin.describe()),
             "mode": self.table.load.canonical(),
             "parts": self.parts,
+            "since": as_text(self.since) if self.since is not None else None,
+            "attempts": self.attempt,
+            "retries": self.retries,
             "base": self.base.version if self.base is not None else None,
             "cursor": as_text(self.greatest) if self.greatest is not None else self.cursor,
             "counts": asdict(self.counts),
@@ -172,14 +179,14 @@ class _Work:
             for rows in self.origin.read(part, reading):
                 found = typed(rows, self.table.record, self.origin.textual)
                 self.counts.read += found.accepted.num_rows + len(found.rejected)
-                rejects = found.rejected
-                told = zip(rejects.numbers.tolist(), rejects.reasons, rejects.raw, strict=True)
-                self._reject([RejectedRow(part.name, *one) for one in told])
+                bad, place = found.rejected, (part.version, found.unit)
+                told = zip(bad.numbers.tolist(), bad.reasons, bad.raw, bad.events, strict=True)
+                self._reject([RejectedRow(part.name, *one, *place) for one in told])
                 if not found.accepted.num_rows:
                     continue
                 self._remember_cursor(found.accepted)
                 kept, rejected = mode.feed(found.accepted, found.numbers, part.name)
-                self._reject(rejected)
+                self._reject([replace(row, version=part.version, unit=found.unit) for row in rejected])
                 self.loader.say(part.name, self.counts.read)
                 if kept.num_rows:
                     yield kept.cast(schema_of(self.table))
@@ -187,14 +194,19 @@ class _Work:
             yield kept.select(schema_of(self.table).names).cast(schema_of(self.table))
 
     def _reading(self) -> Reading:
-        load, report = self.table.load, lambda text: self.loader.say(text, self.counts.read)
+        load = self.table.load
+        reading = Reading(
+            self.loader.secret, report=lambda text: self.loader.say(text, self.counts.read), retried=self._retried
+        )
         if not isinstance(load, Incremental):
-            return Reading(self.loader.secret, report=report)
-        since = None
+            return reading
         if self.cursor is not None:
-            since = _less(from_text(self.cursor, self.table.types[load.cursor].kind), load.overlap)
+            self.since = _less(from_text(self.cursor, self.table.types[load.cursor].kind), load.overlap)
         named = next(c for c in columns(self.table.record) if c.name == load.cursor)
-        return Reading(self.loader.secret, cursor=str(named.path[0]), since=since, report=report)
+        return replace(reading, cursor=str(named.path[0]), since=self.since)
+
+    def _retried(self) -> None:
+        self.retries += 1
 
     def _remember_cursor(self, rows: pa.RecordBatch) -> None:
         load = self.table.load
@@ -212,7 +224,7 @@ class _Work:
         if not self.rejected:
             return []
         path = layout.table_rejects(self.table.name, self.begun.version, self.run)
-        self.loader.lake.write_table(path, REJECTED, [pa.Table.from_pylist([vars(r) for r in self.rejected], REJECTED)])
+        self.loader.lake.write_table(path, SCHEMA, [pa.Table.from_pylist([vars(r) for r in self.rejected], SCHEMA)])
         return [path]
 
 
