@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ingestion.origin import Part
 from ingestion.typed import RejectedRows
@@ -33,7 +34,7 @@ Ranges = list[list[int]]  # half-open, rising
 
 @dataclass(frozen=True)
 class KeptRows:
-    """One file of rejected rows; `state` has OPEN, REPLAYED or SUPERSEDED for each. `maker` is the version that rejected them, 0 of feeds."""
+    """One file of rejected rows; `state` is OPEN, REPLAYED or SUPERSEDED. `maker` is the version that rejected them; 0: a feed."""
 
     path: str
     maker: int
@@ -66,4 +67,37 @@ def mask_of(ranges: Sequence[Sequence[int]], count: int) -> Mask:
     return found
 
 
-__all__ = ["OPEN", "REPLAYED", "SCHEMA", "SUPERSEDED", "KeptRows", "Ranges", "mask_of", "ranges_of", "rejected_table"]
+@dataclass(frozen=True)
+class RowsWanted:
+    """Filter: a part of the reason, whatever its case; when they were rejected, at the earliest; places, each a part and a number in it."""
+
+    reason: str = ""
+    since_ms: int | None = None
+    places: frozenset[tuple[str, int]] = frozenset()
+
+    def mask(self, kept: KeptRows) -> Mask:
+        """Which rows of the file are open, and wanted."""
+        found = np.asarray(kept.state == OPEN, np.bool_)
+        if self.since_ms is not None and kept.at.timestamp() * 1000 < self.since_ms:
+            found[:] = False
+        if self.reason:
+            has = pc.match_substring(kept.rows.column("reason"), self.reason, ignore_case=True)
+            found &= np.asarray(has.to_numpy(), np.bool_)
+        if self.places:
+            pairs = zip(kept.rows.column("part").to_pylist(), kept.rows.column("number").to_pylist(), strict=True)
+            found &= np.fromiter((pair in self.places for pair in pairs), np.bool_, len(found))
+        return found
+
+
+__all__ = [
+    "OPEN",
+    "REPLAYED",
+    "SCHEMA",
+    "SUPERSEDED",
+    "KeptRows",
+    "Ranges",
+    "RowsWanted",
+    "mask_of",
+    "ranges_of",
+    "rejected_table",
+]

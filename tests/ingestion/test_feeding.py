@@ -19,9 +19,9 @@ from kafka.partitioner.default import murmur2 as murmur2_of_kafka
 from ingestion import Custom, Feed, Files
 from ingestion.cursor_values import as_text, from_text
 from ingestion.feed_cursor import Cursor
-from ingestion.rejected.feed_files import read_rejects
 from ingestion.feeding import Feeding
 from ingestion.origin import Reading
+from ingestion.rejected.feed_files import read_rejects
 from pipeline import Between, Scale, Source
 from pipeline.base.errors import OriginError, Refused
 from pipeline.lake.lake import Lake
