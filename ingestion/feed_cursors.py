@@ -13,11 +13,16 @@ from pipeline.log.log import Log, MissingTopic
 
 @dataclass(frozen=True)
 class FeedCommit:
-    """One committed transaction of a feed: its time, and the cursor behind it."""
+    """One committed transaction of a feed: its time, and the cursor behind it as it stands in Kafka."""
 
     feed: str
     at: datetime
-    cursor: Cursor
+    told: bytes
+
+    @property
+    def cursor(self) -> Cursor:
+        """The cursor; Refused where a newer Watershed wrote it."""
+        return Cursor.from_bytes(self.told, self.feed)
 
 
 def feed_commits(log: Log) -> list[FeedCommit]:
@@ -31,13 +36,13 @@ def feed_commits(log: Log) -> list[FeedCommit]:
         for row in block.batch.select(["timestamp_ms", "key", "value"]).to_pylist():
             if row["value"] is not None:
                 name, at = row["key"].decode(), datetime.fromtimestamp(row["timestamp_ms"] / 1000, UTC)
-                found.append(FeedCommit(name, at, Cursor.from_bytes(row["value"], name)))
+                found.append(FeedCommit(name, at, row["value"]))
     return found
 
 
-def newest_cursors(log: Log) -> dict[str, Cursor]:
-    """By feed."""
-    return {commit.feed: commit.cursor for commit in feed_commits(log)}
+def newest_commits(log: Log) -> dict[str, FeedCommit]:
+    """By feed; also feeds of others who have the same Kafka."""
+    return {commit.feed: commit for commit in feed_commits(log)}
 
 
-__all__ = ["FeedCommit", "feed_commits", "newest_cursors"]
+__all__ = ["FeedCommit", "feed_commits", "newest_commits"]

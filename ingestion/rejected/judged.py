@@ -8,7 +8,7 @@ What is kept of a row is what its record declared when it was read: a column tha
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +41,7 @@ def judge_again(rows: pa.Table, record: type, textual: bool) -> JudgedAgain:
     reasons = rows.column("reason").to_pylist()
     unread = {row: UNREAD.format(reasons[row]) for row in np.flatnonzero(~events).tolist()}
     places = np.flatnonzero(events)
-    raw = cast("pa.Array", rows.column("raw").combine_chunks()).take(pa.array(places, pa.int64()))
+    raw = rows.column("raw").combine_chunks().take(pa.array(places, pa.int64()))
     try:
         found = typed(_rows(raw, places, textual), record, textual, values=True)
     except OriginError as error:  # of all of them: a column that the record needs, and no row has

@@ -31,8 +31,9 @@ def rejected_of_table(lake: Lake, versions: Sequence[LoadedVersion]) -> Iterator
         if "replay" in facts and version.version not in line:
             continue  # a load that had begun before was made after it, on the version before: nothing of it is in the newest
         files = [(path, lake.read_table(path)) for path in facts["rejected"]]
+        lost = facts["counts"]["rejected"] - sum(rows.num_rows for _, rows in files)
         for path, rows in files:
-            yield KeptRows(path, version.version, version.made_at, rows, later.state(path, rows))
+            yield KeptRows(path, version.version, version.made_at, rows, later.state(path, rows), lost)
         later.remember(facts, [rows for _, rows in files])
 
 

@@ -34,13 +34,17 @@ Ranges = list[list[int]]  # half-open, rising
 
 @dataclass(frozen=True)
 class KeptRows:
-    """One file of rejected rows; `state` is OPEN, REPLAYED or SUPERSEDED. `maker` is the version that rejected them; 0: a feed."""
+    """One file of rejected rows; `state` is OPEN, REPLAYED or SUPERSEDED. `maker` is the version that rejected them; 0: a feed.
+
+    `lost` are rows that were rejected beside them and not kept, for they were too many.
+    """
 
     path: str
     maker: int
     at: datetime
     rows: pa.Table
     state: "np.ndarray[Any, np.dtype[np.int8]]"
+    lost: int = 0
 
 
 def rejected_table(rejected: RejectedRows, part: Part, unit: str) -> pa.Table:
