@@ -1,6 +1,7 @@
 """The new rows of a reading, of a feed with a cursor column.
 
-new = rows above `since`, and those at it that were not sent        a rejected row counts once, in whatever readings it comes
+new = rows above `since`, and those at it that were not sent, without those that were rejected before
+a rejected row counts once, in whatever readings it comes        accepted by a mended rule, a replay sends it, and this does not
 """
 
 from collections import Counter
@@ -29,6 +30,7 @@ class Sieve:
 
     def new(self, rows: Spooled) -> Spooled:
         """Rows among these that were not sent."""
+        rows = self._never_rejected(rows)
         if self.since is None:
             return rows
         kept = np.array(pc.greater(rows.cursors, self._least).to_numpy(zero_copy_only=False), bool)
@@ -37,6 +39,18 @@ class Sieve:
             kept[at] = self._ties[known] <= 0
             self._ties[known] -= 1
         chosen = pa.array(kept)
+        return Spooled(*(column.filter(chosen) for column in rows))
+
+    def _never_rejected(self, rows: Spooled) -> Spooled:
+        """Rows without those that the reading before had rejected, which are told by their bytes; they stay remembered."""
+        if not self._before:
+            return rows
+        marks = [mark(_bytes(value)) for value in rows.values]
+        known = [one for one in marks if one in self._before]
+        if not known:
+            return rows
+        self.refused += known[: MOST_TIES - len(self.refused)]
+        chosen = pa.array([one not in self._before for one in marks], pa.bool_())
         return Spooled(*(column.filter(chosen) for column in rows))
 
     def newly_rejected(self, rejected: pa.Table) -> pa.Table:

@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 
 from ingestion.feed import Feed
 from ingestion.feed_cursor import Cursor
-from ingestion.feed_rejects import SCHEMA, write_rejects
 from ingestion.feed_sieve import Sieve
 from ingestion.feed_spool import Spool, Spooled
 from ingestion.origin import Part, Reading, Rows
-from ingestion.typed import RejectedRows, typed
+from ingestion.rejected.feed_files import write_rejects
+from ingestion.rejected.rows import SCHEMA, rejected_table
+from ingestion.typed import typed
 from pipeline.base.errors import OriginError, Refused
 from pipeline.base.types import ColumnType
 from pipeline.definition.paths import shown
@@ -78,7 +79,7 @@ class Fed:
 
 
 class Judged(NamedTuple):
-    """Rows on their way: accepted ones as keys and values (binary), and rejected ones (feed_rejects.SCHEMA)."""
+    """Rows on their way: accepted ones as keys and values (binary), and rejected ones (rejected.rows.SCHEMA)."""
 
     keys: pa.Array
     values: pa.Array
@@ -207,7 +208,7 @@ class Feeding:
         rejected = pa.concat_tables([SCHEMA.empty_table(), *(one.rejected for one in gathered)])
         sent = sum(len(one.keys) for one in gathered)
         if rejected.num_rows:
-            cursor.rejects = write_rejects(self.lake, self.feed.name, rejected, cursor.rejects)
+            cursor.rejects = write_rejects(self.lake, self.feed.name, rejected, cursor.rejects, self.feed.source)
         cursor.sent, cursor.rejected = cursor.sent + sent, cursor.rejected + rejected.num_rows
         told = cursor.to_bytes()
         if any(one.rows for one in gathered) or (self.lasting and told != self._committed):
@@ -250,15 +251,6 @@ def last_of(rows: Rows) -> int:
     return last
 
 
-def rejected_table(rejected: RejectedRows, part: Part, unit: str) -> pa.Table:
-    """The rejected rows of a stretch, with their places."""
-    count = len(rejected)
-    columns: list[Any] = [[part.name] * count, [part.version] * count, rejected.numbers, [unit] * count]
-    columns += [list(rejected.reasons), list(rejected.raw)]
-    arrays = [pa.array(column, f.type) for column, f in zip(columns, SCHEMA, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
-
-
 def key_bytes(column: pa.Array, type: ColumnType) -> pa.Array:
     """The key of each record (binary): the text of its value in UTF-8, of bytes themselves."""
     if type.kind in ("str", "bytes"):
@@ -273,4 +265,4 @@ def key_bytes(column: pa.Array, type: ColumnType) -> pa.Array:
     return column.cast(pa.string()).cast(pa.binary())
 
 
-__all__ = ["Fed", "FeedProducer", "Feeding", "Judged", "Reject", "behind", "key_bytes", "pieces", "rejected_table"]
+__all__ = ["Fed", "FeedProducer", "Feeding", "Judged", "Reject", "behind", "key_bytes", "pieces"]

@@ -81,8 +81,8 @@ class Reading:
 
     `secret(name)` is the credential of that name, SettingsError where it is not set. `since`: of the column `cursor` only values greater
     than or equal to it are wanted; an origin that cannot choose gives all, and of a key the newest row counts. `limit`: no more rows
-    than these are looked at (a sample). `report(text)`: what a person should know (a wait, a retry, a dialect found). `log()` opens the log
-    for an origin that is a topic; None: the Kafka of the settings.
+    than these are looked at (a sample). `report(text)`: what a person should know (a wait, a retry, a dialect found). `retried()` is
+    called for each request that is made again. `log()` opens the log for an origin that is a topic; None: the Kafka of the settings.
     """
 
     secret: Callable[[str], str]
@@ -90,6 +90,7 @@ class Reading:
     since: Any = None
     limit: int | None = None
     report: Callable[[str], None] = lambda text: None
+    retried: Callable[[], None] = lambda: None
     log: Callable[[], Log] | None = None
 
 

@@ -21,7 +21,8 @@ ATTEMPTS = 6
 class Retrier:
     """Calls that are made again when they raise OriginAway; `report` is told of each, and `retries` counts them.
 
-    Give it calls that only read, and that begin anew: a generator that has given rows is not one.
+    `count` is told of each retry too, by nothing but the call. Give it calls that only read, and that begin anew: a generator that has
+    given rows is not one.
     """
 
     def __init__(
@@ -33,8 +34,10 @@ class Retrier:
         longest_s: float = 60.0,
         patience_s: float = 600.0,
         sleep: Callable[[float], None] = time.sleep,
+        count: Callable[[], None] = lambda: None,
     ) -> None:
         self.retries = 0
+        self._count = count
         self._report, self._attempts, self._patience_s, self._sleep = report, attempts, patience_s, sleep
         self._jittered = wait_random_exponential(multiplier=first_s, max=longest_s)
 
@@ -64,6 +67,7 @@ class Retrier:
 
     def _before_sleep(self, state: RetryCallState) -> None:
         self.retries += 1
+        self._count()
         error = state.outcome.exception() if state.outcome else None
         self._report(f"{error}; attempt {state.attempt_number + 1} of {self._attempts} in {state.upcoming_sleep:.1f} s")
 

@@ -59,12 +59,13 @@ class Records:
 class RejectedRows:
     """Rows that are none of the record, in the order of their `numbers`: why, and what there is of each.
 
-    `raw` is the row as JSON, as the decoder saw it; of a row that the origin could not read, its bytes.
+    `raw` is the row as JSON, as the decoder saw it (`events` is true there); of a row that the origin could not read, its bytes.
     """
 
     numbers: Numbers
     reasons: Sequence[str]
     raw: Sequence[bytes]
+    events: Sequence[bool]
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -98,10 +99,11 @@ def typed(rows: Rows, record: type, textual: bool = False, values: bool = False)
     if isinstance(whole, list):
         whole = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in wanted.schema], schema=wanted.schema)
     numbers = np.concatenate([own for _, own, _, _ in parts])
-    bad = [row for _, _, rejected, _ in parts for row in rejected]
-    bad += [(broken.number, broken.reason, broken.raw) for broken in rows.broken]
+    bad = [(*row, True) for _, _, rejected, _ in parts for row in rejected]
+    bad += [(broken.number, broken.reason, broken.raw, False) for broken in rows.broken]
     bad.sort(key=lambda row: row[0])
-    rejected = RejectedRows(np.array([n for n, _, _ in bad], np.int64), [r for _, r, _ in bad], [b for _, _, b in bad])
+    places = np.array([row[0] for row in bad], np.int64)
+    rejected = RejectedRows(places, [row[1] for row in bad], [row[2] for row in bad], [row[3] for row in bad])
     assert whole.num_rows + len(rejected) == rows.batch.num_rows + len(rows.broken), "a row was lost"
     events = pa.concat_arrays([kept for _, _, _, kept in parts if kept is not None]) if values else None
     return Typed(whole, numbers, rejected, rows.unit, events)

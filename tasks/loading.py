@@ -42,10 +42,14 @@ class Loads:
         """The version of the load of that name, adopted and shown; and the cuts from which on it is in force, one a topic."""
         self.store.set_up()
         made = self.loader.load(table, name)
+        return made, self.finish(table, made)
+
+    def finish(self, table: Table, made: LoadedVersion) -> list[Cut]:
+        """Adopt and show a version that is made; the cuts from which on it is in force, one a topic."""
         cuts = [self._adopt(generation, table.name, made.version) for generation in self._looking_up(table.name)]
         self.parts.crash.reach("load.adopted")
         self.store.expose(table, made.version, VersionRows(self.parts.lake, table, made.version))
-        return made, cuts
+        return cuts
 
     def is_done(self, table: Table, name: str) -> bool:
         """True when nothing is left to do for the load of that name."""

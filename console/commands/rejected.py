@@ -1,4 +1,4 @@
-"""`watershed rejected`: the records that were rejected, where they are and why; the newest of them, and counts of all by reason.
+"""`watershed rejected`: the records and rows that were rejected, where they are and why; the newest of them, and counts of all by reason.
 
 Values may be anybody's data: a table shows their beginning, `--json` all of it.
 """
@@ -14,7 +14,9 @@ from rich.table import Table
 
 from console.commands.chosen import one_topic, refuse_unknown
 from console.commands.documents import print_document
+from console.commands.rejected_rows import print_rows, rows_document
 from console.commands.rejections import since_ms, states, when
+from console.commands.row_places import feed_listings, rows_wanted, table_listings
 from console.commands.shortened import encoded, shorten
 from pipeline.settings import Settings, by_source
 from serving.rejected.listing import Listing, Rejection, Wanted, listing
@@ -23,7 +25,13 @@ LIMIT, SHAPES = 20, 15
 
 
 def rejected(
-    topic: Annotated[str | None, typer.Option(metavar="TOPIC", help="One topic; all by default.")] = None,
+    topic: Annotated[
+        str | None, typer.Option(metavar="TOPIC", help="One topic; without --table and --feed, all of them by default.")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option(metavar="TABLE", help="The rows that the loads of one table rejected.")
+    ] = None,
+    feed: Annotated[str | None, typer.Option(metavar="FEED", help="The rows that one feed rejected.")] = None,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Only reasons that have this text, in any case.")] = "",
     since: Annotated[
         str | None,
@@ -33,23 +41,38 @@ def rejected(
     limit: Annotated[int, typer.Option(min=0, help="Records to show, the newest; counts are of all.")] = LIMIT,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output, with whole values.")] = False,
 ) -> None:
-    """Show rejected records: where they are, why, how many of each reason, and whether they were replayed."""
+    """Show rejected records, and rows that loads and feeds rejected: where they are, why, and how many of each reason."""
     settings = Settings.load()
-    declared = settings.load_views()
+    rows = rows_wanted(reason, since_ms(since), (), ())
+    every = topic is None and table is None and feed is None and view is None
+    found = _of_topics(settings, topic, Wanted(reason, rows.since_ms, view), limit) if every or topic or view else []
+    tables = list(table_listings(settings, table, rows, limit)) if every or table else []
+    feeds = list(feed_listings(settings, feed, rows, limit)) if every or feed else []
+    if as_json:
+        print_document(
+            {
+                "topics": [_document(one) for one in found],
+                "tables": [rows_document(one) for one in tables],
+                "feeds": [rows_document(one) for one in feeds],
+            }
+        )
+        return
+    console = Console()
+    for one in found:
+        _print(console, one)
+    for rejected_by in (*tables, *feeds):
+        print_rows(console, rejected_by)
+
+
+def _of_topics(settings: Settings, topic: str | None, wanted: Wanted, limit: int) -> list[Listing]:
+    view, declared = wanted.view, settings.load_views()
     refuse_unknown([view] if view is not None else [], declared)
     topics = list(by_source(declared))
     if topic is not None:
         topics = [one_topic(topic, topics, "watershed rejected --topic")]
     if view is not None:
         topics = [t for t in topics if any(v.name == view and v.source.topic == t for v in declared)]
-    wanted = Wanted(reason, since_ms(since), view)
-    found = [listing(state, wanted, limit) for _, _, state in states(settings, topics, "rejected")]
-    if as_json:
-        print_document({"topics": [_document(one) for one in found]})
-        return
-    console = Console()
-    for one in found:
-        _print(console, one)
+    return [listing(state, wanted, limit) for _, _, state in states(settings, topics, "rejected")]
 
 
 def _document(found: Listing) -> dict[str, Any]:

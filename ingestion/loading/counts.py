@@ -30,9 +30,12 @@ class LoadCounts:
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """A row that is in no version: its part, its place in that, the reason, and what there is of it."""
+    """A row that is in no version: its part, its place in that, the reason, and what there is of it (ingestion.rejected.rows.SCHEMA)."""
 
     part: str
     number: int
     reason: str
     raw: bytes
+    event: bool = False
+    version: str = ""
+    unit: str = "row"

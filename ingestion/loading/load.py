@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from ingestion.loading.modes import schema_of
 from ingestion.loading.next_version import NextVersion
 from ingestion.loading.reading import side_by_side
 from ingestion.origin import Origin, Part, Reading
+from ingestion.rejected.rows import SCHEMA
 from ingestion.retrying import Retrier
 from ingestion.typed import Typed, typed
 from pipeline.base.crash import CrashPoints, NoCrash
@@ -43,13 +44,6 @@ from serving.stores.tables import PostgresTableStore
 
 Say = Callable[[str, int], None]  # (what, rows read so far)
 KEPT_REJECTS = 100_000  # rejected rows that are kept with their place; all are counted
-REJECTED_FIELDS: list[Any] = [
-    pa.field("part", pa.string()),
-    pa.field("number", pa.int64()),
-    pa.field("reason", pa.string()),
-    pa.field("raw", pa.binary()),
-]
-REJECTED = pa.schema(REJECTED_FIELDS)
 
 
 @dataclass
@@ -71,10 +65,19 @@ class Loader:
         """The version of the load of that name, made now or before, with its manifest in the lake. OriginError where there is no such
         version: the newest one before stays. The usual mistake: to load again under the same name to have newer rows; give another.
         """
+        retrier = self.retrier(lambda text: self.say(text, 0))
+
+        def write(
+            begun: LoadedVersion,
+        ) -> Manifest:  # an origin that is away in the middle of it: all of it is read again
+            return retrier(lambda: _Work(self, table, begun, retrier.retries + 1).write())
+
+        return self.make(table, name, write)
+
+    def make(self, table: Table, name: str, write: Callable[[LoadedVersion], Manifest]) -> LoadedVersion:
+        """The version of that name; `write` writes its files and gives their manifest, unless it was made before."""
         begun = self.store.begin(table.name, name)
-        manifest = begun.manifest
-        if manifest is None:  # an origin that is away in the middle of it: all of it is read again
-            manifest = self.retrier(lambda text: self.say(text, 0))(lambda: self._make(table, begun))
+        manifest = begun.manifest if begun.manifest is not None else self._note(table, begun, write(begun))
         target = TableVersion(table.name, begun.version)
         if not self.lake.has_manifest(target.path):
             self.lake.write_bytes(target.path, manifest.encode())
@@ -84,10 +87,7 @@ class Loader:
             self.lake.write_bytes(layout.current_table(table.name), manifest.encode())
         return next(one for one in versions if one.version == begun.version)
 
-    def _make(self, table: Table, begun: LoadedVersion) -> str:
-        work = _Work(self, table, begun)
-        work.check()
-        made = work.write()
+    def _note(self, table: Table, begun: LoadedVersion, made: Manifest) -> str:
         self.crash.reach("load.written")
         text = made.to_json().decode()
         counts = self.store.made(table.name, begun.version, text)
@@ -100,8 +100,10 @@ class Loader:
 class _Work:
     """One load's work on one version."""
 
-    def __init__(self, loader: Loader, table: Table, begun: LoadedVersion) -> None:
-        self.loader, self.table, self.begun = loader, table, begun
+    def __init__(self, loader: Loader, table: Table, begun: LoadedVersion, attempt: int) -> None:
+        self.loader, self.table, self.begun, self.attempt = loader, table, begun, attempt
+        self.since: Any = None
+        self.retries = 0  # requests that an origin made again, in this attempt
         self.counts, self.rejected = LoadCounts(), list[RejectedRow]()
         self.parts: list[dict[str, str]] = []
         made = [one for one in loader.store.versions(table.name) if one.manifest and one.version < begun.version]
@@ -130,6 +132,7 @@ class _Work:
 
     def write(self) -> Manifest:
         """Read, and write the version's files; the manifest, which nobody has seen yet."""
+        self.check()
         lake, target = self.loader.lake, TableVersion(self.table.name, self.begun.version)
         made = NextVersion(self.table, self._before(), self.begun.begun_at, self.counts)
         path = layout.table_rows(self.table.name, self.begun.version, self.run)
@@ -140,7 +143,8 @@ class _Work:
         try:
             check_version(lake, self.loader.store, self.table, file, self._had(made), self.counts)
         except OriginError:
-            lake.delete(path)
+            for one in (path, *rejected):
+                lake.delete(one)
             raise
         facts = {
             "load": self.begun.load,
@@ -148,6 +152,9 @@ class _Work:
             "origin": dict(self.origin.describe()),
             "mode": self.table.load.canonical(),
             "parts": self.parts,
+            "since": as_text(self.since) if self.since is not None else None,
+            "attempts": self.attempt,
+            "retries": self.retries,
             "base": self.base.version if self.base is not None else None,
             "cursor": as_text(self.greatest) if self.greatest is not None else self.cursor,
             "counts": asdict(self.counts),
@@ -174,33 +181,44 @@ class _Work:
         reading = self._reading()
         parts = self.origin.parts(reading)
         self.parts = [{"name": part.name, "version": part.version} for part in parts]
-        names = [part.name for part in parts]
+        names, places = [part.name for part in parts], dict[str, tuple[str, str]]()
         with closing(side_by_side(parts, partial(self._typed, reading), self.loader.readers)) as items:
             for number, found in items:
                 self.counts.read += found.accepted.num_rows + len(found.rejected)
-                rejects = found.rejected
-                told = zip(rejects.numbers.tolist(), rejects.reasons, rejects.raw, strict=True)
-                self._reject([RejectedRow(names[number], *one) for one in told])
+                bad, place = found.rejected, (parts[number].version, found.unit)
+                told = zip(bad.numbers.tolist(), bad.reasons, bad.raw, bad.events, strict=True)
+                self._reject([RejectedRow(names[number], *one, *place) for one in told])
+                places[names[number]] = place
                 if found.accepted.num_rows:
                     self._remember_cursor(found.accepted)
                     made.feed(found.accepted, found.numbers, number)
                 self.loader.say(names[number], self.counts.read)
         self.loader.say("putting the version together", self.counts.read)
-        yield from made.tables(names, self._reject)
+
+        def reject(rows: Sequence[RejectedRow]) -> None:
+            said = [(row, *places[row.part]) for row in rows]
+            self._reject([replace(row, version=version, unit=unit) for row, version, unit in said])
+
+        yield from made.tables(names, reject)
 
     def _typed(self, reading: Reading, part: Part) -> Generator[Typed, None, None]:
         for rows in self.origin.read(part, reading):
             yield typed(rows, self.table.record, self.origin.textual)
 
     def _reading(self) -> Reading:
-        load, report = self.table.load, lambda text: self.loader.say(text, self.counts.read)
+        load = self.table.load
+        reading = Reading(
+            self.loader.secret, report=lambda text: self.loader.say(text, self.counts.read), retried=self._retried
+        )
         if not isinstance(load, Incremental):
-            return Reading(self.loader.secret, report=report)
-        since = None
+            return reading
         if self.cursor is not None:
-            since = _less(from_text(self.cursor, self.table.types[load.cursor].kind), load.overlap)
+            self.since = _less(from_text(self.cursor, self.table.types[load.cursor].kind), load.overlap)
         named = next(c for c in columns(self.table.record) if c.name == load.cursor)
-        return Reading(self.loader.secret, cursor=str(named.path[0]), since=since, report=report)
+        return replace(reading, cursor=str(named.path[0]), since=self.since)
+
+    def _retried(self) -> None:
+        self.retries += 1
 
     def _remember_cursor(self, rows: pa.RecordBatch) -> None:
         load = self.table.load
@@ -218,7 +236,7 @@ class _Work:
         if not self.rejected:
             return []
         path = layout.table_rejects(self.table.name, self.begun.version, self.run)
-        self.loader.lake.write_table(path, REJECTED, [pa.Table.from_pylist([vars(r) for r in self.rejected], REJECTED)])
+        self.loader.lake.write_table(path, SCHEMA, [pa.Table.from_pylist([vars(r) for r in self.rejected], SCHEMA)])
         return [path]
 
 

@@ -61,7 +61,9 @@ class _Pages(Declaration):
         robots, rate = _robots(self.url, reading), self.rate
         if robots is not None and (delay := robots.crawl_delay(AGENT)):
             rate = min(rate, 1 / float(delay))
-        with Http(self.url, Retrier(reading.report), headers={"Accept": "text/html"}, rate=rate) as http:
+        with Http(
+            self.url, Retrier(reading.report, count=reading.retried), headers={"Accept": "text/html"}, rate=rate
+        ) as http:
             yield from in_batches(self._items(http, robots, reading), limit=reading.limit)
 
     def _items(self, http: Http, robots: RobotFileParser | None, reading: Reading) -> Iterator[Any]:
@@ -173,7 +175,7 @@ def _robots(url: str, reading: Reading) -> RobotFileParser | None:
     parts = urlsplit(url)
     place = f"{parts.scheme}://{parts.netloc}/robots.txt"
     parser = RobotFileParser(place)
-    with Http(place, Retrier(reading.report)) as http:
+    with Http(place, Retrier(reading.report, count=reading.retried)) as http:
         try:
             text = http.get(place, lambda answer: answer.body.decode("utf-8", "replace"))
         except Missing:

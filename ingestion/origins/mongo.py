@@ -52,7 +52,7 @@ class Mongo(Declaration):
                 self._refuse_missing("collection", self.collection, there)
             return [Part(f"{self.database}.{self.collection}")]
 
-        return Retrier(reading.report)(look)
+        return Retrier(reading.report, count=reading.retried)(look)
 
     def read(self, part: Part, reading: Reading) -> Iterator[Rows]:
         """The documents, by _id; OriginAway where the connection breaks. See Origin.read."""

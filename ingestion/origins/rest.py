@@ -123,7 +123,7 @@ class Rest(Declaration):
 
     def read(self, part: Part, reading: Reading) -> Iterator[Rows]:
         """The rows, page by page; each request is retried by itself. See Origin.read."""
-        retrier = Retrier(reading.report)
+        retrier = Retrier(reading.report, count=reading.retried)
         headers = {"Accept": "application/json", **self.headers}
         with Http(self.url, retrier, headers=headers, rate=self.rate) as http:
             if self.auth is not None:

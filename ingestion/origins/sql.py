@@ -60,7 +60,7 @@ class Sql(Declaration):
 
     def parts(self, reading: Reading) -> Sequence[Part]:
         """One part, or one for each range of `split` as the column is now. See Origin.parts."""
-        retrier = Retrier(reading.report)
+        retrier = Retrier(reading.report, count=reading.retried)
         return retrier(lambda: self._parts(reading))
 
     def read(self, part: Part, reading: Reading) -> Iterator[Rows]:

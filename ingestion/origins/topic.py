@@ -37,7 +37,7 @@ class Topic(Declaration):
 
     def parts(self, reading: Reading) -> Sequence[Part]:
         """A part for each partition, from what retention has left to the last stable offset now. See Origin.parts."""
-        return Retrier(reading.report)(lambda: self._parts(reading))
+        return Retrier(reading.report, count=reading.retried)(lambda: self._parts(reading))
 
     def read(self, part: Part, reading: Reading) -> Iterator[Rows]:
         """The part's records; OriginError where retention has taken some since the parts were made. See Origin.read."""

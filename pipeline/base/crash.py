@@ -61,6 +61,7 @@ POINTS = (
     "replay.sent",  # in the log, and Kafka's transaction is open
     "replay.committed",  # there for good, and not marked
     "replay.marked",
+    "replay.kept",  # of a feed: the file that says what is taken is there, and no cursor names it
     "feed.sent",  # records of a feed are in the log, and Kafka's transaction is open
     "feed.offsets",  # so is how far the feed has come
     "feed.before_commit",

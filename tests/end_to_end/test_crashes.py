@@ -26,6 +26,7 @@ from sandbox.weather import encode, readings
 from tests.end_to_end.test_end_to_end import kill_night_at_task
 from tests.end_to_end.test_feeds import OF_FEEDS
 from tests.end_to_end.test_operator_crashes import OF_OPERATORS
+from tests.end_to_end.test_row_replays import OF_ROW_REPLAYS
 from tests.support.crashing import (
     PARTITIONS,
     Kills,
@@ -50,7 +51,7 @@ OF_NIGHTS = [  # in the order in which a night reaches them
 
 
 def test_every_crash_point_is_in_a_plan() -> None:
-    assert {*OF_WORKERS, *OF_NIGHTS, *OF_OPERATORS, *OF_FEEDS, S3_ONLY} == set(POINTS)
+    assert {*OF_WORKERS, *OF_NIGHTS, *OF_OPERATORS, *OF_FEEDS, *OF_ROW_REPLAYS, S3_ONLY} == set(POINTS)
 
 
 def worker_plans(rng: random.Random) -> tuple[list[str], list[str]]:
@@ -97,7 +98,7 @@ def test_fifty_kills_at_every_crash_point_and_at_random_moments_change_no_answer
     finish(system, workers)
     say(kills.told("real crashes"))
     assert kills.total >= 50
-    assert set(kills.points) >= set(POINTS) - {S3_ONLY, *OF_OPERATORS, *OF_FEEDS}
+    assert set(kills.points) >= set(POINTS) - {S3_ONLY, *OF_OPERATORS, *OF_FEEDS, *OF_ROW_REPLAYS}
 
 
 def night_while_backends_die(kills: Kills, day: str) -> None:

@@ -19,9 +19,9 @@ from kafka.partitioner.default import murmur2 as murmur2_of_kafka
 from ingestion import Custom, Feed, Files
 from ingestion.cursor_values import as_text, from_text
 from ingestion.feed_cursor import Cursor
-from ingestion.feed_rejects import read_rejects
 from ingestion.feeding import Feeding
 from ingestion.origin import Reading
+from ingestion.rejected.feed_files import read_rejects
 from pipeline import Between, Scale, Source
 from pipeline.base.errors import OriginError, Refused
 from pipeline.lake.lake import Lake
@@ -130,7 +130,7 @@ def test_what_is_taken_is_sent_or_rejected_and_what_is_rejected_has_its_place(fi
     kept = [
         row
         for t in read_rejects(run.lake, Cursor.from_bytes(broker.kept or b"", "orders").rejects)
-        for row in t.to_pylist()
+        for row in t.rows.to_pylist()
     ]
     assert [(row["part"].rpartition("/")[2], row["number"], row["unit"]) for row in kept] == [
         ("a.csv", 5, "line"),
@@ -172,7 +172,7 @@ def test_killed_at_any_commit_it_goes_on_where_the_last_committed_transaction_wa
     assert broker.ids == [f"o{n}" for n in range(25) if n not in (3, 12, 13)]
     cursor = Cursor.from_bytes(broker.kept or b"", "orders")
     assert (cursor.sent, cursor.rejected) == (22, 3)
-    assert sum(t.num_rows for t in read_rejects(run.lake, cursor.rejects)) == 3
+    assert sum(t.rows.num_rows for t in read_rejects(run.lake, cursor.rejects)) == 3
 
 
 def test_a_file_that_changed_since_is_refused_with_what_to_do(files: Feed, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Rejected rows of loads and feeds: which are open, and their replay."""
