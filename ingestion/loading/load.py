@@ -19,25 +19,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestion.cursor_values import as_text, from_text
-from ingestion.loading.checks import check_version
 from ingestion.loading.counts import LoadCounts, RejectedRow
-from ingestion.loading.modes import schema_of
 from ingestion.loading.next_version import NextVersion
 from ingestion.loading.reading import side_by_side
+from ingestion.loading.version_files import VersionFiles, VersionWriter
 from ingestion.origin import Origin, Part, Reading
 from ingestion.rejected.rows import SCHEMA
 from ingestion.retrying import Retrier
 from ingestion.typed import Typed, typed
 from pipeline.base.crash import CrashPoints, NoCrash
-from pipeline.base.errors import DefinitionError, OriginError
+from pipeline.base.errors import DefinitionError
 from pipeline.columns.arrays import chunk
 from pipeline.definition.fingerprints import table_fingerprint
 from pipeline.definition.record import columns
 from pipeline.definition.table import Full, Incremental, Merge, References, Table
-from pipeline.fold.in_force import VersionRows
 from pipeline.lake import layout
 from pipeline.lake.lake import Lake
-from pipeline.lake.manifest import File, Manifest
+from pipeline.lake.manifest import Manifest
 from pipeline.lake.targets import TableVersion
 from serving.ops.table_versions import LoadedVersion
 from serving.stores.tables import PostgresTableStore
@@ -92,8 +90,7 @@ class Loader:
         text = made.to_json().decode()
         counts = self.store.made(table.name, begun.version, text)
         if counts != text:  # a twin was faster: its files are named, and ours never will be
-            for path in (*(file.path for file in made.files), *made.facts["rejected"]):
-                self.lake.delete(path)
+            VersionFiles.delete(self.lake, made)
         return counts
 
 
@@ -133,19 +130,9 @@ class _Work:
     def write(self) -> Manifest:
         """Read, and write the version's files; the manifest, which nobody has seen yet."""
         self.check()
-        lake, target = self.loader.lake, TableVersion(self.table.name, self.begun.version)
-        made = NextVersion(self.table, self._before(), self.begun.begun_at, self.counts)
-        path = layout.table_rows(self.table.name, self.begun.version, self.run)
-        self.counts.rows = lake.write_table(path, schema_of(self.table), self._tables(made))
-        self.counts.check()
-        rejected = self._write_rejected()
-        file = File(path, self.counts.rows)
-        try:
-            check_version(lake, self.loader.store, self.table, file, self._had(made), self.counts)
-        except OriginError:
-            for one in (path, *rejected):
-                lake.delete(one)
-            raise
+        made = NextVersion.over(self.loader.lake, self.table, self.base, self.begun.begun_at, self.counts)
+        writer = VersionWriter(self.loader.lake, self.loader.store, self.table, self.begun.version, self.run)
+        files = writer.write(made, self._tables(made), self._rejected_rows, lambda: self._had(made))
         facts = {
             "load": self.begun.load,
             "table_fingerprint": table_fingerprint(self.table),
@@ -158,15 +145,10 @@ class _Work:
             "base": self.base.version if self.base is not None else None,
             "cursor": as_text(self.greatest) if self.greatest is not None else self.cursor,
             "counts": asdict(self.counts),
-            "rejected": rejected,
+            **files.facts,
         }
-        return Manifest(target.kind, target.inputs, (file,), facts)
-
-    def _before(self) -> VersionRows | None:
-        """The rows of the version before, for loads that go on from them."""
-        if self.base is None or isinstance(self.table.load, Full):
-            return None
-        return VersionRows(self.loader.lake, self.table, self.base.version)
+        target = TableVersion(self.table.name, self.begun.version)
+        return Manifest(target.kind, target.inputs, (files.rows,), facts)
 
     def _had(self, made: NextVersion) -> int:
         """The number of rows of the version before that are valid now."""
@@ -232,12 +214,8 @@ class _Work:
         self.counts.rejected += len(rows)
         self.rejected += rows[: max(0, KEPT_REJECTS - len(self.rejected))]
 
-    def _write_rejected(self) -> list[str]:
-        if not self.rejected:
-            return []
-        path = layout.table_rejects(self.table.name, self.begun.version, self.run)
-        self.loader.lake.write_table(path, SCHEMA, [pa.Table.from_pylist([vars(r) for r in self.rejected], SCHEMA)])
-        return [path]
+    def _rejected_rows(self) -> list[pa.Table]:
+        return [pa.Table.from_pylist([vars(row) for row in self.rejected], SCHEMA)]
 
 
 def _less(cursor: Any, overlap: timedelta | int) -> Any:

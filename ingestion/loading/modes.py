@@ -35,15 +35,20 @@ class Mode(Protocol):
         """The rest of the version, once all rows were fed."""
 
 
-def mode_of(table: Table, before: pa.Table | None, at: datetime, counts: LoadCounts) -> Mode:
-    """The mode of the table's load; `before` are the rows of the version before (None: there is none), `at` the time of the load."""
+def mode_of(
+    table: Table, before: pa.Table | None, at: datetime, counts: LoadCounts, deleted: pa.Table | None = None
+) -> Mode:
+    """The mode of the table's load; `before` are the rows of the version before (None: there is none), `at` the time of the load.
+
+    `deleted` are the rows that deleted keys up to then, in a Merge.
+    """
     match table.load:
         case Full():
             return Fresh(table, None, counts)
         case Append():
             return Fresh(table, before, counts)
         case Merge() | Incremental():
-            return Newest(table, before, counts)
+            return Newest(table, before, counts, deleted)
     return Snapshots(table, before, at, counts)
 
 
@@ -85,12 +90,18 @@ class Fresh:
 
 
 class Newest:
-    """Incremental and Merge: of each key the row with the greatest cursor counts, of equal ones the later read. Memory holds all rows."""
+    """Incremental and Merge: of each key the row with the greatest cursor counts, of equal ones the later read. Memory holds all rows.
 
-    def __init__(self, table: Table, before: pa.Table | None, counts: LoadCounts) -> None:
+    A row that deletes its key stays one of those, in `deleted` and in no version: else an older row that comes late would bring the key
+    back.
+    """
+
+    def __init__(self, table: Table, before: pa.Table | None, counts: LoadCounts, deleted: pa.Table | None) -> None:
         assert isinstance(table.load, Incremental | Merge)
         self.table, self.load, self.counts = table, table.load, counts
-        self.before = before if before is not None else schema_of(table).empty_table()
+        nothing = schema_of(table).empty_table()
+        self.before = before if before is not None else nothing
+        self.deleted = deleted if deleted is not None else nothing
         self._read: list[pa.Table] = []
 
     def feed(self, rows: pa.RecordBatch, numbers: Ints, part: str) -> tuple[pa.Table, list[RejectedRow]]:
@@ -99,25 +110,30 @@ class Newest:
 
     def finish(self) -> Iterator[pa.Table]:
         table, names, key = self.table, [c.name for c in self.table.columns], list(self.table.key)
-        old, new = self.before, pa.concat_tables([schema_of(table).empty_table(), *self._read]).combine_chunks()
+        old = pa.concat_tables([self.before, self.deleted.cast(self.before.schema)]).combine_chunks()
+        new = pa.concat_tables([schema_of(table).empty_table(), *self._read]).combine_chunks()
         newest = _last_of_each_key(new, table, key, self.load.cursor)
         self.counts.duplicates += new.num_rows - len(newest)
         new = _take(new, newest)
         found = matched(new, old, table, key, names)
         place, there, same = found.place, found.there, found.same
         older = there & ~same & ~_at_least(new, old, place, self.load.cursor)
-        gone = self._deleted(new) & ~older
+        gone, alive = self._deleted(new) & ~older, np.arange(old.num_rows) < self.before.num_rows
+        was = there.copy()
+        was[there] = alive[place[there]]
         self.counts.unchanged += int((same & ~gone).sum())
         self.counts.duplicates += int(older.sum())
         self.counts.deleted += int(gone.sum())
-        self.counts.gone += int((gone & there).sum())
+        self.counts.gone += int((gone & was).sum())
         takes = ~same & ~older & ~gone
-        self.counts.changed += int((takes & there).sum())
-        self.counts.added += int((takes & ~there).sum())
+        self.counts.changed += int((takes & was).sum())
+        self.counts.added += int((takes & ~was).sum())
         stays = np.ones(old.num_rows, np.bool_)
         stays[place[there & (takes | gone)]] = False
-        yield _take(old, np.flatnonzero(stays))
+        yield _take(old, np.flatnonzero(stays & alive))
         yield _take(new, np.flatnonzero(takes))
+        kept = _take(old, np.flatnonzero(stays & ~alive))
+        self.deleted = pa.concat_tables([kept, _take(new, np.flatnonzero(gone)).cast(kept.schema)])
 
     def _deleted(self, rows: pa.Table) -> Any:
         flag = self.load.deleted if isinstance(self.load, Merge) else None

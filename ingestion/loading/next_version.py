@@ -5,8 +5,8 @@
 Two rows of one key are in one bucket, so that a mode sees all that it asks about; and memory holds one bucket's rows.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from datetime import datetime
 from typing import Any
 
@@ -16,22 +16,24 @@ import pyarrow as pa
 from ingestion.loading.buckets import ROOM, Buckets, Room, together
 from ingestion.loading.checks import check_history, valid_now
 from ingestion.loading.counts import LoadCounts, RejectedRow
-from ingestion.loading.modes import Mode, mode_of, schema_of
+from ingestion.loading.modes import Mode, Newest, mode_of, schema_of
 from ingestion.typed import Records
 from pipeline.columns.arrays import Ints
-from pipeline.definition.table import Table
+from pipeline.definition.table import Full, Table
+from pipeline.fold.in_force import STRETCH_ROWS, VersionRows
+from pipeline.lake.lake import Lake
+from pipeline.lake.manifest import File
+from serving.ops.table_versions import LoadedVersion
 
 Reject = Callable[[Sequence[RejectedRow]], None]
-PLACE: Sequence[Any] = (
-    pa.field("its part", pa.int32()),
-    pa.field("its number", pa.int64()),
-)  # no column has such a name
+# No column has such a name.
+PLACE: Sequence[Any] = (pa.field("its part", pa.int32()), pa.field("its number", pa.int64()))
 
 
 class NextVersion:
     """One load of one table: give it the rows before (None: there is no version), feed it the origin's, and take the version's rows.
 
-    `rejected` are rows that are well formed and contradict others; `had` are the rows before that are valid now.
+    `deleted` are the rows that deleted keys before, in a Merge. `had` is the number of rows before that are valid now. Close it.
     """
 
     def __init__(
@@ -40,17 +42,30 @@ class NextVersion:
         before: Iterable[pa.Table] | None,
         at: datetime,
         counts: LoadCounts,
+        deleted: Iterable[pa.Table] = (),
         room: Room = ROOM,
     ) -> None:
         self.table, self.at, self.counts = table, at, counts
-        self.had = 0
+        self.had, self._first = 0, before is None
         self._new = Buckets(table, pa.schema([*Records(table.record).schema, *PLACE]), room)
         nullable = pa.schema([field.with_nullable(True) for field in schema_of(table)])
-        self._old = None if before is None else Buckets(table, nullable, room)
+        self._old, self._deleted_before, self._deleted = (Buckets(table, nullable, room) for _ in range(3))
         for rows in before or ():
-            assert self._old is not None
             self.had += valid_now(table, rows)
             self._old.add(rows.cast(nullable))
+        for rows in deleted:
+            self._deleted_before.add(rows.cast(nullable))
+
+    @classmethod
+    def over(
+        cls, lake: Lake, table: Table, base: LoadedVersion | None, at: datetime, counts: LoadCounts
+    ) -> "NextVersion":
+        """The next version over the one before; a full load is over none."""
+        if base is None or isinstance(table.load, Full):
+            return cls(table, None, at, counts)
+        files = [File(**one) for one in json.loads(base.manifest or "{}")["facts"].get("deleted", ())]
+        deleted = (pa.Table.from_batches([b]) for file in files for b in lake.read_batches(file, STRETCH_ROWS))
+        return cls(table, VersionRows(lake, table, base.version), at, counts, deleted)
 
     def feed(self, rows: pa.RecordBatch, numbers: Ints, part: int) -> None:
         """Take accepted rows of the part of that number, `numbers` (int64) the place of each in it."""
@@ -59,21 +74,28 @@ class NextVersion:
 
     def tables(self, parts: Sequence[str], reject: Reject) -> Iterator[pa.Table]:
         """The version's rows, once all are fed; `parts` are the parts' names, `reject` is given the rows that are in no version."""
-        buckets = [self._new] if self._old is None else [self._new, self._old]
-        with ExitStack() as stack:
-            for one in buckets:
-                stack.callback(one.close)
-            for number in range(together(buckets)):
-                yield from self._bucket(number, parts, reject)
+        for number in range(together([self._new, self._old, self._deleted_before])):
+            yield from self._bucket(number, parts, reject)
+
+    def deleted(self) -> Iterator[pa.Table]:
+        """The rows that deleted keys, of this load and of those before, once all rows of the version were taken."""
+        for number in range(len(self._deleted)):
+            yield self._deleted.bucket(number).cast(schema_of(self.table))
+
+    def close(self) -> None:
+        """Give temporary files back."""
+        for one in (self._new, self._old, self._deleted_before, self._deleted):
+            one.close()
 
     def _bucket(self, number: int, parts: Sequence[str], reject: Reject) -> Iterator[pa.Table]:
         schema = schema_of(self.table)
-        before = None if self._old is None else self._old.bucket(number)
-        rows = self._new.bucket(number)
-        if not rows.num_rows and (before is None or not before.num_rows):
+        new, before, deleted = (one.bucket(number) for one in (self._new, self._old, self._deleted_before))
+        if not new.num_rows and not before.num_rows and not deleted.num_rows:
             return
-        mode = mode_of(self.table, before, self.at, self.counts)
-        made = [*self._fed(mode, rows, parts, reject), *mode.finish()]
+        mode = mode_of(self.table, None if self._first else before, self.at, self.counts, deleted)
+        made = [*self._fed(mode, new, parts, reject), *mode.finish()]
+        if isinstance(mode, Newest):
+            self._deleted.add(mode.deleted.cast(self._deleted.schema))
         version = [one.select(schema.names).cast(schema) for one in made if one.num_rows]
         if self.table.history is not None and version:
             check_history(self.table, pa.concat_tables(version))

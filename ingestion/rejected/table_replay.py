@@ -17,21 +17,18 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
-from ingestion.loading.checks import check_version
 from ingestion.loading.counts import LoadCounts, RejectedRow
 from ingestion.loading.load import Loader
-from ingestion.loading.modes import schema_of
 from ingestion.loading.next_version import NextVersion
+from ingestion.loading.version_files import VersionFiles, VersionWriter
 from ingestion.origin import Origin, Reading
 from ingestion.rejected.chosen import Taken, choose, take_by_rule, take_from_file, with_reasons
 from ingestion.rejected.of_tables import rejected_of_table
-from ingestion.rejected.rows import SCHEMA, RowsWanted
-from pipeline.base.errors import OriginError, Refused
+from ingestion.rejected.rows import RowsWanted
+from pipeline.base.errors import Refused
 from pipeline.definition.fingerprints import table_fingerprint
 from pipeline.definition.table import Append, Full, Table
-from pipeline.fold.in_force import VersionRows
-from pipeline.lake import layout
-from pipeline.lake.manifest import File, Manifest
+from pipeline.lake.manifest import Manifest
 from pipeline.lake.targets import TableVersion
 from serving.ops.table_versions import LoadedVersion
 
@@ -102,25 +99,16 @@ class _Replay:
         made = [one for one in loader.store.versions(table.name) if one.manifest and one.version < self.begun.version]
         if made[-1].version != plan.base.version:
             raise Refused(f"table {table.name} was loaded meanwhile (version {made[-1].version}): run the replay again")
-        mode = replace(table, load=Append()) if isinstance(table.load, Full) else table
-        rows = VersionRows(loader.lake, table, plan.base.version)
-        version = NextVersion(mode, rows, self.begun.begun_at, self.counts)
-        path = layout.table_rows(table.name, self.begun.version, self.run)
+        adds = replace(table, load=Append()) if isinstance(table.load, Full) else table
+        version = NextVersion.over(loader.lake, adds, plan.base, self.begun.begun_at, self.counts)
         self.counts.rejected = plan.taken.again.num_rows
         self.counts.read = plan.taken.accepted.num_rows + self.counts.rejected
-        self.counts.rows = loader.lake.write_table(path, schema_of(table), self._tables(version))
-        self.counts.check()
-        file, rejected = File(path, self.counts.rows), self._write_rejected()
-        try:
-            check_version(loader.lake, loader.store, table, file, version.had, self.counts)
-        except OriginError:
-            for one in (path, *rejected):
-                loader.lake.delete(one)
-            raise
+        writer = VersionWriter(loader.lake, loader.store, table, self.begun.version, self.run)
+        files = writer.write(version, self._tables(version), lambda: self.again, lambda: version.had)
         target = TableVersion(table.name, self.begun.version)
-        return Manifest(target.kind, target.inputs, (file,), self._facts(rejected))
+        return Manifest(target.kind, target.inputs, (files.rows,), self._facts(files))
 
-    def _facts(self, rejected: list[str]) -> dict[str, Any]:
+    def _facts(self, files: VersionFiles) -> dict[str, Any]:
         before, taken = json.loads(self.plan.base.manifest or "{}")["facts"], self.plan.taken
         return {
             "load": self.begun.load,
@@ -134,7 +122,7 @@ class _Replay:
             "base": self.plan.base.version,
             "cursor": before["cursor"],
             "counts": asdict(self.counts),
-            "rejected": rejected,
+            **files.facts,
             "replay": {"taken": taken.places},
         }
 
@@ -148,14 +136,6 @@ class _Replay:
         rows = self.plan.taken.chosen.rows.take(pa.array(which, pa.int64()))
         self.again.append(with_reasons(rows, [row.reason for row in twice]))
         self.counts.rejected += len(twice)
-
-    def _write_rejected(self) -> list[str]:
-        rows = pa.concat_tables(self.again)
-        if not rows.num_rows:
-            return []
-        path = layout.table_rejects(self.table.name, self.begun.version, self.run)
-        self.loader.lake.write_table(path, SCHEMA, [rows])
-        return [path]
 
 
 __all__ = ["TablePlan", "plan_of_table", "replay_table", "unfinished"]

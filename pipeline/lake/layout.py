@@ -50,6 +50,11 @@ def table_rows(name: str, version: int, load: str) -> str:
     return f"{table(name, version)}/load={load}/rows.parquet"
 
 
+def table_deleted(name: str, version: int, load: str) -> str:
+    """The file of rows that deleted their keys, in a merge: of no version, and passed over by readers of the folder."""
+    return f"{table(name, version)}/load={load}/_deleted.parquet"
+
+
 def table_rejects(name: str, version: int, load: str) -> str:
     """A file of rows of a load that were rejected."""
     return f"rejected/tables/{name}/version={version}/load={load}.parquet"

@@ -91,14 +91,12 @@ def load(
     cuts: Sequence[int] = (),
     at: datetime = AT,
     held: Held = IN_MEMORY,
+    deleted: list[pa.Table] | None = None,
 ) -> tuple[list[Row], LoadCounts, list[RejectedRow]]:
-    """The version, the counts, which hold, and the rejected rows, as ingestion.loading.load makes them."""
+    """The version, the counts, which hold, and the rejected rows, as ingestion.loading.load makes them; `deleted` is brought up to date."""
     counts, old = LoadCounts(), None if before is None else pa.Table.from_pylist(list(before), schema_of(of))
-    made, rejected, number = (
-        NextVersion(of, None if old is None else [old], at, counts, held.room),
-        list[RejectedRow](),
-        1,
-    )
+    made = NextVersion(of, None if old is None else [old], at, counts, deleted or (), held.room)
+    rejected, number = list[RejectedRow](), 1
     fed = []
     for batch in batches(of, rows, cuts):
         counts.read += batch.num_rows
@@ -109,6 +107,9 @@ def load(
     tables = list(made.tables([f"part {n}" for n in range(len(fed) + 1)], rejected.extend))
     counts.rejected += len(rejected)
     counts.check()
+    if deleted is not None:
+        deleted[:] = made.deleted()
+    made.close()
     return pa.concat_tables(tables).to_pylist() if tables else [], counts, rejected
 
 
@@ -144,13 +145,16 @@ def test_incremental_and_merge_equal_the_plain_load_however_rows_are_cut_and_hel
 
 
 @quick
-@given(ROWS, ROWS, st.integers(0, 14))
-def test_a_merge_of_two_loads_equals_one_load_of_both_where_nothing_is_deleted(
-    first: list[Row], second: list[Row], cut: int
+@given(st.lists(st.tuples(ROWS, HELD), min_size=2, max_size=4), CUTS)
+def test_merges_one_after_another_equal_one_of_all_rows_whatever_is_deleted_and_comes_late(
+    loads: list[tuple[list[Row], Held]], cuts: list[int]
 ) -> None:
-    of = table(Merge("at"))
-    once, _, _ = load(of, load(of, None, first)[0], second)
-    assert plainly.version(once) == plainly.version(load(of, None, first + second, [cut])[0])
+    of, found, deleted = table(Merge("at", deleted="gone")), None, list[pa.Table]()
+    for rows, held in loads:
+        found, _, _ = load(of, found, rows, held=held, deleted=deleted)
+        assert not any(row["gone"] for row in found)
+    at_once, _, _ = load(of, None, [row for rows, _ in loads for row in rows], cuts)
+    assert plainly.version(found or []) == plainly.version(at_once)
 
 
 @pytest.mark.parametrize("by", [Full(), Append(), Merge("at"), Incremental("at")])
