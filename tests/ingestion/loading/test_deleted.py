@@ -40,7 +40,9 @@ def test_an_older_row_does_not_bring_a_deleted_key_back_and_a_newer_one_does(tmp
     rows, counts = load("N1,10,3,true")
     assert rows == ["N2 20"] and (counts["deleted"], counts["gone"]) == (1, 1)
     rows, counts = load("N1,11,2,false", "N2,21,2,false")
-    assert rows == ["N2 21"] and (counts["duplicates"], counts["changed"]) == (1, 1), "late, and older than the deletion"
+    assert rows == ["N2 21"] and (counts["duplicates"], counts["changed"]) == (1, 1), (
+        "late, and older than the deletion"
+    )
     assert load()[0] == ["N2 21"]
     newest = ds.dataset(f"{tmp_path}/lake/tables/planes/version={name}", format="parquet")
     assert newest.count_rows() == 1, "readers of the folder pass over the rows that deleted keys"
