@@ -32,7 +32,7 @@ class VersionFiles:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a manifest says of the files that are no rows of the version."""
+        """The words of a manifest on the files that are no rows of the version."""
         deleted = [{"path": one.path, "rows": one.rows} for one in self.deleted]
         return {"rejected": self.rejected, **({"deleted": deleted} if deleted else {})}
 

@@ -6,19 +6,17 @@ The writer's schema is the one that the id in a record's frame names, or the one
 by its path: what the writer lacks is null, what it has and the column cannot read rejects the record.
 """
 
-from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.base.stages import stage
-from pipeline.columns.arrays import Ints, valid
+from pipeline.columns.arrays import Ints
 from pipeline.decode.avro_programs import Program, program
 from pipeline.decode.avro_records import reader
 from pipeline.decode.by_record import decoded_by_record
-from pipeline.decode.decoded import Decoded
+from pipeline.decode.decoded import Compiled, Decoded, assembled
 from pipeline.decode.frames import Framed, framed, opened, plain
 from pipeline.decode.json_blocks import Parsed
 from pipeline.decode.schemas import Schema, Schemas
@@ -53,27 +51,9 @@ def decode(source: Source, values: pa.Array, schemas: Schemas) -> Decoded:
     which = np.where(usable[which], which, -1)
     parsed = _run(found, which, [one if isinstance(one, Program) else NOTHING for one in made], columns)
     parsed.state[lost] = json.BROKEN
-    return _assembled(values, parsed, columns, lambda chosen: decode_records(source, chosen, schemas))
-
-
-def _assembled(
-    values: pa.Array, parsed: Parsed, columns: Sequence[Column], by_record: Callable[[pa.Array], Decoded]
-) -> Decoded:
-    """The values that the kernel decoded, with what the record-by-record reader makes of those that it leaves to that one."""
-    unsure, rejected = np.flatnonzero(parsed.state == json.UNSURE), np.flatnonzero(parsed.state == json.BROKEN)
-    rows = np.flatnonzero((parsed.state == json.DECODED) & valid(values))
-    arrays, breaches = parsed.columns(columns, rows)
-
-    def reasons() -> list[str]:
-        again = by_record(values.take(pa.array(rejected, pa.int64())))
-        assert len(again.rejected) == len(rejected), "the compiled reader rejected a record that the other one takes"
-        return again.reasons
-
-    done = Decoded(rows, arrays, breaches, rejected, values.null_count, len(unsure), None, reasons)
-    if not len(unsure):
-        return done
-    with stage("parse_singly", len(unsure)):
-        return done.joined(by_record(values.take(pa.array(unsure, pa.int64()))).at(unsure), set())
+    rows = np.flatnonzero((parsed.state == json.DECODED) & found.present)
+    compiled = Compiled(parsed.state, rows, *parsed.columns(columns, rows))
+    return assembled(values, compiled, lambda chosen: decode_records(source, chosen, schemas))
 
 
 def decode_records(source: Source, values: pa.Array, schemas: Schemas) -> Decoded:

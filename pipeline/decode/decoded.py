@@ -11,9 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from pipeline.base.stages import stage
 from pipeline.columns.arrays import Ints, Mask
 from pipeline.definition.paths import Path
 from pipeline.definition.record import Column
+
+DECODED, BROKEN, UNSURE = 0, 1, 2  # as in kernels.scalars
 
 
 class Recorded(Protocol):
@@ -101,6 +104,41 @@ class Decoded:
 
         tombstones, asked = self.tombstones + other.tombstones, self.asked + other.asked
         return Decoded(rows, columns, breaches, rejected, tombstones, asked, elements, reasons)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The answer of a compiled decoder about a block: `state` says DECODED, BROKEN or UNSURE of each value, columns are as in Decoded."""
+
+    state: "np.ndarray[Any, np.dtype[np.int8]]"
+    rows: Ints
+    columns: dict[str, pa.Array]
+    breaches: dict[str, Mask]
+    elements: Ints | None = None
+
+
+def assembled(
+    values: pa.Array, found: Compiled, by_record: Callable[[pa.Array], Decoded], of_elements: Set[str] = frozenset()
+) -> Decoded:
+    """The block as the compiled decoder has it, with what the one that goes record by record makes of those it leaves to that.
+
+    Reasons come from the latter too, and only when they are asked for. AssertionError where the two are not of one mind.
+    """
+    unsure, rejected = np.flatnonzero(found.state == UNSURE), np.flatnonzero(found.state == BROKEN)
+
+    def reasons() -> list[str]:
+        again = by_record(values.take(pa.array(rejected, pa.int64())))
+        assert len(again.rejected) == len(rejected), "the compiled decoder rejected a record that the other one takes"
+        return again.reasons
+
+    done = Decoded(
+        found.rows, found.columns, found.breaches, rejected, values.null_count, len(unsure), found.elements, reasons
+    )
+    if not len(unsure):
+        return done
+    with stage("parse_singly", len(unsure)):
+        told = by_record(values.take(pa.array(unsure, pa.int64()))).at(unsure)
+    return done.joined(told, of_elements)
 
 
 def element_names(source: Recorded) -> set[str]:

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.base.stages import stage
 from pipeline.columns.arrays import Ints, Mask, decimals, valid
-from pipeline.decode.decoded import Decoded, Recorded, element_names
+from pipeline.decode.decoded import Compiled, Decoded, Recorded, assembled, element_names
 from pipeline.decode.json_layout import Layout, of_element, of_event
 from pipeline.decode.json_records import DEPTH_LIMIT, LITERAL_LIMIT, decode_records
 from pipeline.decode.schemas import Schemas
@@ -103,7 +102,6 @@ def decode(source: Recorded, values: pa.Array, schemas: Schemas | None = None) -
         return _in_halves(source, values)
     outer = _parse(layout, begins, stops, data, valid(values))
     inner = _elements(source, layout, outer) if source.exploded else None
-    unsure = np.flatnonzero(outer.state == json.UNSURE)
     rows = np.flatnonzero(outer.state == json.DECODED)
     if values.null_count:
         rows = rows[valid(values)[rows]]
@@ -112,19 +110,8 @@ def decode(source: Recorded, values: pa.Array, schemas: Schemas | None = None) -
     if inner is not None:
         elements, more, more_breaches = inner.of(rows)
         columns, breaches = columns | more, breaches | more_breaches
-    rejected = np.flatnonzero(outer.state == json.BROKEN)
-
-    def reasons() -> list[str]:
-        again = decode_records(source, values.take(pa.array(rejected, pa.int64())))
-        assert len(again.rejected) == len(rejected), "the compiled parser rejected a record that the other one takes"
-        return again.reasons
-
-    found = Decoded(rows, columns, breaches, rejected, values.null_count, len(unsure), elements, reasons)
-    if not len(unsure):
-        return found
-    with stage("parse_singly", len(unsure)):
-        told = decode_records(source, values.take(pa.array(unsure, pa.int64()))).at(unsure)
-    return found.joined(told, element_names(source))
+    found = Compiled(outer.state, rows, columns, breaches, elements)
+    return assembled(values, found, lambda chosen: decode_records(source, chosen), element_names(source))
 
 
 def _in_halves(source: Recorded, values: pa.Array) -> Decoded:

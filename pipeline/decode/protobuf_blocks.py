@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.base.stages import stage
 from pipeline.columns.arrays import Ints, Mask, decimals, valid
-from pipeline.decode.decoded import Decoded
+from pipeline.decode.decoded import BROKEN, DECODED, UNSURE, Compiled, Decoded, assembled
 from pipeline.decode.protobuf_frames import bare, format_of, framed, key_of
 from pipeline.decode.protobuf_layouts import Layout, layout
 from pipeline.decode.protobuf_records import decode_records
@@ -24,8 +23,6 @@ from pipeline.definition.protobuf_binding import Bound
 from pipeline.definition.record import Column, in_event
 from pipeline.definition.source import Source
 from pipeline.kernels import json, protobuf
-
-BROKEN, DECODED, UNSURE = 1, 0, 2  # as in kernels.scalars
 
 
 @dataclass(frozen=True)
@@ -109,21 +106,8 @@ def decode(source: Source, values: pa.Array, schemas: Schemas) -> Decoded:
         columns[column.name], breach = block.column(number, column, rows, found)
         if breach is not None:
             breaches[column.name] = breach
-    unsure, rejected = np.flatnonzero(block.state == UNSURE), np.flatnonzero(block.state == BROKEN)
-
-    def by_record(chosen: Ints) -> Decoded:
-        return decode_records(source, values.take(pa.array(chosen, pa.int64())), schemas)
-
-    def reasons() -> list[str]:
-        again = by_record(rejected)
-        assert len(again.rejected) == len(rejected), "the compiled parser rejected a record that the other one takes"
-        return again.reasons
-
-    done = Decoded(rows, columns, breaches, rejected, values.null_count, len(unsure), None, reasons)
-    if not len(unsure):
-        return done
-    with stage("parse_singly", len(unsure)):
-        return done.joined(by_record(unsure).at(unsure), set())
+    compiled = Compiled(block.state, rows, columns, breaches)
+    return assembled(values, compiled, lambda chosen: decode_records(source, chosen, schemas))
 
 
 def _block(values: pa.Array, declared: tuple[Column, ...]) -> _Block:
