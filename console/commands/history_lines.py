@@ -7,7 +7,7 @@ from console.commands.rejected_rows import ending
 from console.commands.shortened import shorten
 from ingestion.history import Event
 
-FILES, WIDTH = 5, 60
+FILES, WIDTH, QUERY = 5, 60, 400
 
 
 def summary(event: Event) -> str:
@@ -37,7 +37,7 @@ def _counted(counts: Mapping[str, int], read: int) -> str:
 
 
 def details(event: Event) -> list[str]:
-    """What it was made from, a line each."""
+    """Lines of what it was made from."""
     match event["kind"]:
         case "table":
             return _of_version(event)
@@ -57,7 +57,7 @@ def _of_version(event: Event) -> list[str]:
     if not event["made"]:
         return []
     lines = [f"{event['mode']}" + (f" over version {event['base']}" if event["base"] is not None else "")]
-    lines += [f"query {shorten(event['query'], WIDTH)}"] if event["query"] else []
+    lines += [f"query {shorten(event['query'], QUERY)}"] if event["query"] else []
     if event["cursor_to"] is not None:
         lines.append(f"cursor from {event['cursor_from'] or 'the start'} to {event['cursor_to']}")
     lines += _files(event["files"])

@@ -115,9 +115,13 @@ def test_rows_without_a_cursor_value_are_rejected_with_their_lines_and_the_curso
     told = facts(loads, table, "1")
     assert told["cursor"] == "2024-01-01T00:00:00+00:00" and told["counts"]["rejected"] == 1
     (rejected,) = loads.lake.read_table(told["rejected"][0]).to_pylist()
-    assert (rejected["number"], rejected["unit"], rejected["event"]) == (3, "line", True) and "null" in rejected["reason"]
+    assert (rejected["number"], rejected["unit"], rejected["event"]) == (3, "line", True) and "null" in rejected[
+        "reason"
+    ]
     file.write_text(file.read_text() + "4,2024-01-01T00:00:00Z\n5,2023-01-01T00:00:00Z\n")
-    assert facts(loads, table, "2")["counts"]["added"] == 2, "a tie is read too; a clock that ran back costs no row here"
+    assert facts(loads, table, "2")["counts"]["added"] == 2, (
+        "a tie is read too; a clock that ran back costs no row here"
+    )
 
 
 def _always_away(asked: Asked) -> Reply:
