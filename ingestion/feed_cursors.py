@@ -1,4 +1,4 @@
-"""How far feeds are, as their committed transactions say: read without fencing whoever feeds.
+"""Progress of feeds, as their committed transactions say: read without fencing whoever feeds.
 
 newest(feed) = the cursor that the feed's next run begins with, as long as no transaction is under way
 """
@@ -26,7 +26,7 @@ class FeedCommit:
 
 
 def feed_commits(log: Log) -> list[FeedCommit]:
-    """Those that Kafka still has, in their order; of each feed at least the newest, for the topic is compacted."""
+    """Transactions that Kafka still has, in their order; of each feed at least the newest, for the topic is compacted."""
     try:
         start, end = log.start_offsets(CURSORS)[0], log.end_offsets(CURSORS)[0]
     except MissingTopic:

@@ -66,10 +66,11 @@ class Reject(NamedTuple):
 
 @dataclass
 class Fed:
-    """Rows that one run took; rows = sent + rejected. `first` has the first of the rejected ones."""
+    """Rows that one run took; rows = sent + rejected. `first` has the first of the rejected ones; `retries` are requests made again."""
 
     sent: int = 0
     rejected: int = 0
+    retries: int = 0
     first: list[Reject] = field(default_factory=list)
 
     @property

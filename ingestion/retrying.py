@@ -1,6 +1,7 @@
 """Another try for what is worth one, and for that alone.
 
     a call is made again  <=>  it raised OriginAway, and fewer than `attempts` were made        what it had done by then has no effect
+    what one Retrier gave up, none around it tries again: a request is made `attempts` times in all, not attempts²
 
 The n-th wait is drawn from [0, min(longest_s, first_s·2ⁿ)), so that many who fail together do not come back together; where the other side
 said how long (Retry-After), it is at least that, and one longer than `patience_s` is not waited for at all.
@@ -56,11 +57,12 @@ class Retrier:
         except OriginAway as error:
             made = int(tries.statistics["attempt_number"])
             if made > 1:
+                error.tried = made
                 error.text = f"{error.text} (tried {made} times)"
             raise
 
     def _worth_it(self, error: BaseException) -> bool:
-        return isinstance(error, OriginAway) and error.retry_after_s <= self._patience_s
+        return isinstance(error, OriginAway) and not error.tried and error.retry_after_s <= self._patience_s
 
     def _wait_s(self, state: RetryCallState) -> float:
         return max(self._jittered(state), _asked_s(state))

@@ -89,5 +89,7 @@ class Load(Step):
 
         loads = Loads(context(), lambda what, rows: self.report(f"{what}: {rows:,} rows", 0.5))
         made, _ = loads.load(table_named(loads.parts.tables, self.table), str(self.date))
-        counts = json.loads(made.manifest or "{}")["facts"]["counts"]
-        self.report(f"version {made.version}: {counts['rows']:,} rows, {counts['rejected']:,} rejected", 1.0)
+        facts = json.loads(made.manifest or "{}")["facts"]
+        counts, tried = facts["counts"], facts.get("attempts", 1) - 1 + facts.get("retries", 0)
+        again = f", {tried:,} tries more" if tried else ""
+        self.report(f"version {made.version}: {counts['rows']:,} rows, {counts['rejected']:,} rejected{again}", 1.0)

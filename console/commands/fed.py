@@ -85,11 +85,14 @@ def opened(
     def secret(name: str) -> str:
         return settings.origin_secret(name).get_secret_value()
 
+    def retried() -> None:
+        feeding.fed.retries += 1
+
     feeding = Feeding(
         feed,
         producer,
         Lake(settings.lake),
-        Reading(secret, report=say),
+        Reading(secret, report=say, retried=retried),
         batch,
         lasting,
         asked.is_set,
@@ -105,7 +108,8 @@ def opened(
 def document(name: str, topic: str, fed: Fed) -> dict[str, Any]:
     """One feed as JSON."""
     rejected = [row._asdict() for row in fed.first]
-    return {"feed": name, "topic": topic, "in": fed.rows, "sent": fed.sent, "rejected": fed.rejected, "first": rejected}
+    counts = {"in": fed.rows, "sent": fed.sent, "rejected": fed.rejected, "retries": fed.retries}
+    return {"feed": name, "topic": topic, **counts, "first": rejected}
 
 
 def tell(name: str, topic: str, fed: Fed) -> None:
@@ -113,6 +117,8 @@ def tell(name: str, topic: str, fed: Fed) -> None:
     typer.echo(f"{name}: in {fed.rows:,} = sent {fed.sent:,} to topic {topic} + rejected {fed.rejected:,}")
     for row in fed.first:
         typer.echo(f"  {row.part}, {row.unit} {row.number}: {shorten(row.reason, 200)}")
+    if fed.retries:
+        typer.echo(f"  {fed.retries:,} requests or readings were made again")
     if fed.rejected > len(fed.first):
         typer.echo(f"  and {fed.rejected - len(fed.first):,} more")
 

@@ -11,6 +11,7 @@ from console.commands.documents import print_document
 from console.commands.fed import BatchRows, FeedBars, document, opened, say, stopping, tell
 from ingestion.feed import Feed, load_feeds
 from ingestion.feeding import BATCH_ROWS, Fed, Feeding
+from ingestion.retrying import Retrier
 from pipeline.base.errors import DefinitionError, OriginAway, WatershedError, did_you_mean
 from pipeline.log.log import Unreachable
 from pipeline.settings import Settings
@@ -70,14 +71,13 @@ class _Run:
         self._feeding: Feeding | None = None
 
     def goes_on(self, follow: bool) -> bool:
-        """Look once; True while there is another look to be made. What is away is, when following, looked for again."""
+        """Look once; True while there is another look to be made. What is away is looked for again, when following without an end."""
         try:
-            if self._feeding is None:
-                self._feeding = self._stack.enter_context(self._open())
-                self._feeding.fed = self.fed
-            self._feeding.look(settled=follow)
+            if follow:
+                self._look(settled=True)
+            else:  # all that a look had not committed is gone with it, so that it may begin anew
+                Retrier(say, count=self._retried)(lambda: self._look(settled=False))
         except WatershedError as error:
-            self.close()
             if follow and isinstance(error, OriginAway | Unreachable):
                 say(f"{self.feed.name}: {error}; trying again")
                 return True
@@ -86,6 +86,19 @@ class _Run:
         if not follow:
             self.close()
         return follow
+
+    def _look(self, settled: bool) -> None:
+        try:
+            if self._feeding is None:
+                self._feeding = self._stack.enter_context(self._open())
+                self._feeding.fed = self.fed
+            self._feeding.look(settled=settled)
+        except WatershedError:
+            self.close()
+            raise
+
+    def _retried(self) -> None:
+        self.fed.retries += 1
 
     def close(self) -> None:
         """Let go of connections."""

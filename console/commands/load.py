@@ -74,6 +74,8 @@ def _load(parts: Context, table: Table, name: str, diff: bool) -> dict[str, Any]
         "load": made.load,
         "counts": facts["counts"],
         "cursor": facts["cursor"],
+        "attempts": facts.get("attempts", 1),
+        "retries": facts.get("retries", 0),
         "reasons": _reasons(parts, facts["rejected"]),
         "adopted": [{"topic": c.topic, "number": c.number, "offsets": list(c.offsets)} for c in cuts],
     }
@@ -99,6 +101,8 @@ def _show(found: list[dict[str, Any]]) -> None:
             typer.echo(
                 f"{one['table']}: version {one['version']} is in force in {adopted['topic']} from {adopted['offsets']} on"
             )
+        if one["attempts"] > 1 or one["retries"]:
+            typer.echo(f"{one['table']}: read {one['attempts']} times, {one['retries']:,} requests made again")
         for reason, count in one["reasons"].items():
             typer.echo(f"{one['table']}: {count:,} rejected: {reason}")
         if "difference" in one:

@@ -31,7 +31,7 @@ class Chosen:
     place: Numbers
 
     def places(self, which: Numbers) -> dict[str, Ranges]:
-        """Where some of the rows stand: path -> ranges."""
+        """Places of some of the rows: path -> ranges."""
         found: dict[str, Ranges] = {}
         for number, kept in enumerate(self.files):
             mask = np.zeros(kept.rows.num_rows, np.bool_)
@@ -58,7 +58,7 @@ class Taken:
 
     @property
     def places(self) -> dict[str, Ranges]:
-        """Where the rows stand that are taken: path -> ranges."""
+        """Places of the rows that are taken: path -> ranges."""
         return self.chosen.places(np.concatenate((self.of, self.of_again)))
 
 

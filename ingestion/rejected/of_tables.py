@@ -49,7 +49,7 @@ def lineage(versions: Sequence[LoadedVersion]) -> set[int]:
 
 
 class _Later:
-    """What the versions above one say of the rows that it rejected."""
+    """Words of the versions above one about the rows that it rejected."""
 
     def __init__(self) -> None:
         self.all_again = False

@@ -64,7 +64,7 @@ def ranges_of(mask: Mask) -> Ranges:
 
 
 def mask_of(ranges: Sequence[Sequence[int]], count: int) -> Mask:
-    """Whether each of `count` places is in one of the ranges."""
+    """Mask of `count` places: true for those in one of the ranges."""
     found = np.zeros(count, np.bool_)
     for start, end in ranges:
         found[start:end] = True
@@ -80,7 +80,7 @@ class RowsWanted:
     places: frozenset[tuple[str, int]] = frozenset()
 
     def mask(self, kept: KeptRows) -> Mask:
-        """Which rows of the file are open, and wanted."""
+        """Mask of the rows of the file that are open, and wanted."""
         found = np.asarray(kept.state == OPEN, np.bool_)
         if self.since_ms is not None and kept.at.timestamp() * 1000 < self.since_ms:
             found[:] = False

@@ -69,10 +69,12 @@ class OriginError(WatershedError):
 class OriginAway(OriginError):
     """The same, but worth another try: a timeout, a refused connection, a server that answers 500 or 429.
 
-    `retry_after_s`: how long the other side asks to be left alone (Retry-After); 0 where it did not say.
+    `retry_after_s`: how long the other side asks to be left alone (Retry-After); 0 where it did not say. `tried`: how often it was tried
+    by whoever gave it up; 0 where nobody tried again yet.
     """
 
     retry_after_s: float = 0.0
+    tried: int = 0
 
 
 def did_you_mean(name: str, allowed: list[str]) -> str:

@@ -148,3 +148,57 @@ def test_a_person_sees_the_rows_and_the_plan_and_mends_one_by_a_file(system: Sys
     assert wrong.returncode == 1 and "--part, --row and --file" in wrong.stderr
     assert "there is no table 'shop'" in system.run("rejected", "--table", "shop", check=False).stderr
     assert "there is no feed 'x'" in system.run("replay", "--feed", "x", check=False).stderr
+
+
+def history(system: System, *arguments: str) -> list[dict[str, Any]]:
+    found: dict[str, Any] = json.loads(system.run("history", "--json", *arguments).stdout)
+    return list(found["events"])
+
+
+def test_history_says_which_version_of_what_was_made_from_what(system: System) -> None:
+    rule(system, 10)
+    write(system, 13)
+    system.run("load", "shops", "--name", "first")
+    system.run("init", "--partitions", "1")
+    feed = f"orders.{system.topic}"
+    system.run("feed")
+    system.catch_up()
+    system.night("2024-03-01")
+    rule(system, 12)
+    system.run("replay", "--table", "shops", "--yes")
+    system.run("replay", "--feed", feed, "--yes")
+    rule(system, 10)
+    system.night("2024-03-02")
+    second, first = history(system, "shops")
+    assert (first["version"], first["load"], first["mode"], first["replay"]) == (1, "first", "Full()", False)
+    size = (system.folder / "shops.csv").stat().st_size
+    assert first["files"][0]["bytes"] == size and first["files"][0]["name"].endswith("shops.csv")
+    assert (first["counts"]["read"], first["counts"]["added"], first["counts"]["rejected"]) == (14, 11, 3)
+    assert (second["replay"], second["base"], second["counts"]["added"], second["views"]) == (True, 1, 2, ["daily"])
+    assert [cut["night"] for cut in first["nights"]] == ["2024-03-01"] and first["adopted"][0]["number"] == 0
+    assert [cut["night"] for cut in second["nights"]] == ["2024-03-02"] and second["adopted"][0]["offsets"] == [12]
+    assert (first["attempts"], first["retries"]) == (1, 0)
+    assert first["definition"] != second["definition"], "the rule was another"
+    nights = history(system, system.topic)
+    assert [(one.get("night"), one["status"]) for one in nights] == [
+        ("2024-03-02", "published"), (None, "adopted"), ("2024-03-01", "published"), (None, "purged"),
+    ]  # fmt: skip
+    assert nights[1]["adopted"] == {"shops": 2}
+    assert nights[2]["counts"] == {"accepted": 11, "duplicates": 0, "rejected": 0, "tombstones": 0}
+    late = nights[0]["counts"]
+    assert late == {"accepted": 0, "duplicates": 0, "rejected": 2, "tombstones": 0}, "the strict rule is in force again"
+    newest, *_ = history(system, "daily")
+    assert newest["tables"] == {"shops": 2} and newest["night"] == "2024-03-02" and newest["counts"]["folded"] == 11
+    assert newest["log"][0] == nights[2]["offsets"] and newest["log"][1] == nights[0]["offsets"]
+    (last, *_) = history(system, feed)
+    assert last["counts"] == {"in": 14, "sent": 13, "rejected": 1}
+    everything = history(system, "--limit", "3")
+    assert everything[0]["kind"] == "topic" and len(everything) == 3
+    assert [one["at"] for one in everything] == sorted((one["at"] for one in everything), reverse=True)
+    for dataset in ((), ("shops",), ("daily",), (system.topic,), (feed,)):
+        text = system.run("history", *dataset, COLUMNS="80").stdout
+        assert all(len(line.rstrip()) <= 80 for line in text.split("\n")), text
+        assert "2024-03-02" in text or dataset == (feed,), text
+    refused = system.run("history", "shop", check=False)
+    assert refused.returncode == 1 and "Did you mean" in refused.stderr
+    assert system.run("history", "nothing", check=False).returncode == 1

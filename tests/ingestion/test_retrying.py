@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -29,8 +30,8 @@ def away(retry_after_s: float = 0.0) -> OriginAway:
     return made
 
 
-def retrier(waits: list[float], report: Callable[[str], None] = lambda text: None, **more: float) -> Retrier:
-    return Retrier(report, sleep=waits.append, **more)  # type: ignore[arg-type]
+def retrier(waits: list[float], report: Callable[[str], None] = lambda text: None, **more: Any) -> Retrier:
+    return Retrier(report, sleep=waits.append, **more)
 
 
 def test_what_is_away_is_asked_again_and_each_try_is_counted_and_told() -> None:
@@ -80,3 +81,12 @@ def test_a_server_that_says_how_long_is_left_alone_so_long_but_not_for_ever() ->
     with pytest.raises(OriginAway):
         retrier(waits, patience_s=600.0)(call)
     assert call.calls == 1 and waits == [120.0]
+
+
+def test_what_was_given_up_is_not_tried_again_around_it() -> None:
+    calls = Failing(*(away() for _ in range(100)))
+    inner, counted = retrier([], attempts=4, count=lambda: counts.append(1)), retrier([], attempts=4)
+    counts: list[int] = []
+    with pytest.raises(OriginAway, match=r"^the API answers 500 \(tried 4 times\)$"):
+        counted(lambda: inner(calls))
+    assert calls.calls == 4 and counted.retries == 0 and len(counts) == inner.retries == 3

@@ -203,6 +203,18 @@ def test_an_incremental_load_leaves_what_the_one_before_rejected_open_once(world
     assert [int((one.state == OPEN).sum()) for one in kept] == [5, 0], "each is open in the newest of the two alone"
 
 
+def test_a_replay_that_the_newest_version_does_not_go_back_to_took_nothing(world: World) -> None:
+    strict, mild = world.table(load=Incremental("at")), world.table(Mild, load=Incremental("at"))
+    world.load(strict, "1")
+    plan = world.plan(mild)
+    world.loads.store.begin("planes", plan.name)  # version 2 begins, and a load overtakes it, on version 1
+    world.load(strict, "2", HEAD + f"N6,60,{FEB}\n")
+    replay_table(world.loads.loader, plan)
+    assert set(world.open()) == {3, 4, 5, 6}, "its rows are in no version that follows"
+    assert world.replay(mild)["counts"]["added"] == 2 and set(world.open()) == {4, 5}
+    assert world.seats(mild) == {"N1": 10, "N2": 300, "N5": 500, "N6": 60}
+
+
 def test_a_check_that_a_replay_breaks_leaves_the_version_before(world: World) -> None:
     world.load(world.table(), "1")
     with pytest.raises(OriginError, match="allowed are at least 0 and at most 2"):
