@@ -74,8 +74,10 @@ class Loader:
 
     def make(self, table: Table, name: str, write: Callable[[LoadedVersion], Manifest]) -> LoadedVersion:
         """The version of that name; `write` writes its files and gives their manifest, unless it was made before."""
-        begun = self.store.begin(table.name, name)
-        manifest = begun.manifest if begun.manifest is not None else self._note(table, begun, write(begun))
+        manifest = None
+        while manifest is None:
+            begun = self.store.begin(table.name, name)
+            manifest = begun.manifest if begun.manifest is not None else self._note(table, begun, write(begun))
         target = TableVersion(table.name, begun.version)
         if not self.lake.has_manifest(target.path):
             self.lake.write_bytes(target.path, manifest.encode())
@@ -85,12 +87,15 @@ class Loader:
             self.lake.write_bytes(layout.current_table(table.name), manifest.encode())
         return next(one for one in versions if one.version == begun.version)
 
-    def _note(self, table: Table, begun: LoadedVersion, made: Manifest) -> str:
+    def _note(self, table: Table, begun: LoadedVersion, made: Manifest) -> str | None:
+        """The manifest that counts; None where another load of the table was faster, so that this one must go on from its rows."""
         self.crash.reach("load.written")
         text = made.to_json().decode()
-        counts = self.store.made(table.name, begun.version, text)
-        if counts != text:  # a twin was faster: its files are named, and ours never will be
+        counts = self.store.made(table.name, begun.version, text, made.facts["base"])
+        if counts != text:  # a twin, or another load: its files are named, and ours never will be
             VersionFiles.delete(self.lake, made)
+        if counts is None:
+            self.say("another load of it was faster, and this one begins anew from its rows", 0)
         return counts
 
 

@@ -23,29 +23,16 @@ pc: Any = pyarrow.compute  # whose stubs take fewer types than it does
 
 def rejected_of_table(lake: Lake, versions: Sequence[LoadedVersion]) -> Iterator[KeptRows]:
     """Files of rejected rows, the newest version's first; `versions` are all of one table, as the store has them."""
-    later, line = _Later(), lineage(versions)
+    later = _Later()
     for version in reversed(versions):
         if version.manifest is None or version.made_at is None:
             continue
         facts = json.loads(version.manifest)["facts"]
-        if "replay" in facts and version.version not in line:
-            continue  # a load that had begun before was made after it, on the version before: nothing of it is in the newest
         files = [(path, lake.read_table(path)) for path in facts["rejected"]]
         lost = facts["counts"]["rejected"] - sum(rows.num_rows for _, rows in files)
         for path, rows in files:
             yield KeptRows(path, version.version, version.made_at, rows, later.state(path, rows), lost)
         later.remember(facts, [rows for _, rows in files])
-
-
-def lineage(versions: Sequence[LoadedVersion]) -> set[int]:
-    """The newest version that is made, and those that it goes back to."""
-    base = {one.version: json.loads(one.manifest)["facts"]["base"] for one in versions if one.manifest is not None}
-    found: set[int] = set()
-    number = max(base, default=None)
-    while number is not None:
-        found.add(number)
-        number = base.get(number)
-    return found
 
 
 class _Later:
@@ -89,4 +76,4 @@ def _marks(rows: pa.Table) -> pa.Array:
     return whole if isinstance(whole, pa.Array) else pa.concat_arrays(whole.chunks)
 
 
-__all__ = ["lineage", "rejected_of_table"]
+__all__ = ["rejected_of_table"]

@@ -1,8 +1,10 @@
 """ops.table_versions: the versions of tables, each the work of one load, and what it was made from.
 
-    begun (a number for the load's name) -> made (a manifest) -> exposed (rows of tables.<name>)        a number or manifest never changes
+    begun (a number for the load's name) -> made (a manifest) -> exposed (rows of tables.<name>)        what is made never changes
+    the versions that are made are a chain: each goes on from the one before
 
-The first manifest that is noted for a version counts, whoever made another; what it says is immutable from then on.
+The first manifest that is noted for a version counts, whoever made another. A load that another one of the same table overtook is given a
+number above that one's, and begins anew from its rows.
 """
 
 from collections.abc import Iterable
@@ -21,6 +23,14 @@ BEGIN = sa.text("""
 INSERT INTO ops.table_versions (table_name, version, load)
 SELECT :table, coalesce(max(version), 0) + 1, :load FROM ops.table_versions WHERE table_name = :table
 ON CONFLICT (table_name, load) DO NOTHING
+""")
+ABOVE = sa.text("""
+UPDATE ops.table_versions SET begun_at = clock_timestamp(), version = (
+    SELECT max(version) + 1 FROM ops.table_versions WHERE table_name = :table
+)
+WHERE table_name = :table AND load = :load AND manifest IS NULL AND version < (
+    SELECT max(version) FROM ops.table_versions WHERE table_name = :table AND manifest IS NOT NULL
+)
 """)
 MADE = sa.text("""
 UPDATE ops.table_versions SET manifest = :manifest, made_at = clock_timestamp()
@@ -62,8 +72,9 @@ def versions_of(connection: Connection, table: str) -> list[LoadedVersion]:
 
 
 def begin_version(connection: Connection, table: str, load: str) -> None:
-    """A number for the load of that name, the next one; nothing when it has one."""
+    """A number for the load of that name, the next one; where it has one, it keeps it while no version above is made."""
     connection.execute(BEGIN, {"table": table, "load": load})
+    connection.execute(ABOVE, {"table": table, "load": load})
 
 
 def note_manifest(connection: Connection, table: str, version: int, manifest: str) -> None:

@@ -46,7 +46,7 @@ class PostgresTableStore:
         set_up(self._transactions.engine)
 
     def begin(self, table: str, load: str) -> LoadedVersion:
-        """The version of the load of that name: a new number, or the one it has."""
+        """The version of the load of that name: a new number, or the one it has, unless another load overtook it."""
 
         def body(connection: Connection) -> LoadedVersion:
             lock_table(connection, table)
@@ -55,16 +55,26 @@ class PostgresTableStore:
 
         return self._transactions.patiently(body, again=True)
 
-    def made(self, table: str, version: int, manifest: str) -> str:
-        """Note what a load made; the manifest that counts, which is another's when that was faster."""
+    def made(self, table: str, version: int, manifest: str, base: int | None) -> str | None:
+        """Note what a load made from the rows of the version `base` (None: there was none).
 
-        def body(connection: Connection) -> str:
+        The manifest that counts, which is another's when that was faster with the same load; None, changing nothing, where another load
+        made a version meanwhile: then its rows would be lost.
+        """
+
+        def body(connection: Connection) -> str | None:
             lock_table(connection, table)
+            versions = versions_of(connection, table)
+            mine = next((one for one in versions if one.version == version), None)
+            if mine is None:
+                return None
+            if mine.manifest is not None:
+                return mine.manifest
+            if max((one.version for one in versions if one.manifest is not None), default=None) != base:
+                return None
             note_manifest(connection, table, version, manifest)
             self._crash.reach("load.noted")
-            found = next(one.manifest for one in versions_of(connection, table) if one.version == version)
-            assert found is not None
-            return found
+            return manifest
 
         return self._transactions.patiently(body, again=True)
 
