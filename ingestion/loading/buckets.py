@@ -22,8 +22,8 @@ from pipeline.definition.table import Table
 class Room:
     """Memory for rows, in bytes, before they go into a file; and the number of buckets that they have there."""
 
-    memory_bytes: int = 24 * 1024 * 1024
-    buckets: int = 128
+    memory_bytes: int = 16 * 1024 * 1024
+    buckets: int = 256
 
 
 ROOM = Room()
