@@ -24,6 +24,7 @@ LISTED = {
     "rebuild": "Refold the real-time views of a source from the cut, while the old ones are served; then put them in their place.",
     "feed": "Send the new rows of the declared feeds onto their topics, each once, whatever is killed when.",
     "ingest": "Send the rows of files, or of standard input, onto a declared source's topic, with a progress bar.",
+    "serve": "Serve the HTTP API: events pushed to /api/events/TOPIC. SIGTERM answers what was taken in, and stops.",
     "rejected": "Show rejected records: where they are, why, how many of each reason, and whether they were replayed.",
     "replay": "Send rejected records again, once, to the end of their partition: after a mend of the data, or of what it is held to.",
     "purge": "Delete old batches, covered segments and the lake files that no kept batch needs. Every night does, keeping two.",

@@ -33,7 +33,7 @@ from pipeline.log.kafka.client import (
 from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.kafka.producer import TRANSACTION_S, KafkaLogProducer
-from pipeline.log.kafka.ready_batches import send_columns
+from pipeline.log.kafka.ready_batches import SentBatch, send_columns
 from pipeline.log.log import TopicDescription
 from pipeline.log.partitioner import Numbers
 
@@ -96,7 +96,7 @@ class KafkaFeedProducer(KafkaLogProducer):
         with needing("Write"):
             producer.begin_transaction()
             producer.partitions_for(self.topic)  # the leaders are known then
-            sent: list[Any] = []
+            sent: list[SentBatch] = []
             for partition in np.unique(partitions).tolist():
                 those: Any = pa.array(np.flatnonzero(partitions == partition))
                 at = TopicPartition(self.topic, partition)
@@ -112,10 +112,10 @@ class KafkaFeedProducer(KafkaLogProducer):
             producer.commit_transaction()
         self._crash.reach("feed.after_commit")
 
-    def _settle(self, sent: Sequence[Any]) -> None:
+    def _settle(self, sent: Sequence[SentBatch]) -> None:
         """Wait until the broker has all batches; the error of the first that it refused."""
         self._producer.flush(timeout=TRANSACTION_S)
-        for one in sent:
+        for one in (batch.future for batch in sent):
             if not one.wait(TRANSACTION_S):
                 raise kafka_errors.KafkaTimeoutError(f"no answer within {TRANSACTION_S:g} s")
             if one.failed():

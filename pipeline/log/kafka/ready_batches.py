@@ -1,4 +1,4 @@
-"""Records of one transaction as whole record batches (format 2), made from columns and handed to kafka-python's producer ready to be sent.
+"""Records as whole record batches (format 2), made from columns and handed to kafka-python's producer ready to be sent.
 
     encode(keys, values) = what kafka-python's own builder makes of the same records, one after the other
 
@@ -9,7 +9,7 @@ them, and `send_columns` refuses a kafka-python without them. Sequences, retries
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ HEADER_BYTES = 61  # of a record batch
 BATCH_BYTES = 512 * 1024
 _PARTS = (
     (RecordAccumulator, "_tp_lock"),
+    (TransactionManager, "is_transactional"),
     (TransactionManager, "maybe_add_partition_to_transaction"),
     (DefaultRecordBatchBuilder, "_buffer"),
     (DefaultRecordBatchBuilder, "_first_timestamp"),
@@ -37,10 +38,17 @@ _PARTS = (
 )
 
 
+class SentBatch(NamedTuple):
+    """A batch on its way: `future` is kafka-python's, whose value is (base offset, timestamp, error of a record or None)."""
+
+    future: Any
+    records: int
+
+
 def send_columns(
     producer: Any, at: TopicPartition, keys: pa.Array, values: pa.Array, timestamp_ms: int, most_bytes: int
-) -> list[Any]:
-    """Hand the records (binary, none null) to a transactional KafkaProducer; a future for each batch, of at most `most_bytes`.
+) -> list[SentBatch]:
+    """Hand the records (binary, none null) to a transactional or idempotent KafkaProducer, in batches of at most `most_bytes`.
 
     The usual mistake: to send a batch of several records that the topic's max.message.bytes does not allow.
     """
@@ -50,7 +58,7 @@ def send_columns(
             f"kafka-python lacks {', '.join(missing)}; 3.0.12 has them", repair="pip install 'kafka-python==3.0.12'"
         )
     return [
-        _enqueue(producer, at, body, count, timestamp_ms)
+        SentBatch(_enqueue(producer, at, body, count, timestamp_ms), count)
         for body, count in bodies(keys, values, min(BATCH_BYTES, most_bytes) - HEADER_BYTES)
     ]
 
@@ -58,7 +66,8 @@ def send_columns(
 def _enqueue(producer: Any, at: TopicPartition, body: bytes, count: int, timestamp_ms: int) -> Any:
     """As KafkaProducer.send does it, for a batch instead of a record."""
     accumulator = producer._accumulator
-    producer._transaction_manager.maybe_add_partition_to_transaction(at)
+    if producer._transaction_manager.is_transactional():
+        producer._transaction_manager.maybe_add_partition_to_transaction(at)
     records = MemoryRecordsBuilder(2, 0, len(body))
     builder = records._builder
     builder._buffer.extend(body)
@@ -78,7 +87,7 @@ def _enqueue(producer: Any, at: TopicPartition, body: bytes, count: int, timesta
 
 def bodies(keys: pa.Array, values: pa.Array, most_bytes: int) -> Iterator[tuple[bytes, int]]:
     """(the records of a batch, how many), each of at most `most_bytes`, or of one record that is larger."""
-    start, sizes = 0, _bound(keys, values)
+    start, sizes = 0, record_bytes(keys, values)
     ends = np.cumsum(sizes)
     while start < len(keys):
         before = int(ends[start - 1]) if start else 0
@@ -106,8 +115,8 @@ def _sizes(array: pa.Array) -> Any:
     return np.asarray(found.to_numpy(zero_copy_only=False), np.int64)
 
 
-def _bound(keys: pa.Array, values: pa.Array) -> Any:
-    """No fewer bytes than each record takes."""
+def record_bytes(keys: pa.Array, values: pa.Array) -> Any:
+    """int64: no fewer bytes than each record takes."""
     return _sizes(keys) + _sizes(values) + DefaultRecordBatchBuilder.MAX_RECORD_OVERHEAD + 10
 
 
@@ -133,4 +142,4 @@ def _varints(numbers: Any) -> pa.Array:
     return table.take(order)
 
 
-__all__ = ["bodies", "encode", "send_columns"]
+__all__ = ["HEADER_BYTES", "SentBatch", "bodies", "encode", "record_bytes", "send_columns"]

@@ -1,0 +1,164 @@
+"""`POST /api/events/{topic}`: events, acknowledged after Kafka has them.
+
+    events in a request = accepted + refused        answered 200 => every accepted one is in the log, at least once, under its identity
+
+Who heard nothing sends again: what came through the first time is then a duplicate, by its identity.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from console.api.answers import Refusal, answer, refused
+from console.api.bodies import Full, Room, Share, body_of
+from console.api.told import DESCRIPTION, REQUEST_BODY, RESPONSES
+from ingestion.push import BodyError, Form, TooManyEvents, split
+from ingestion.pushing import Connecting, Push, Pushed, Pusher
+from pipeline.base.errors import LogError, did_you_mean
+
+SLOW_S, AWAY_S = 1, 5  # Retry-After
+SMALL_BYTES = 256 * 1024  # a body that is cut in the event loop
+FORMS = {
+    "application/json": Form.JSON,
+    "application/x-ndjson": Form.LINES,
+    "application/ndjson": Form.LINES,
+    "application/jsonl": Form.LINES,
+    "application/x-jsonlines": Form.LINES,
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one request, and of all that are held at once."""
+
+    body_bytes: int
+    events: int
+    in_flight_bytes: int
+
+
+@dataclass(frozen=True)
+class Events:
+    """Topics that take events, and those that cannot: why, and True where it is for their format."""
+
+    pushers: Mapping[str, Pusher]
+    closed: Mapping[str, tuple[str, bool]]
+    limits: Limits
+
+
+def router(events: Events) -> APIRouter:
+    """The route."""
+    made = APIRouter(tags=["events"])
+    room = Room(events.limits.in_flight_bytes)
+
+    @made.post(
+        "/api/events/{topic}",
+        summary="Push events onto a topic",
+        description=DESCRIPTION,
+        responses=RESPONSES,
+        openapi_extra={"requestBody": REQUEST_BODY},
+        response_model=None,
+    )
+    async def push(topic: str, request: Request) -> Response:
+        pusher, form = _pusher(events, topic), _form(request.headers.get("content-type", ""))
+        if pusher.away is not None and not isinstance(pusher.away, Connecting):
+            raise _unavailable(pusher.away)
+        try:
+            with Share(room) as share:
+                body = await body_of(request, events.limits.body_bytes, share)
+                try:
+                    if len(body) <= SMALL_BYTES:
+                        values = split(body, form, events.limits.events)
+                    else:
+                        values = await asyncio.to_thread(split, body, form, events.limits.events)
+                except TooManyEvents as error:
+                    raise Refusal(413, error) from None
+                except BodyError as error:
+                    raise Refusal(400, error) from None
+                del body
+                return _answer(await _pushed(pusher, values)) if len(values) else _answer(Pushed(0, [], {}))
+        except Full:
+            raise _busy(pusher, room) from None
+
+    return made
+
+
+def _pusher(events: Events, topic: str) -> Pusher:
+    found = events.pushers.get(topic)
+    if found is not None:
+        return found
+    if topic in events.closed:
+        reason, for_its_format = events.closed[topic]
+        raise Refusal(415 if for_its_format else 409, reason)
+    known = sorted({*events.pushers, *events.closed})
+    raise Refusal(
+        404, f"there is no topic {topic!r}; there are {', '.join(known)}.{did_you_mean(topic, known)}", topics=known
+    )
+
+
+def _form(content_type: str) -> Form:
+    kind, _, parameters = content_type.partition(";")
+    form = FORMS.get(kind.strip().lower())
+    allowed = "allowed are application/json (an event, or an array of them) and application/x-ndjson (one a line)"
+    if form is None:
+        said = f"Content-Type {kind.strip()!r} is not taken" if kind.strip() else "there is no Content-Type"
+        raise Refusal(415, f"{said}; {allowed}", headers={"Accept": ", ".join(FORMS)})
+    charset = dict(p.strip().lower().split("=", 1) for p in parameters.split(";") if "=" in p).get("charset", "utf-8")
+    if charset.strip('"') not in ("utf-8", "utf8", "us-ascii"):
+        raise Refusal(415, f"charset {charset} is not taken; JSON is UTF-8")
+    return form
+
+
+async def _pushed(pusher: Pusher, values: Any) -> Pushed:
+    loop = asyncio.get_running_loop()
+    waiting: asyncio.Future[Pushed | Exception] = loop.create_future()
+
+    def tell(outcome: Pushed | Exception) -> None:
+        if not waiting.done():  # whoever asked may be gone
+            waiting.set_result(outcome)
+
+    pusher.submit(Push(values, lambda outcome: loop.call_soon_threadsafe(tell, outcome)))  # type: ignore[arg-type]
+    outcome = await waiting
+    if isinstance(outcome, LogError):
+        raise _unavailable(outcome, pusher)
+    if isinstance(outcome, Exception):
+        raise Refusal(
+            500, "the events could not be judged: a bug of Watershed's, and its log has the details; nothing was sent"
+        )
+    return outcome
+
+
+def _answer(pushed: Pushed) -> Response:
+    rows: Sequence[dict[str, Any]] = [{"index": place, "reason": reason} for place, reason in pushed.refused]
+    content = {
+        "accepted": pushed.accepted,
+        "refused": rows,
+        "positions": {str(partition): position for partition, position in pushed.positions.items()},
+    }
+    return answer(content, 200 if pushed.accepted or not rows else 422)
+
+
+def _unavailable(error: LogError, pusher: Pusher | None = None) -> Refusal:
+    more = refused(error)
+    again = "sending them again is safe: those that came through are duplicates by their identity"
+    if pusher is not None and pusher.source.identity is None:
+        again = "this source has no identity, so that events which came through count twice when they are sent again"
+    text = (
+        f"{more['error']}; {again}" if pusher is not None and "may be in the topic" in more["error"] else more["error"]
+    )
+    return Refusal(
+        503, text, headers={"Retry-After": str(AWAY_S)}, **({"repair": error.repair} if error.repair else {})
+    )
+
+
+def _busy(pusher: Pusher, room: Room) -> Refusal:
+    held = f"{room.held:,} bytes of events wait for Kafka, and {room.most_bytes:,} are allowed (push_in_flight_bytes)"
+    if pusher.connected or isinstance(pusher.away, Connecting):
+        return Refusal(429, f"Kafka is slow: {held}; nothing was sent", headers={"Retry-After": str(SLOW_S)})
+    return Refusal(503, f"Kafka is away: {held}; nothing was sent", headers={"Retry-After": str(AWAY_S)})
+
+
+__all__ = ["Events", "Limits", "router"]
