@@ -1,4 +1,4 @@
-"""Pushes events over HTTP from several connections: bodies are made before, so that what is measured is the server. `python -m benchmarks.push_client`.
+"""Pushes events over HTTP from several connections; bodies are made before, so that the server is measured, and not they.
 
     said: {"events": answered as accepted, "refused": ..., "requests": ..., "wall_s": ..., "p50_ms": ..., "p99_ms": ...}
 
@@ -28,7 +28,9 @@ def bodies(seed: int, events: int, batch: int) -> list[bytes]:
     return [*found, b"[" + b",".join(left) + b"]"] if left else found
 
 
-async def _connection(host: str, port: int, path: str, waiting: deque[bytes], told: list[tuple[float, int, int]]) -> None:
+async def _connection(
+    host: str, port: int, path: str, waiting: deque[bytes], told: list[tuple[float, int, int]]
+) -> None:
     reader, writer = await asyncio.open_connection(host, port)
     head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\nContent-Length: "
     while waiting:

@@ -7,6 +7,7 @@ end, or has something between its events, is refused whole: nobody could say whi
 """
 
 from enum import Enum
+from struct import Struct
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ from pipeline.log.log import RAW_SCHEMA
 
 BLANK = b" \t\r\n"
 CLOSED, FIRST = 3, 0  # phases of kernels.splitting.elements_of
+BOUNDS = Struct("=ii")  # of one text in Arrow
 SHOWN = 40  # bytes of a body that an error shows
 MARKS_OF_ORDER = ((b"\xef\xbb\xbf", "UTF-8"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 
@@ -95,7 +97,7 @@ def _json(body: bytes, most: int) -> pa.Array:
         if depth:
             raise BodyError("the body ends in the middle of an object: half a JSON")
         _nothing_behind(body, end, "; for one event a line say Content-Type: application/x-ndjson")
-        return pa.array([body[at:end]], pa.binary())
+        return pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(BOUNDS.pack(at, end)), pa.py_buffer(body)])
     if body[at : at + 1] != b"[":
         raise BodyError(f"the body begins with {_near(body, at)}, which is neither an object nor an array of objects")
     cut: tuple[Any, ...] = splitting.elements_of(data, at + 1, FIRST, 1, most + 1)

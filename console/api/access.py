@@ -7,6 +7,7 @@ Where none is set we listen on loopback alone, and a request must name a loopbac
 """
 
 import hmac
+from functools import lru_cache
 from ipaddress import ip_address
 
 from pydantic import SecretStr
@@ -18,6 +19,7 @@ from pipeline.base.errors import SettingsError
 CLOSED = ("/api/",)
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """True of localhost, 127.0.0.0/8 and ::1."""
     try:

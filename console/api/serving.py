@@ -42,7 +42,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     for reason, _ in closed.values():
         typer.echo(f"no events over HTTP: {reason}", err=True)
     warm_up(settings.load_views())
-    for kernel in needed("splitting"):
+    for kernel in needed("splitting", "outgoing"):
         kernel.ready()
 
     def maker(topic: str) -> Callable[[], KafkaPushProducer]:
@@ -97,6 +97,7 @@ def _run(app: FastAPI, listening: socket.socket, host: str, patience_s: float) -
         app,
         http="httptools",
         ws="none",
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         server_header=False,

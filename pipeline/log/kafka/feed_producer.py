@@ -33,7 +33,7 @@ from pipeline.log.kafka.client import (
 from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.kafka.producer import TRANSACTION_S, KafkaLogProducer
-from pipeline.log.kafka.ready_batches import SentBatch, send_columns
+from pipeline.log.kafka.ready_batches import Columns, SentBatch, send_columns
 from pipeline.log.log import TopicDescription
 from pipeline.log.partitioner import Numbers
 
@@ -97,10 +97,10 @@ class KafkaFeedProducer(KafkaLogProducer):
             producer.begin_transaction()
             producer.partitions_for(self.topic)  # the leaders are known then
             sent: list[SentBatch] = []
+            records = Columns.of(keys, values)
             for partition in np.unique(partitions).tolist():
-                those: Any = pa.array(np.flatnonzero(partitions == partition))
-                at = TopicPartition(self.topic, partition)
-                sent += send_columns(producer, at, keys.take(those), values.take(those), stamp, most_bytes)
+                at, rows = TopicPartition(self.topic, partition), np.flatnonzero(partitions == partition)
+                sent += send_columns(producer, at, records, rows, stamp, most_bytes)
             self._settle(sent)
             self._crash.reach("feed.sent")
             if cursor is not None:

@@ -24,7 +24,7 @@ from pipeline.log.kafka.client import TopicPartition, explained, kafka_errors, n
 from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.kafka.producer import MAX_REQUEST_BYTES
-from pipeline.log.kafka.ready_batches import HEADER_BYTES, SentBatch, record_bytes, send_columns
+from pipeline.log.kafka.ready_batches import HEADER_BYTES, Columns, SentBatch, record_bytes, send_columns
 from pipeline.log.log import TopicDescription, Unreachable, refuse_compacted
 from pipeline.log.partitioner import Numbers
 
@@ -101,12 +101,10 @@ class KafkaPushProducer:
         sending = _Sending(len(keys), settled, self._explained)
         try:
             with needing("Write"):
+                records = Columns.of(keys, values)
                 for partition in np.unique(partitions).tolist():
-                    those = np.flatnonzero(partitions == partition)
-                    rows: Any = pa.array(those)
-                    mine = (keys.take(rows), values.take(rows))
-                    at = TopicPartition(self.topic, partition)
-                    sending.add(those, send_columns(self._producer, at, *mine, stamp_ms, self._most_bytes))
+                    at, rows = TopicPartition(self.topic, partition), np.flatnonzero(partitions == partition)
+                    sending.add(rows, send_columns(self._producer, at, records, rows, stamp_ms, self._most_bytes))
         except (kafka_errors.KafkaError, OSError) as error:
             if not sending.parts:
                 raise self._explained(error) from error
@@ -124,7 +122,7 @@ class KafkaPushProducer:
     def _explained(self, error: Exception) -> LogError:
         here = f"Kafka at {self.connection.bootstrap}"
         if isinstance(error, kafka_errors.AuthorizationError):
-            error.operation = "Write"  # type: ignore[attr-defined]
+            error.operation = "Write"
             return explained(error, self.connection, self.topic)
         if isinstance(error, kafka_errors.UnknownTopicOrPartitionError | kafka_errors.InvalidTopicError):
             return explained(error, self.connection, self.topic)
