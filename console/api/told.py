@@ -50,6 +50,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     200: _of("Kafka has the accepted events; some may be refused", OUTCOME),
     400: _of("The body cannot be cut into events: half a JSON, broken gzip, empty. Nothing was sent"),
     401: _of("The token is missing, or another one"),
+    403: _of("Without a token: the request names another host than this machine"),
     404: _of("The topic is none of the views module's"),
     408: _of("The body did not come in time"),
     409: _of("The topic's events need what stands around an event: a record's key, or headers"),

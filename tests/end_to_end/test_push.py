@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -17,7 +18,9 @@ from typing import Any
 import pytest
 import requests
 
+from console.api.told import RESPONSES
 from pipeline.log.kafka.log import KafkaLog
+from tests.support.docs import tables, text_of
 from tests.support.serving import Served
 from tests.support.system import System, wait_for
 
@@ -355,3 +358,36 @@ def test_sigterm_answers_what_was_taken_in_and_exits_0(tmp_path: Path, real_kafk
     assert len(stored(system)) == sum(told) == 100 * len(told)
     assert "Traceback" not in server.log
     system.stop_all()
+
+
+# --- the page
+
+
+def test_the_curl_line_of_the_page_gives_the_answer_of_the_page(tmp_path: Path, real_kafka: str) -> None:
+    page = text_of("docs/DATA-IN.md").partition("\n## Push over HTTP\n")[2]
+    commands, told = (
+        re.findall(rf"^```{kind}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)[0] for kind in ("sh", "json")
+    )
+    system = made(tmp_path, real_kafka)
+    topic = f"{system.topic}.shop"
+    lines = [line for line in VIEWS.splitlines() if not line.startswith(("missing", "avro", "keyed", "VIEWS"))]
+    views = "\n".join([*lines, 'VIEWS = (counted("orders", orders),)']).replace('"shop"', '"customer"')
+    views = views.replace("    shop: str\n", "    customer: str\n").replace("0, 100)]", "0, 100000)]")
+    system.define(views.format(topic=topic))
+    log = KafkaLog(real_kafka)
+    log.create_topic(topic, 1)
+    log.close()
+    server = Served(system)
+    serve, _, curl = commands.partition("\n")
+    assert serve.split()[:2] == ["watershed", "serve"] and "shop.orders" in curl
+    curl = curl.replace("http://127.0.0.1:8080", server.url).replace("shop.orders", topic)
+    done = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout) == json.loads(told)
+    system.stop_all()
+
+
+def test_what_a_status_of_the_page_says_is_what_openapi_says() -> None:
+    named = {
+        int(code) for row in tables("docs/DATA-IN.md", "## Push over HTTP") for code in re.findall(r"\d{3}", row[0])
+    }
+    assert named == {*RESPONSES}
