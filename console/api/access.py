@@ -1,4 +1,4 @@
-"""Who may ask: with a token whoever has it, without one whoever is on this machine and says so.
+"""Access to the API: with a token for whoever has it, without one for whoever is on this machine and says so.
 
     a request below /api is let in  <=>  its Authorization is `Bearer <api_token>`, where one is set
 
@@ -29,7 +29,9 @@ def is_loopback(host: str) -> bool:
 
 
 def check_listening(host: str, token: SecretStr | None) -> None:
-    """SettingsError where others could come in without a token."""
+    """SettingsError where others could come in without a token, or with an empty one."""
+    if token is not None and not token.get_secret_value().strip():
+        raise SettingsError("api_token (WATERSHED_API_TOKEN) is empty: set a token that nobody guesses, or unset it")
     if token is None and not is_loopback(host):
         raise SettingsError(
             f"--host {host} can be reached from other machines, and no api_token is set: write one into a file and name it by"

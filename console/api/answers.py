@@ -21,18 +21,12 @@ class Refusal(Exception):
         self, status: int, error: str | WatershedError, *, headers: Mapping[str, str] | None = None, **more: Any
     ) -> None:
         super().__init__(str(error))
-        self.status, self.headers, self.content = status, headers, refused(error) | more
+        told: dict[str, Any] = {"error": error} if isinstance(error, str) else error.fields()
+        self.status, self.headers, self.content = status, headers, told | more
 
     def answer(self) -> Response:
         """The answer."""
         return answer(self.content, self.status, self.headers)
 
 
-def refused(error: str | WatershedError) -> dict[str, Any]:
-    """An error as the content of an answer."""
-    if isinstance(error, str):
-        return {"error": error}
-    return {"error": error.text} | ({"repair": error.repair} if error.repair else {})
-
-
-__all__ = ["Refusal", "answer", "refused"]
+__all__ = ["Refusal", "answer"]

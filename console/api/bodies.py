@@ -27,9 +27,9 @@ class Room:
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes, self.held = most_bytes, 0
 
-    def take(self, size: int) -> None:
-        """Full where they do not fit; one request that is alone always fits."""
-        if self.held and self.held + size > self.most_bytes:
+    def take(self, size: int, own: int = 0) -> None:
+        """Full where they do not fit beside what others hold, which is all but `own`; a request that is alone always fits."""
+        if self.held > own and self.held + size > self.most_bytes:
             raise Full
         self.held += size
 
@@ -39,7 +39,7 @@ class Room:
 
 
 class Share:
-    """What one request holds of a room; gives it back at the end."""
+    """Bytes of a room that one request holds; given back at the end."""
 
     def __init__(self, room: Room) -> None:
         self._room, self._held = room, 0
@@ -53,7 +53,7 @@ class Share:
 
     def take(self, size: int) -> None:
         """Hold more; Full where it does not fit."""
-        self._room.take(size)
+        self._room.take(size, self._held)
         self._held += size
 
 

@@ -13,12 +13,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from console.api.answers import Refusal, answer, refused
+from console.api.answers import Refusal, answer
 from console.api.bodies import Full, Room, Share, body_of
 from console.api.told import DESCRIPTION, REQUEST_BODY, RESPONSES
 from ingestion.push import BodyError, Form, TooManyEvents, split
 from ingestion.pushing import Connecting, Push, Pushed, Pusher
 from pipeline.base.errors import LogError, did_you_mean
+from pipeline.log.log import Unacknowledged
 
 SLOW_S, AWAY_S = 1, 5  # Retry-After
 SMALL_BYTES = 256 * 1024  # a body that is cut in the event loop
@@ -65,7 +66,7 @@ def router(events: Events) -> APIRouter:
     async def push(topic: str, request: Request) -> Response:
         pusher, form = _pusher(events, topic), _form(request.headers.get("content-type", ""))
         if pusher.away is not None and not isinstance(pusher.away, Connecting):
-            raise _unavailable(pusher.away)
+            raise _unavailable(pusher.away, pusher)
         try:
             with Share(room) as share:
                 body = await body_of(request, events.limits.body_bytes, share)
@@ -141,17 +142,14 @@ def _answer(pushed: Pushed) -> Response:
     return answer(content, 200 if pushed.accepted or not rows else 422)
 
 
-def _unavailable(error: LogError, pusher: Pusher | None = None) -> Refusal:
-    more = refused(error)
-    again = "sending them again is safe: those that came through are duplicates by their identity"
-    if pusher is not None and pusher.source.identity is None:
-        again = "this source has no identity, so that events which came through count twice when they are sent again"
-    text = (
-        f"{more['error']}; {again}" if pusher is not None and "may be in the topic" in more["error"] else more["error"]
-    )
-    return Refusal(
-        503, text, headers={"Retry-After": str(AWAY_S)}, **({"repair": error.repair} if error.repair else {})
-    )
+def _unavailable(error: LogError, pusher: Pusher) -> Refusal:
+    refusal = Refusal(503, error, headers={"Retry-After": str(AWAY_S)})
+    if isinstance(error, Unacknowledged):
+        again = "send them again: those that came through are duplicates, by their identity"
+        if pusher.source.identity is None:
+            again = "this source has no identity, so those that came through count twice when they are sent again"
+        refusal.content["error"] += f"; {again}"
+    return refusal
 
 
 def _busy(pusher: Pusher, room: Room) -> Refusal:

@@ -77,13 +77,13 @@ def encode_records(
     target, key_data, value_data = out.ctypes.data, keys.ctypes.data, values.ctypes.data
     at, n = np.int64(0), 0
     for batch in range(batches):
-        for place in range(counts[batch]):
+        for number in range(counts[batch]):
             first_key, last_key = key_offsets[rows[n]], key_offsets[rows[n] + 1]
             first, last = value_offsets[rows[n]], value_offsets[rows[n] + 1]
-            at = set_varint(target, at, inner_size(place, last_key - first_key, last - first))
+            at = set_varint(target, at, inner_size(number, last_key - first_key, last - first))
             set_byte(target, at, np.uint8(0))
             set_byte(target, at + 1, np.uint8(0))
-            at = set_varint(target, at + 2, place)
+            at = set_varint(target, at + 2, number)
             at = set_varint(target, at, last_key - first_key)
             copy_bytes(key_data, first_key, last_key, target, at)
             at = set_varint(target, at + last_key - first_key, last - first)

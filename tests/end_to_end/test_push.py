@@ -9,11 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -21,67 +19,10 @@ import requests
 from console.api.told import RESPONSES
 from pipeline.log.kafka.log import KafkaLog
 from tests.support.docs import tables, text_of
+from tests.support.pushing import PARTITIONS, VIEWS, WITH_MISSING, made, order, stored
+from tests.support.secured import Secured, environment
 from tests.support.serving import Served
 from tests.support.system import System, wait_for
-
-PARTITIONS = 3
-VIEWS = """
-from dataclasses import dataclass, replace
-from datetime import datetime
-from decimal import Decimal
-from typing import Annotated
-from pipeline import Avro, Between, Count, RecordKey, Scale, Source, View, tumbling
-
-@dataclass(frozen=True)
-class Order:
-    id: str
-    shop: str
-    at: datetime
-    amount: Annotated[Decimal, Scale(2), Between(0, 100)]
-
-@dataclass(frozen=True)
-class Keyed:
-    id: str
-    shop: Annotated[str, RecordKey()]
-    at: datetime
-
-orders = Source(topic={topic!r}, record=Order, key="shop", event_time="at", identity="id")
-missing = replace(orders, topic={topic!r} + ".missing")
-avro = replace(orders, topic={topic!r} + ".avro", format=Avro())
-keyed = replace(orders, topic={topic!r} + ".keyed", record=Keyed)
-
-def counted(name, source):
-    return View(name=name, source=source, key=("shop",), window=tumbling(days=1), aggregates={{"orders": Count()}})
-
-VIEWS = (counted("orders", orders), counted("avro", avro), counted("keyed", keyed))
-"""
-WITH_MISSING = VIEWS.replace("VIEWS = (", 'VIEWS = (counted("missing", missing), ')
-
-
-def order(number: int = 0, **more: Any) -> dict[str, Any]:
-    """One event."""
-    return {"id": f"o{number}", "shop": f"s{number % 7}", "at": "2024-01-01T00:00:00Z", "amount": 1.5} | more
-
-
-def stored(system: System) -> list[tuple[bytes, bytes]]:
-    """(key, value) of all records of the topic, partition by partition."""
-    log = KafkaLog(system.kafka)
-    found: list[tuple[bytes, bytes]] = []
-    for partition, end in enumerate(log.end_offsets(system.topic)):
-        for block in log.read(system.topic, partition, 0, end):
-            found += zip(*(block.batch.column(name).to_pylist() for name in ("key", "value")), strict=True)
-    log.close()
-    return found
-
-
-def made(folder: Path, kafka: str, views: str = VIEWS) -> System:
-    """A system of the views whose topic is there; nobody needs its Postgres."""
-    topic = f"test.{uuid.uuid4().hex}"
-    system = System(folder, kafka, "postgresql://nobody@127.0.0.1:1/none", topic, views.format(topic=topic))
-    log = KafkaLog(kafka)
-    log.create_topic(topic, PARTITIONS)
-    log.close()
-    return system
 
 
 @pytest.fixture(scope="module")
@@ -310,11 +251,26 @@ def test_without_a_token_a_name_that_is_not_this_machines_is_refused(served: tup
     assert server.push(system.topic, json.dumps(order()), Host="localhost:80").status_code == 200
 
 
+def test_whoever_is_on_a_secured_kafka_needs_to_write_and_is_told_so(tmp_path: Path, secured: Secured) -> None:
+    system = made(tmp_path, secured.kafka.bootstrap)
+    system.environment |= environment(secured.connection("USERSTLS"))
+    secured.allow("worker", [("Read", "topic", system.topic), ("DescribeConfigs", "topic", system.topic)])
+    server = Served(system, WATERSHED_PUSH_TIMEOUT_S="5")
+    told = server.push(system.topic, json.dumps(order()))
+    assert told.status_code == 503 and "the operation Write on topic" in told.json()["error"]
+    secured.allow("worker", [("Write", "topic", system.topic)])
+    wait_for(lambda: server.push(system.topic, json.dumps(order())).status_code == 200, "it may write")
+    assert secured.password not in server.log
+    system.stop_all()
+
+
 def test_beyond_loopback_without_a_token_it_does_not_start(tmp_path: Path, real_kafka: str) -> None:
     system = made(tmp_path, real_kafka)
     done = system.run("serve", "--host", "0.0.0.0", check=False)
     assert done.returncode == 1 and "no api_token is set" in done.stderr
     assert "next: watershed serve --host 127.0.0.1" in done.stderr
+    empty = system.run("serve", "--host", "0.0.0.0", check=False, WATERSHED_API_TOKEN="")
+    assert empty.returncode == 1 and "api_token (WATERSHED_API_TOKEN) is empty" in empty.stderr
 
 
 def test_a_port_that_is_taken_and_an_extra_that_is_missing_are_one_line(tmp_path: Path, real_kafka: str) -> None:

@@ -17,7 +17,7 @@ import requests
 
 from sandbox.kafka import RealKafka
 from tests.conftest import need_real_kafka
-from tests.end_to_end.test_push import made, order, stored
+from tests.support.pushing import made, order, stored
 from tests.support.serving import Served
 from tests.support.system import System, wait_for
 
@@ -63,8 +63,8 @@ def test_nothing_that_was_acknowledged_is_lost_when_the_server_is_killed_again_a
     servers = [Served(system)]
     clients = [Client(lambda: servers[-1], system.topic, number) for number in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        running = [pool.submit(client.run, 120) for client in clients]
-        for kill in range(1, 4):
+        running = [pool.submit(client.run, 60) for client in clients]
+        for kill in range(1, 3):
             enough = kill * 1200
             wait_for(lambda: sum(len(c.acknowledged) for c in clients) >= enough, "some are acknowledged", 120)  # noqa: B023
             servers[-1].process.send_signal(signal.SIGKILL)
@@ -74,7 +74,7 @@ def test_nothing_that_was_acknowledged_is_lost_when_the_server_is_killed_again_a
             one.result(240)
     found = Counter(json.loads(value)["id"] for _, value in stored(system))
     acknowledged = [event for client in clients for event in client.acknowledged]
-    assert len(set(acknowledged)) == len(acknowledged) == 4 * 120 * BATCH
+    assert len(set(acknowledged)) == len(acknowledged) == 4 * 60 * BATCH
     assert set(found) == set(acknowledged)
     assert sum(client.again for client in clients) > 0, "no client was in the middle of a request"
     repeated = sum(found.values()) - len(found)

@@ -9,7 +9,6 @@ record of the same identity: a duplicate, for the layers to find.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -25,15 +24,11 @@ from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.kafka.producer import MAX_REQUEST_BYTES
 from pipeline.log.kafka.ready_batches import HEADER_BYTES, Columns, SentBatch, record_bytes, send_columns
-from pipeline.log.log import TopicDescription, Unreachable, refuse_compacted
+from pipeline.log.log import TopicDescription, Unacknowledged, refuse_compacted
 from pipeline.log.partitioner import Numbers
 
 MESSAGE_BYTES = 1_048_588  # Kafka's default for max.message.bytes
 Settled = Callable[[Ints | LogError], None]
-
-
-class Unacknowledged(Unreachable):
-    """Kafka did not say in time, or not clearly, that it has the records: they may be in the topic or not."""
 
 
 class KafkaPushProducer:
@@ -181,9 +176,4 @@ class _Sending:
             self._settled(self._offsets if self._error is None else self._explain(self._error))
 
 
-def now_ms() -> int:
-    """The time that records are stamped with."""
-    return time.time_ns() // 1_000_000
-
-
-__all__ = ["KafkaPushProducer", "Settled", "Unacknowledged", "now_ms"]
+__all__ = ["KafkaPushProducer", "Settled"]
