@@ -91,15 +91,12 @@ def split(body: bytes, form: Form, most: int) -> pa.Array:
 
 def _json(body: bytes, most: int) -> pa.Array:
     at = len(body) - len(body.lstrip(BLANK))
-    data = np.frombuffer(body, np.uint8)
     if body[at : at + 1] == b"{":
-        end, depth, _ = splitting.skipped(data, at + 1, 1, 0)
-        if depth:
-            raise BodyError("the body ends in the middle of an object: half a JSON")
-        _nothing_behind(body, end, "; for one event a line say Content-Type: application/x-ndjson")
+        end = len(body.rstrip(BLANK))
         return pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(BOUNDS.pack(at, end)), pa.py_buffer(body)])
     if body[at : at + 1] != b"[":
         raise BodyError(f"the body begins with {_near(body, at)}, which is neither an object nor an array of objects")
+    data = np.frombuffer(body, np.uint8)
     cut: tuple[Any, ...] = splitting.elements_of(data, at + 1, FIRST, 1, most + 1)
     begin, end, consumed, phase = cut
     if len(begin) > most:
@@ -112,6 +109,18 @@ def _json(body: bytes, most: int) -> pa.Array:
         raise BodyError(f"the body ends in the middle of the array, behind {len(begin)} elements: half a JSON")
     _nothing_behind(body, int(consumed), "")
     return _gathered(data, begin, end)
+
+
+def refuse_half(event: bytes) -> None:
+    """BodyError where a body that begins with an object is not this object alone: for one whose only event was refused.
+
+    Asked for before, of every small request, it would cost as much as the rest of it: a kernel gives Python's lock away.
+    """
+    if event[:1] == b"{":
+        end, depth, _ = splitting.skipped(np.frombuffer(event, np.uint8), 1, 1, 0)
+        if depth:
+            raise BodyError("the body ends in the middle of an object: half a JSON")
+        _nothing_behind(event, int(end), "; for one event a line say Content-Type: application/x-ndjson")
 
 
 def _lines(body: bytes, most: int) -> pa.Array:
@@ -182,4 +191,4 @@ def _raw(values: pa.Array, stamp_ms: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([*numbers, none[0], values, none[1]], schema=RAW_SCHEMA)
 
 
-__all__ = ["BodyError", "Form", "Judged", "TooManyEvents", "judge", "no_pushes", "split"]
+__all__ = ["BodyError", "Form", "Judged", "TooManyEvents", "judge", "no_pushes", "refuse_half", "split"]

@@ -2,7 +2,7 @@
 
     every push is settled once: Pushed, or an error that says whether its events may be in the topic
 
-So many small requests cost little more than a few large ones, and no request waits for others to come. A thread judges a group and hands it
+So many small requests cost little more than a few large ones, and none waits while nothing is on its way. A thread judges a group, hands it
 over while up to ON_THEIR_WAY groups before it wait for Kafka; what comes then waits in order, no longer than `timeout_s`.
 """
 
@@ -27,6 +27,7 @@ from pipeline.log.partitioner import Numbers, partitions_of
 GROUP_EVENTS = 10_000
 GROUP_BYTES = 8 * 1024 * 1024
 ON_THEIR_WAY = 2  # groups that wait for Kafka
+WORTH_EVENTS, WORTH_BYTES = 500, 64 * 1024  # a group that does not wait for the one before it
 ASK_AGAIN_S = 1.0  # after a writer could not be made
 log = logging.getLogger("watershed.push")
 
@@ -165,7 +166,7 @@ class Pusher:
         """Pushes that go together now."""
         group: list[Push] = []
         events = size = 0
-        if self._on_their_way >= ON_THEIR_WAY:
+        if self._on_their_way >= ON_THEIR_WAY or (self._on_their_way and not self._worth_it()):
             return group
         while self._waiting:
             push = self._waiting[0]
@@ -174,6 +175,15 @@ class Pusher:
                 break
             group.append(self._waiting.popleft())
         return group
+
+    def _worth_it(self) -> bool:
+        """True when what waits is no longer small: each group costs as much as some hundred events (Nagle's rule, for groups)."""
+        events = size = 0
+        for push in self._waiting:
+            events, size = events + len(push.values), size + push.values.nbytes
+            if events >= WORTH_EVENTS or size >= WORTH_BYTES:
+                return True
+        return False
 
     def _overdue(self) -> list[Push]:
         """Pushes that have waited too long."""

@@ -6,6 +6,7 @@ Who heard nothing sends again: what came through the first time is then a duplic
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from starlette.responses import Response
 from console.api.answers import Refusal, answer
 from console.api.bodies import Full, Room, Share, body_of
 from console.api.told import DESCRIPTION, REQUEST_BODY, RESPONSES
-from ingestion.push import BodyError, Form, TooManyEvents, split
+from ingestion.push import BodyError, Form, TooManyEvents, refuse_half, split
 from ingestion.pushing import Connecting, Push, Pushed, Pusher
 from pipeline.base.errors import LogError, did_you_mean
 from pipeline.log.log import Unacknowledged
@@ -53,7 +54,7 @@ class Events:
 def router(events: Events) -> APIRouter:
     """The route."""
     made = APIRouter(tags=["events"])
-    room = Room(events.limits.in_flight_bytes)
+    room, outcomes = Room(events.limits.in_flight_bytes), Outcomes()
 
     @made.post(
         "/api/events/{topic}",
@@ -70,21 +71,29 @@ def router(events: Events) -> APIRouter:
         try:
             with Share(room) as share:
                 body = await body_of(request, events.limits.body_bytes, share)
-                try:
-                    if len(body) <= SMALL_BYTES:
-                        values = split(body, form, events.limits.events)
-                    else:
-                        values = await asyncio.to_thread(split, body, form, events.limits.events)
-                except TooManyEvents as error:
-                    raise Refusal(413, error) from None
-                except BodyError as error:
-                    raise Refusal(400, error) from None
+                values = await _events(body, form, events.limits.events)
                 del body
-                return _answer(await _pushed(pusher, values)) if len(values) else _answer(Pushed(0, [], {}))
+                if not len(values):
+                    return _answer(Pushed(0, [], {}))
+                pushed = await _pushed(pusher, values, outcomes)
+                if pushed.refused and len(values) == 1 and form is Form.JSON:
+                    refuse_half(values[0].as_py())
+                return _answer(pushed)
+        except TooManyEvents as error:
+            raise Refusal(413, error) from None
+        except BodyError as error:
+            raise Refusal(400, error) from None
         except Full:
             raise _busy(pusher, room) from None
 
     return made
+
+
+async def _events(body: bytes, form: Form, most: int) -> Any:
+    """The events of a body; a large one is cut beside the event loop."""
+    if len(body) <= SMALL_BYTES:
+        return split(body, form, most)
+    return await asyncio.to_thread(split, body, form, most)
 
 
 def _pusher(events: Events, topic: str) -> Pusher:
@@ -113,15 +122,34 @@ def _form(content_type: str) -> Form:
     return form
 
 
-async def _pushed(pusher: Pusher, values: Any) -> Pushed:
-    loop = asyncio.get_running_loop()
-    waiting: asyncio.Future[Pushed | Exception] = loop.create_future()
+Waiting = asyncio.Future[Pushed | Exception]
 
-    def tell(outcome: Pushed | Exception) -> None:
-        if not waiting.done():  # whoever asked may be gone
-            waiting.set_result(outcome)
 
-    pusher.submit(Push(values, lambda outcome: loop.call_soon_threadsafe(tell, outcome)))  # type: ignore[arg-type]
+class Outcomes:
+    """Outcomes on their way from other threads into the event loop, which is woken once for all that come together."""
+
+    def __init__(self) -> None:
+        self._told: deque[tuple[Waiting, Pushed | Exception]] = deque()
+        self._woken = False
+
+    def put(self, waiting: Waiting, outcome: Pushed | Exception) -> None:
+        """Tell, from any thread."""
+        self._told.append((waiting, outcome))
+        if not self._woken:
+            self._woken = True
+            waiting.get_loop().call_soon_threadsafe(self._take)
+
+    def _take(self) -> None:
+        self._woken = False  # before anything is taken: whoever comes after this wakes it again
+        while self._told:
+            waiting, outcome = self._told.popleft()
+            if not waiting.done():  # whoever asked may be gone
+                waiting.set_result(outcome)
+
+
+async def _pushed(pusher: Pusher, values: Any, outcomes: Outcomes) -> Pushed:
+    waiting: Waiting = asyncio.get_running_loop().create_future()
+    pusher.submit(Push(values, lambda outcome: outcomes.put(waiting, outcome)))
     outcome = await waiting
     if isinstance(outcome, LogError):
         raise _unavailable(outcome, pusher)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
-from ingestion.push import BodyError, Form, Judged, TooManyEvents, judge, no_pushes, split
+from ingestion.push import BodyError, Form, Judged, TooManyEvents, judge, no_pushes, refuse_half, split
 from ingestion.pushing import shared
 from pipeline import Avro, Between, Debezium, Header, Json, RecordKey, RecordTime, Scale, Source
 
@@ -55,6 +55,7 @@ def test_an_array_is_cut_into_the_bytes_of_its_elements(elements: list[bytes], b
 def test_an_object_is_one_event_as_it_came(value: dict[str, object], before: bytes, behind: bytes) -> None:
     written = json.dumps(value, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass")
     assert split(before + written + behind, Form.JSON, 1).to_pylist() == [written]
+    refuse_half(written)
 
 
 @settings(deadline=None)
@@ -90,7 +91,7 @@ def test_lines_are_events_and_blank_ones_are_none(lines: list[bytes]) -> None:
 )
 def test_a_body_that_cannot_be_cut_is_refused_whole_and_why(body: bytes, said: str) -> None:
     with pytest.raises(BodyError) as caught:
-        split(body, Form.JSON, 100)
+        refuse_half(split(body, Form.JSON, 100)[0].as_py())
     assert said in str(caught.value)
 
 
