@@ -32,7 +32,7 @@ from pipeline.log.kafka.client import (
 )
 from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.log import KafkaLog
-from pipeline.log.kafka.producer import TRANSACTION_S, KafkaLogProducer
+from pipeline.log.kafka.producer import TRANSACTION_S, KafkaLogProducer, cause
 from pipeline.log.kafka.ready_batches import Columns, SentBatch, send_columns
 from pipeline.log.log import TopicDescription
 from pipeline.log.partitioner import Numbers
@@ -177,17 +177,7 @@ class KafkaFeedProducer(KafkaLogProducer):
         except kafka_errors.MessageSizeTooLargeError as error:
             raise LogError(f"topic {self.topic}: a row is larger than its max.message.bytes allows: {error}") from error
         except (kafka_errors.KafkaError, OSError) as error:
-            raise self._explained(_cause(error)) from error
-
-
-def _cause(error: Exception) -> Exception:
-    """The error of the request that made a producer refuse all that came after, where that is what it says."""
-    cause = error.args[1] if len(error.args) == 2 else None
-    if not isinstance(cause, kafka_errors.KafkaError):
-        return error
-    if isinstance(cause, kafka_errors.AuthorizationError):
-        cause.operation = "Write"
-    return cause  # type: ignore[no-any-return]  # kafka-python has no types
+            raise self._explained(cause(error)) from error
 
 
 __all__ = ["CURSORS", "KafkaFeedProducer"]

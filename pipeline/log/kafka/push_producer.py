@@ -22,7 +22,7 @@ from pipeline.columns.arrays import Ints
 from pipeline.log.kafka.client import TopicPartition, explained, kafka_errors, needing, open_client
 from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.log import KafkaLog
-from pipeline.log.kafka.producer import MAX_REQUEST_BYTES
+from pipeline.log.kafka.producer import MAX_REQUEST_BYTES, cause
 from pipeline.log.kafka.ready_batches import HEADER_BYTES, Columns, SentBatch, record_bytes, send_columns
 from pipeline.log.log import TopicDescription, Unacknowledged, refuse_compacted
 from pipeline.log.partitioner import Numbers
@@ -115,7 +115,11 @@ class KafkaPushProducer:
             self._producer._sender.join(self._timeout_s)
 
     def _explained(self, error: Exception) -> LogError:
-        here = f"Kafka at {self.connection.bootstrap}"
+        here, error = f"Kafka at {self.connection.bootstrap}", cause(error)
+        if "ClusterAuthorizationFailedError" in str(error):  # kafka-python keeps no more of it than its name
+            error = kafka_errors.TopicAuthorizationFailedError(
+                {self.topic}
+            )  # who may write to a topic gets a producer's id
         if isinstance(error, kafka_errors.AuthorizationError):
             error.operation = "Write"
             return explained(error, self.connection, self.topic)
