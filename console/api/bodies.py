@@ -34,7 +34,7 @@ class Room:
         self.held += size
 
     def give_back(self, size: int) -> None:
-        """They are answered."""
+        """Let go of bytes whose requests are answered."""
         self.held -= size
 
 
