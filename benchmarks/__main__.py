@@ -13,8 +13,20 @@ from benchmarks.report import CONSOLE
 from pipeline.base.errors import WatershedError
 from sandbox.services import interruptible
 
-NAMES = ("shapes", "formats", "protobuf", "speed", "nested", "freshness", "batch", "recompute", "serving", "growth")
-EVENTS = {"nested": 1_000_000}  # without --events; the others: DEFAULT_EVENTS
+NAMES = (
+    "shapes",
+    "formats",
+    "protobuf",
+    "speed",
+    "nested",
+    "freshness",
+    "batch",
+    "recompute",
+    "serving",
+    "push",
+    "growth",
+)
+EVENTS = {"nested": 1_000_000, "push": 300_000}  # without --events; the others: DEFAULT_EVENTS
 DEFAULT_EVENTS = 10_000_000
 
 

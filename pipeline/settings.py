@@ -147,6 +147,12 @@ class Settings(BaseSettings):
     load_readers: int = Field(default=2, gt=0)  # parts of an origin that a load reads side by side
     metrics_port: int = Field(default=0, ge=0, le=65535)  # 0: none
     metrics_host: str = "127.0.0.1"
+    api_token: SecretStr | None = None  # of `watershed serve`
+    push_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0)  # of a request, packed and unpacked
+    push_events: int = Field(default=10_000, gt=0)  # of a request
+    push_event_bytes: int = Field(default=1_000_000, gt=0)
+    push_in_flight_bytes: int = Field(default=64 * 1024 * 1024, gt=0)  # taken in and not acknowledged, of all requests
+    push_timeout_s: float = Field(default=10.0, ge=1)  # for Kafka to acknowledge
     kernel_cache: str | None = None  # the folder of compiled code; see kernels.cache
 
     @classmethod

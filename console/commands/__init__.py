@@ -27,6 +27,7 @@ LISTED = {
     "rejected": "Show rejected records, and rows that loads and feeds rejected: where they are, why, and how many of each reason.",
     "replay": "Send rejected records again, once, to the end of their partition; or take rejected rows of a load or a feed through, once.",
     "history": "Show lineage: which version of what was made when, from which files, query, cursor, log and definition.",
+    "serve": "Serve the HTTP API: events pushed to /api/events/TOPIC. SIGTERM answers what was taken in, and stops.",
     "purge": "Delete old batches, covered segments and the lake files that no kept batch needs. Every night does, keeping two.",
 }
 

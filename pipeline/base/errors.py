@@ -1,6 +1,7 @@
 """Every error a user can mend is a WatershedError: one message that says what, where, what would be allowed, and what to do next.
 
     str(error)       text[: run `repair`][ (at place)]        for logs; the repair is in it once, in the text's own words or after it
+    error.fields()   the same for a program, as a dict
     error.report()   text[ (at place)], and on a line of its own `next: repair`        for a console; every command prints this
 
 Invariant: the command line prints `report()` and Luigi `str(error)`, and nothing else, for these; any other exception is a bug of ours.
@@ -30,6 +31,10 @@ class WatershedError(Exception):
     def report(self) -> str:
         """Lines for a console: the text, then `next: ` and the command that mends it, where there is one."""
         return self._at_place(self.text) + (f"{NEXT}{self.repair}" if self.repair else "")
+
+    def fields(self) -> dict[str, str]:
+        """The error for a program: `error`, its text, and `repair`, where there is one."""
+        return {"error": self._at_place(self.text)} | ({"repair": self.repair} if self.repair else {})
 
     def _at_place(self, text: str) -> str:
         return f"{text} (at {self.place})" if self.place else text

@@ -17,6 +17,7 @@ MODULES = (
         "hashing",
         "json",
         "log_time",
+        "outgoing",
         "protobuf",
         "records",
         "reduce",

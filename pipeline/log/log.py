@@ -39,6 +39,10 @@ class Unreachable(LogError):
     """No broker answers, or not in time: the address is wrong, or Kafka is down. Trying again may help."""
 
 
+class Unacknowledged(Unreachable):
+    """Kafka did not say in time, or not clearly, that it has the records: they may be in the topic or not."""
+
+
 class AccessDenied(LogError):
     """A broker answered, and refused the credentials or this topic. Trying again does not help."""
 

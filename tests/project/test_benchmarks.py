@@ -5,11 +5,12 @@ the events are a function of the seed        generator's groups = plain Python's
 
 import json
 from datetime import datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from benchmarks import formats, protobuf, shapes
+from benchmarks import formats, protobuf, push, shapes
 from benchmarks.events import (
     BROKEN,
     CHUNK,
@@ -180,3 +181,14 @@ def test_product_and_kafka_python_agree_on_a_backlog_and_the_audit_finds_nothing
         found = measure(bench, (peer,), repeats=1)  # raises when a result or the audit is not right
         assert bench.audited_rows == bench.wanted.num_rows + bench.wanted_copies.num_rows
     assert [(t.contender, t.events) for t in found] == [(OURS, FEW), (OURS_RAW, FEW), (KAFKA_PYTHON, FEW)]
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+def test_both_endpoints_acknowledge_every_event_that_is_pushed_and_the_topics_have_them(
+    real_kafka: str, tmp_path: Path
+) -> None:
+    rows = push.measure(real_kafka, tmp_path, 5, 3000, rounds=1)  # raises where a count is not right
+    assert [(row["server"], row["batch"], row["events"]) for row in rows] == [
+        (name, batch, events) for batch, events in ((500, 3000), (1, 100)) for name in (push.OURS, push.USUAL)
+    ]

@@ -71,7 +71,7 @@ def test_every_locked_package_has_one_version_and_hashes() -> None:
 def test_setup_cfg_and_pipfile_give_the_same_ranges() -> None:
     config = setup_cfg()
     extras = config["options.extras_require"]
-    lines = [config["options"]["install_requires"], extras["demo"], extras["sources"]]
+    lines = [config["options"]["install_requires"], extras["demo"], extras["sources"], extras["serve"]]
     declared = {
         canonicalize_name(one.name): (one.extras, str(one.specifier))
         for one in map(Requirement, "\n".join(lines).split())

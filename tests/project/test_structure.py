@@ -75,6 +75,10 @@ HOMES = {
     "lxml": {"ingestion/origins"},
     "fastavro": {"ingestion/origins"},
     "python_calamine": {"ingestion/origins"},
+    **{
+        party: {"console/api"}
+        for party in ("fastapi", "fastapi_offline", "starlette", "uvicorn", "httptools", "uvloop")
+    },
 }
 # What a process that imports one of our packages must not have loaded by that: (package, third parties).
 UNLOADED = [
@@ -98,6 +102,8 @@ UNLOADED = [
     # What a command costs before it does anything is what it imports.
     ("watershed", {"numpy", "pyarrow", "pandas", "numba", "pydantic", "structlog"}),
     ("console.commands.status", {"numba", "pandas", "luigi", "dask", "structlog"}),
+    ("console.commands.serve", {"fastapi", "uvicorn", "numba", "pandas", "kafka.producer", "structlog"}),
+    ("ingestion.pushing", {"fastapi", "kafka", "luigi", "sqlalchemy"}),
     ("console.commands.plan", {"numba", "pandas", "dask", "structlog"}),
 ]
 FILE_LINES, FUNCTION_LINES = 400, 60

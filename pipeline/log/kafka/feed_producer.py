@@ -32,8 +32,8 @@ from pipeline.log.kafka.client import (
 )
 from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.log import KafkaLog
-from pipeline.log.kafka.producer import TRANSACTION_S, KafkaLogProducer
-from pipeline.log.kafka.ready_batches import send_columns
+from pipeline.log.kafka.producer import TRANSACTION_S, KafkaLogProducer, cause
+from pipeline.log.kafka.ready_batches import Columns, SentBatch, send_columns
 from pipeline.log.log import TopicDescription
 from pipeline.log.partitioner import Numbers
 
@@ -96,11 +96,11 @@ class KafkaFeedProducer(KafkaLogProducer):
         with needing("Write"):
             producer.begin_transaction()
             producer.partitions_for(self.topic)  # the leaders are known then
-            sent: list[Any] = []
+            sent: list[SentBatch] = []
+            records = Columns.of(keys, values)
             for partition in np.unique(partitions).tolist():
-                those: Any = pa.array(np.flatnonzero(partitions == partition))
-                at = TopicPartition(self.topic, partition)
-                sent += send_columns(producer, at, keys.take(those), values.take(those), stamp, most_bytes)
+                at, rows = TopicPartition(self.topic, partition), np.flatnonzero(partitions == partition)
+                sent += send_columns(producer, at, records, rows, stamp, most_bytes)
             self._settle(sent)
             self._crash.reach("feed.sent")
             if cursor is not None:
@@ -112,10 +112,10 @@ class KafkaFeedProducer(KafkaLogProducer):
             producer.commit_transaction()
         self._crash.reach("feed.after_commit")
 
-    def _settle(self, sent: Sequence[Any]) -> None:
+    def _settle(self, sent: Sequence[SentBatch]) -> None:
         """Wait until the broker has all batches; the error of the first that it refused."""
         self._producer.flush(timeout=TRANSACTION_S)
-        for one in sent:
+        for one in (batch.future for batch in sent):
             if not one.wait(TRANSACTION_S):
                 raise kafka_errors.KafkaTimeoutError(f"no answer within {TRANSACTION_S:g} s")
             if one.failed():
@@ -177,17 +177,7 @@ class KafkaFeedProducer(KafkaLogProducer):
         except kafka_errors.MessageSizeTooLargeError as error:
             raise LogError(f"topic {self.topic}: a row is larger than its max.message.bytes allows: {error}") from error
         except (kafka_errors.KafkaError, OSError) as error:
-            raise self._explained(_cause(error)) from error
-
-
-def _cause(error: Exception) -> Exception:
-    """The error of the request that made a producer refuse all that came after, where that is what it says."""
-    cause = error.args[1] if len(error.args) == 2 else None
-    if not isinstance(cause, kafka_errors.KafkaError):
-        return error
-    if isinstance(cause, kafka_errors.AuthorizationError):
-        cause.operation = "Write"
-    return cause  # type: ignore[no-any-return]  # kafka-python has no types
+            raise self._explained(cause(error)) from error
 
 
 __all__ = ["CURSORS", "KafkaFeedProducer"]

@@ -132,4 +132,14 @@ class KafkaLogProducer:
         return explained(error, self.connection, self.topic)
 
 
-__all__ = ["KafkaLogProducer"]
+def cause(error: Exception) -> Exception:
+    """The error of the request that made a producer refuse all that came after, where that is what it says."""
+    found = error.args[1] if len(error.args) == 2 else None
+    if not isinstance(found, kafka_errors.KafkaError):
+        return error
+    if isinstance(found, kafka_errors.AuthorizationError):
+        found.operation = "Write"
+    return found  # type: ignore[no-any-return]  # kafka-python has no types
+
+
+__all__ = ["KafkaLogProducer", "cause"]
