@@ -164,7 +164,6 @@ delays_by_weather = View(
         "flights": Count(),
         "cancelled_share": Mean("cancelled"),
         "departure_delay_mean": Mean("dep_delay"),
-        "departure_delay_p90": Quantile("dep_delay", q=0.9),
     },
 )
 
