@@ -28,7 +28,7 @@ QUIETLY = log=$$(mktemp); trap 'rm -f "$$log"' EXIT; quietly() { "$$@" >"$$log" 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: venv ## Watch real weather go through both layers into one SQL view, about two minutes
+demo: venv ## Watch real weather and flights go through both layers into SQL views, about two minutes
 	@$(BIN)/watershed demo
 
 up: venv ## Start Kafka, Postgres, a worker and Luigi's UI with some weather, and leave them running

@@ -58,10 +58,10 @@ def demo(
     out: Annotated[Path | None, typer.Option(help="A new folder for its output; out/demo-<time> by default.")] = None,
     seed: Annotated[int, typer.Option(help="What goes wrong in the events, and when.")] = 2013,
     quick: Annotated[
-        bool, typer.Option("--quick", hidden=True, help="Six weeks of weather instead of a year.")
+        bool, typer.Option("--quick", hidden=True, help="Three weeks of weather, and nine days of flights.")
     ] = False,
 ) -> None:
-    """Real weather through both layers, in under two minutes: history, nights, live events, and the audit."""
+    """Real weather and flights through both layers, in under two minutes: history, nights, a table that changes, and the audit."""
     from sandbox.extras import need
 
     need("matplotlib", "the demo's chart")

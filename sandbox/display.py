@@ -1,13 +1,12 @@
 """The demo on the terminal: what happens now, how fresh the answer is, and the batch part, the real-time part and the merged answer.
 
-Invariant: all figures of one frame but the log's end are of one instant (serving.answers.by_layer); the log's end is read after them,
+Invariant: all figures of one topic but the log's end are of one instant (serving.answers.by_layer); the log's end is read after them,
 so a lag is never negative. Without a terminal the same story is told in plain lines.
 """
 
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,79 +19,24 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sandbox.weather import STATIONS, Kind
+from sandbox.events import Kind
+from sandbox.scene import Scene, Seen, Step
+from sandbox.weather import STATIONS
 from serving.answers import ByLayer
 
 BATCH, SPEED, BOTH = "dodger_blue1", "dark_orange", "medium_orchid1"
 BARS = "▁▂▃▄▅▆▇█"
 COLDEST_C, WARMEST_C = -15.0, 35.0  # the range of the strip; daily means of the year lie within
+LONGEST_MIN = 60.0  # of the strip's delays, from 0
 SIGNS = {"waiting": ("·", "dim"), "running": ("▶", "bold"), "done": ("✔", "green"), "failed": ("✘", "bold red")}
-WIDE, HIGH = 110, 38  # from here on there is room for everything
+WIDE, HIGH = 110, 40  # from here on there is room for everything
 SAY_EVERY_S = 5.0
+FRAMES_PER_S = 4  # a frame takes 30 ms, in the process that sends the events
 EQUATIONS = (
     ("batch", BATCH, "f(log[0, cut))", "Luigi, Parquet, Dask and Numba"),
     ("real-time", SPEED, "f(log[cut, position))", "a worker on Kafka, always on"),
     ("merged", "bold", "batch ⊕ real-time = f(log[0, position))", "one SQL view in Postgres"),
 )
-
-
-@dataclass
-class Step:
-    """One step of the story: `detail` in plain words; done of total, when there is a bar."""
-
-    title: str
-    state: str = "waiting"  # waiting, running, done, failed
-    detail: str = ""
-    done: int = 0
-    total: int = 0
-    began_s: float = 0.0
-    took_s: float = 0.0
-
-    def show(self, detail: str, done: int = 0, total: int = 0) -> None:
-        """Say what happens now."""
-        self.detail, self.done, self.total = detail, done, total
-
-    @property
-    def seconds(self) -> float:
-        return self.took_s if self.state in ("done", "failed") else time.monotonic() - self.began_s
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One look at the serving layer, and the log's ends after it."""
-
-    by_layer: ByLayer
-    ends: list[int]
-
-    @property
-    def lag(self) -> int:
-        """Records that are in the log and not yet in the answer."""
-        return sum(max(0, end - f.position) for end, f in zip(self.ends, self.by_layer.freshness, strict=True))
-
-    @property
-    def cut(self) -> int:
-        return sum(f.cut for f in self.by_layer.freshness)
-
-    @property
-    def position(self) -> int:
-        return sum(f.position for f in self.by_layer.freshness)
-
-
-@dataclass
-class Scene:
-    """Everything the display shows; replaced piece by piece from the story's thread and the watcher's."""
-
-    titles: tuple[str, ...]
-    first_day: date
-    last_day: date
-    steps: list[Step] = field(default_factory=list)
-    seen: Seen | None = None
-    sent: Mapping[Kind, int] = field(default_factory=dict)
-    footer: str = ""
-
-    def __post_init__(self) -> None:
-        self.steps = [Step(title) for title in self.titles]
-        self.began_s = time.monotonic()
 
 
 # ---- the frame
@@ -111,27 +55,30 @@ class Frame:
     def _wide(self) -> RenderableType:
         top = Table.grid(expand=True, padding=(0, 1))
         top.add_column(ratio=1)
-        top.add_column(width=48)
-        right = Group(Text(), freshness(self.scene.seen), Text(), Text(), sent(self.scene.sent))
+        top.add_column(width=50)
+        right = Group(freshness(self.scene), Text(), sent(self.scene.sent))
         # Room for the second lines of three steps that run at once, so that nothing below moves.
         now = Panel(
-            steps(self.scene, len(self.scene.steps)), title="now", title_align="left", border_style="dim", height=16
+            steps(self.scene, len(self.scene.steps)), title="now", title_align="left", border_style="dim", height=17
         )
         top.add_row(now, right)
         return Group(
             Panel(equations(), title="[bold]Watershed", title_align="left", border_style="dim"),
             top,
-            answers(self.scene.seen, narrow=False),
+            answers(self.scene.weather, narrow=False),
+            Group(flights(self.scene.flights), carrier(self.scene)),
             strip(self.scene, 112),
-            Text(self.scene.footer, "dim"),
         )
 
     def _small(self, width: int, height: int) -> RenderableType:
         lines: list[RenderableType] = [Text("Watershed: batch ⊕ real-time = merged, at every instant", "bold")]
-        lines += [steps(self.scene, max(2, min(4, height - 21))), freshness_line(self.scene.seen)]
-        if height >= 22:
-            lines.append(answers(self.scene.seen, narrow=True))
-        return Group(*lines, strip(self.scene, width - 5))
+        lines += [steps(self.scene, max(2, min(4, height - 21))), freshness_line(self.scene)]
+        if height >= 24:
+            lines.append(answers(self.scene.weather, narrow=True))
+        lines.append(flights(self.scene.flights))
+        if height >= 27:
+            lines.append(carrier(self.scene))
+        return Group(*lines, strip(self.scene, width - 7))
 
 
 def equations() -> RenderableType:
@@ -144,14 +91,15 @@ def equations() -> RenderableType:
 
 def steps(scene: Scene, room: int) -> RenderableType:
     """The steps, as many as there is room for around the running ones."""
-    at = next((n for n, s in enumerate(scene.steps) if s.state in ("running", "failed")), None)
-    at = at if at is not None else sum(s.state == "done" for s in scene.steps)
-    first = max(0, min(at - 1, len(scene.steps) - room))
+    running = [n for n, s in enumerate(scene.steps) if s.state in ("running", "failed")]
+    at = running[0] if running else sum(s.state == "done" for s in scene.steps)
+    others = [n for n in (at - 1, *range(at, len(scene.steps)), *range(at - 2, -1, -1)) if n >= 0 and n not in running]
+    shown = sorted((running + others)[:room])
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(width=1)
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     grid.add_column(width=5, justify="right", no_wrap=True)
-    for step in scene.steps[first : first + room]:
+    for step in (scene.steps[n] for n in shown):
         sign, style = SIGNS[step.state]
         text = Text(f"{step.title:23}", style if step.state != "done" else "")
         text.append(step.detail if step.state == "done" else "", "dim")
@@ -171,34 +119,56 @@ def _progress(step: Step) -> RenderableType:
     return line
 
 
-def freshness(seen: Seen | None) -> RenderableType:
-    """One line for each partition."""
+def freshness(scene: Scene) -> RenderableType:
+    """One line for each partition, and one for each topic."""
     table = Table(box=None, padding=(0, 1, 0, 0), title="freshness, in offsets", title_style="dim", header_style="dim")
-    table.add_column("partition", no_wrap=True)
+    table.add_column("partition", no_wrap=True, min_width=11)
     for name, style in (("cut", BATCH), ("position", SPEED), ("log end", ""), ("lag", "")):
         table.add_column(name, justify="right", style=style, no_wrap=True, min_width=9 if name != "lag" else 6)
-    if seen is None:
-        table.add_row("–", "–", "–", "–", "–")
-        return table
-    for f, end in zip(seen.by_layer.freshness, seen.ends, strict=True):
-        table.add_row(str(f.partition), f"{f.cut:,}", f"{f.position:,}", f"{end:,}", f"{max(0, end - f.position):,}")
-    table.add_row("all", f"{seen.cut:,}", f"{seen.position:,}", f"{sum(seen.ends):,}", f"{seen.lag:,}", style="bold")
+    for name, seen in (("weather", scene.weather), ("flights", scene.flights)):
+        if seen is None:
+            table.add_row(name, "–", "–", "–", "–")
+            continue
+        for f, end in zip(seen.by_layer.freshness, seen.ends, strict=True):
+            figures = (f.cut, f.position, end, max(0, end - f.position))
+            table.add_row(f"{name} {f.partition}", *(f"{n:,}" for n in figures))
+        figures = (seen.cut, seen.position, sum(seen.ends), seen.lag)
+        table.add_row(f"{name} all", *(f"{n:,}" for n in figures), style="bold")
     return table
 
 
-def freshness_line(seen: Seen | None) -> Text:
-    """All partitions in one line."""
-    if seen is None:
+def freshness_line(scene: Scene) -> Text:
+    """All partitions of all topics in one line."""
+    looks = [seen for seen in (scene.weather, scene.flights) if seen is not None]
+    if not looks:
         return Text("freshness  –", "dim")
     figures = (
-        ("cut ", seen.cut, BATCH),
-        ("position ", seen.position, SPEED),
-        ("log end ", sum(seen.ends), ""),
-        ("lag ", seen.lag, ""),
+        ("cut ", sum(seen.cut for seen in looks), BATCH),
+        ("position ", sum(seen.position for seen in looks), SPEED),
+        ("log end ", sum(sum(seen.ends) for seen in looks), ""),
+        ("lag ", sum(seen.lag for seen in looks), ""),
     )
     text = Text("freshness  ", "dim")
     for name, value, style in figures:
         text.append(name, "dim").append(f"{value:,}   ", f"bold {style}".strip())
+    return text
+
+
+def flights(seen: Seen | None) -> Text:
+    """Flights of serving.delays by layer, over all carriers."""
+    text = Text("delays     ", "dim", no_wrap=True, overflow="ellipsis")
+    batch, speed, merged = seen.counts if seen is not None else (0, 0, 0)
+    text.append("batch ", "dim").append(f"{batch:,}", BATCH).append(" + real-time ", "dim").append(f"{speed:,}", SPEED)
+    return text.append(" = merged ", "dim").append(f"{merged:,}", "bold").append(" flights", "dim")
+
+
+def carrier(scene: Scene) -> Text:
+    """Flights of the carrier that the table renames, under either name."""
+    renamed, rows = scene.renamed, scene.flights.by_layer.merged if scene.flights is not None else []
+    text = Text(f"carrier {renamed.carrier} ", "dim", no_wrap=True, overflow="ellipsis")
+    for mark, name in (("", renamed.before), ("  →  ", renamed.after)):
+        count = sum(r["flights"] for r in rows if r["carrier.name"] == name)
+        text.append(f"{mark}{name} ", "dim").append(f"{count:,}", "bold")
     return text
 
 
@@ -214,8 +184,7 @@ def sent(counts: Mapping[Kind, int]) -> RenderableType:
 
 def answers(seen: Seen | None, *, narrow: bool) -> RenderableType:
     """Per station: the whole time, and the newest day to which both layers contribute."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0 if narrow else 1), title_style="dim")
-    table.title = None if narrow else "serving.daily_weather"
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0 if narrow else 1))
     table.add_column("station", width=12)
     for name, style in (("batch", BATCH), ("real-time", SPEED), ("merged", "bold")):
         head, width = (name, 10) if narrow else (f"{name}: readings", 19)
@@ -265,23 +234,27 @@ def _seam(layers: list[Rows], station: str) -> date | None:
 
 
 def strip(scene: Scene, cells: int) -> RenderableType:
-    """The merged daily mean over the year, a line for each station, in the colour of the layer that it comes from."""
+    """The merged daily means over the year, a line for each station and one of delays, in the colour of the layer that they come from."""
     days = (scene.last_day - scene.first_day).days + 1
     per_cell = -(-days // max(1, cells))
     starts = [scene.first_day + timedelta(n) for n in range(0, days, per_cell)]
-    layers = _by_station(scene.seen.by_layer) if scene.seen is not None else [{s: {} for s in STATIONS}] * 3
+    layers = _by_station(scene.weather.by_layer) if scene.weather is not None else [{s: {} for s in STATIONS}] * 3
     lines: list[RenderableType] = []
     for station in STATIONS:
-        text = Text(f"{station}  ")
+        text = Text(f"{station}    ")
         for start in starts:
             text.append(*_cell([rows[station] for rows in layers], [start + timedelta(n) for n in range(per_cell)]))
         lines.append(text)
-    months = Text("     ", "dim")
+    delays = Text("delay  ")
+    for start in starts:
+        delays.append(*_delay_cell(scene.flights, [start + timedelta(n) for n in range(per_cell)]))
+    lines.append(delays)
+    months = Text("       ", "dim")
     for n, start in enumerate(starts):
-        if len(months) == n + 5:
+        if len(months) == n + 7:
             new = n == 0 or starts[n - 1].month != start.month
             months.append(f"{start:%b}" if new and n + 3 <= len(starts) else " ")
-    legend = Text("     daily mean temperature, merged; answered by  ", "dim")
+    legend = Text("       daily temperature and delay; answered by  ", "dim")
     legend.append("█ batch  ", BATCH).append("█ real-time  ", SPEED).append("█ both", BOTH)
     return Group(*lines, months, legend)
 
@@ -292,9 +265,26 @@ def _cell(layers: list[dict[date, Mapping[str, Any]]], days: list[date]) -> tupl
     means = [float(r["temperature_mean"]) for r in merged if r["temperature_mean"] is not None]
     if not means:
         return "·", "dim"
-    share = (sum(means) / len(means) - COLDEST_C) / (WARMEST_C - COLDEST_C)
-    style = BOTH if batch and speed else BATCH if batch else SPEED
-    return BARS[max(0, min(len(BARS) - 1, int(share * len(BARS))))], style
+    return _bar(sum(means) / len(means), COLDEST_C, WARMEST_C), _answered_by(bool(batch), bool(speed))
+
+
+def _delay_cell(seen: Seen | None, days: list[date]) -> tuple[str, str]:
+    """(character, style) of some days of all flights."""
+    means, batch, speed = seen.delay_by_day if seen is not None else ({}, set(), set())
+    of = [means[day] for day in days if day in means]
+    if not of:
+        return "·", "dim"
+    return _bar(sum(of) / len(of), 0.0, LONGEST_MIN), _answered_by(
+        *(not part.isdisjoint(days) for part in (batch, speed))
+    )
+
+
+def _bar(value: float, low: float, high: float) -> str:
+    return BARS[max(0, min(len(BARS) - 1, int((value - low) / (high - low) * len(BARS))))]
+
+
+def _answered_by(batch: bool, speed: bool) -> str:
+    return BOTH if batch and speed else BATCH if batch else SPEED
 
 
 # ---- on a terminal, or not
@@ -306,7 +296,9 @@ class Display:
         self.live = console.is_terminal
         self._said_s = 0.0
         self._lock = threading.Lock()
-        self._screen = Live(get_renderable=lambda: Frame(scene), console=console, screen=True, refresh_per_second=8)
+        self._screen = Live(
+            get_renderable=lambda: Frame(scene), console=console, screen=True, refresh_per_second=FRAMES_PER_S
+        )
 
     def __enter__(self) -> "Display":
         if self.live:
@@ -348,14 +340,16 @@ class Display:
                     soft_wrap=True,
                 )
 
-    def see(self, seen: Seen) -> None:
+    def see(self, weather: Seen, flights: Seen) -> None:
         """A new look at the serving layer."""
-        self.scene.seen = seen
+        self.scene.weather, self.scene.flights = weather, flights
         if time.monotonic() - self._said_s >= SAY_EVERY_S:
             self._said_s = time.monotonic()
-            found = seen.by_layer
-            batch, speed, merged = (
-                sum(r["readings"] for r in rows) for rows in (found.batch, found.speed, found.merged)
-            )
-            where = f"cut {seen.cut:,}, position {seen.position:,}, lag {seen.lag:,}"
-            self.say(f"  readings: batch {batch:,} + real-time {speed:,} = merged {merged:,}; {where}")
+            found = weather.by_layer
+            readings = tuple(sum(r["readings"] for r in rows) for rows in (found.batch, found.speed, found.merged))
+            for what, seen, (batch, speed, merged) in (
+                ("readings", weather, readings),
+                ("flights", flights, flights.counts),
+            ):
+                where = f"cut {seen.cut:,}, position {seen.position:,}, lag {seen.lag:,}"
+                self.say(f"  {what}: batch {batch:,} + real-time {speed:,} = merged {merged:,}; {where}")

@@ -10,7 +10,7 @@ import re
 import shutil
 import signal
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,9 +32,9 @@ from pipeline.lake.lake import Lake
 from pipeline.lake.targets import cut_targets
 from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.settings import SERVICES, SecretFiles, Settings
+from sandbox.events import Event, Kind
 from sandbox.processes import Child, ServerError, quote_log
 from sandbox.running import State
-from sandbox.weather import Event, Kind
 from serving.postgres.connection import parse_url
 
 # Settings of one process: two workers cannot share a port.
@@ -141,12 +141,13 @@ def refuse_used_lake(lake: str) -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """Surroundings of a child process: addresses, the lake, and the module of the views."""
+    """Surroundings of a child process: addresses, the lake, the module of the views, and `more` variables that it reads."""
 
     kafka: KafkaConnection
     postgres: str = field(repr=False)  # may hold a password
     lake: str
     views: str = "views"
+    more: Mapping[str, str] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
         """Environment of this process, with the settings on top; output is not held back, so that a log shows what happened last.
@@ -155,7 +156,8 @@ class Place:
         """
         settings = {"KAFKA": self.kafka.bootstrap, "POSTGRES": self.postgres, "LAKE": self.lake, "VIEWS": self.views}
         ours = {name: value for name, value in os.environ.items() if name.upper() != "WATERSHED_POSTGRES_FILE"}
-        return {**ours, **{f"WATERSHED_{name}": value for name, value in settings.items()}, "PYTHONUNBUFFERED": "1"}
+        named = {f"WATERSHED_{name}": value for name, value in settings.items()}
+        return {**ours, **named, **self.more, "PYTHONUNBUFFERED": "1"}
 
     def command(self, name: str, arguments: Sequence[str], log: Path) -> Child:
         """`python ARGUMENTS` as a child in the present folder, its output in `log`."""
@@ -209,9 +211,12 @@ def night_progress(child: Child) -> tuple[int, str]:
     return len(set(DONE.findall(text))), IN_PLAIN_WORDS.get(running[-1], running[-1]) if running else "Luigi starts"
 
 
-def night_tasks(partitions: int, views: int) -> int:
-    """Number of tasks of a night of one source: archive and clean a partition, fold a view, choose, stage, publish, and Nightly."""
-    return 2 * partitions + views + 4
+def night_tasks(*sources: tuple[int, int]) -> int:
+    """Number of tasks of a night over sources of so many (partitions, views).
+
+    Of each source archive and clean a partition, fold a view, stage, publish; and once ChooseCut and Nightly.
+    """
+    return sum(2 * partitions + views + 2 for partitions, views in sources) + 2
 
 
 def free_night(wanted: date, ledger: Sequence[Cut]) -> date:
@@ -223,11 +228,14 @@ def free_night(wanted: date, ledger: Sequence[Cut]) -> date:
 
 
 class Sender:
-    """Sends events to a topic under their station as the key; `sent` counts them by kind. Not there before flush() returns."""
+    """Sends events to topics under their keys. Not there before flush() returns.
 
-    def __init__(self, kafka: KafkaConnection, topic: str) -> None:
-        self.topic, self.sent = topic, Counter[Kind]()
-        self._failed: list[BaseException] = []
+    `sent` counts them by topic and kind, `kinds` by kind alone.
+    """
+
+    def __init__(self, kafka: KafkaConnection) -> None:
+        self.sent, self.kinds = defaultdict[str, Counter[Kind]](Counter), Counter[Kind]()
+        self._failed: list[tuple[str, BaseException]] = []
         servers, security = kafka.bootstrap, kafka.arguments()
         try:
             self._producer = KafkaProducer(
@@ -238,25 +246,25 @@ class Sender:
                 f"Kafka at {servers} cannot be reached ({error}): start it, or set WATERSHED_KAFKA"
             ) from error
 
-    @property
-    def total(self) -> int:
-        """Number of events that were sent."""
-        return self.sent.total()
-
-    def send(self, event: Event) -> None:
+    def send(self, topic: str, event: Event) -> None:
         """Hand one event to the producer; LogError when an earlier one was refused."""
         self._check()
-        self._producer.send(self.topic, key=event.key, value=event.value).add_errback(self._failed.append)
-        self.sent[event.kind] += 1
+        self._producer.send(topic, key=event.key, value=event.value).add_errback(
+            lambda error: self._failed.append((topic, error))
+        )
+        self.count(topic, event.kind, 1)
+
+    def count(self, topic: str, kind: Kind, events: int) -> None:
+        """Count events as sent, by whomever they were."""
+        self.sent[topic][kind] += events
+        self.kinds[kind] += events
 
     def flush(self) -> None:
         """Wait until the broker has acknowledged all of them."""
         try:
             self._producer.flush(timeout=FLUSH_LIMIT_S)
         except KafkaError as error:
-            raise LogError(
-                f"topic {self.topic}: the broker did not take all events within {FLUSH_LIMIT_S:g} s: {error}"
-            ) from error
+            raise LogError(f"the broker did not take all events within {FLUSH_LIMIT_S:g} s: {error}") from error
         self._check()
 
     def close(self) -> None:
@@ -265,7 +273,8 @@ class Sender:
 
     def _check(self) -> None:
         if self._failed:
-            raise LogError(f"topic {self.topic}: the broker refused an event: {self._failed[0]}") from self._failed[0]
+            topic, error = self._failed[0]
+            raise LogError(f"topic {topic}: the broker refused an event: {error}") from error
 
 
 @dataclass(frozen=True)

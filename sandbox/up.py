@@ -237,7 +237,7 @@ def _load_weather(where: Place, state: State, bars: "Bars") -> None:
     """History, a night over it by way of luigid, then the rest of the year for the real-time layer; once is enough."""
     log = KafkaLog(where.kafka)
     database = engine(where.postgres, application_name="watershed up")
-    sender = Sender(where.kafka, WEATHER_TOPIC)
+    sender = Sender(where.kafka)
     try:
         if sum(log.end_offsets(WEATHER_TOPIC)):
             return
@@ -272,14 +272,14 @@ def _send(sender: Sender, what: str, rows: list[dict[str, Any]], seed: int, bars
     events = list(spread(rows, seed))
     with bars.doing(what, len(events)) as show:
         for n, event in enumerate(events):
-            sender.send(event)
+            sender.send(WEATHER_TOPIC, event)
             show(n, "")
         sender.flush()
 
 
 def _run_night(where: Place, state: State, ledger: list[Cut], bars: "Bars") -> None:
     day = free_night(date.fromisoformat(HISTORY_UNTIL), ledger)
-    tasks = night_tasks(len(ledger[0].offsets), len(load_views(where.views)))
+    tasks = night_tasks((len(ledger[0].offsets), len(load_views(where.views))))
     with bars.doing("a night runs, by way of luigid", tasks) as show:
         night = where.night(day, Path(state.data) / "night.log", scheduler(state))
 

@@ -10,20 +10,21 @@ from collections.abc import Callable
 from pipeline.definition.view import View
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.log import Unreachable
-from sandbox.display import Display, Seen
+from sandbox.display import Display
+from sandbox.scene import Seen
 from sandbox.services import Place
 from serving.answers import by_layer
 from serving.postgres.connection import StoreUnavailable, engine
 
-LOOK_EVERY_S = 0.3
+LOOK_EVERY_S = 0.5
 
 
 class Watcher(threading.Thread):
-    """Looks at the serving layer again and again, for the display. As a context manager: looks until its end."""
+    """Looks at a view of each topic again and again, for the display. As a context manager: looks until its end."""
 
-    def __init__(self, place: Place, view: View, display: Display) -> None:
+    def __init__(self, place: Place, weather: View, flights: View, display: Display) -> None:
         super().__init__(name="watcher", daemon=True)
-        self.view, self.display = view, display
+        self.weather, self.flights, self.display = weather, flights, display
         self.engine = engine(place.postgres, application_name="watershed demo display")
         self.log = KafkaLog(place.kafka)
         self._over = threading.Event()
@@ -38,10 +39,13 @@ class Watcher(threading.Thread):
 
     def _look(self) -> None:
         try:
-            found = by_layer(self.engine, self.view, limit=100_000)
-            self.display.see(Seen(found, self.log.end_offsets(self.view.source.topic)))
+            self.display.see(self._seen(self.weather), self._seen(self.flights))
         except (StoreUnavailable, Unreachable) as error:
             logging.getLogger("demo").warning("looking again: %s", error)
+
+    def _seen(self, view: View) -> Seen:
+        found = by_layer(self.engine, view, limit=100_000)
+        return Seen(found, self.log.end_offsets(view.source.topic))
 
     def check(self) -> None:
         """Raise what ended the looking."""

@@ -28,7 +28,7 @@ from tests.support.system import System
 # By the budget that stands at the end of a run (tests/support/budget.py).
 LONGEST = """
     data_of_before crashes end_to_end planted_lookups families feeds tables push_faults push
-    operator_crashes simulation planted_bugs planted_replacements demo up luigid
+    operator_crashes row_replays simulation planted_bugs planted_replacements demo_whole demo up luigid
     refusals operator_commands nights patience fast_equals_reference both_stores planted_in_postgres benchmarks
     secured_kafka secrets lake_is_open backlog definition_changes fetch identity_snapshots walk machine fetch_real
     sketches_postgres messages json_blocks modes splitting data_in_loads data_in_page memory_of_files sql_values lookup

@@ -12,21 +12,23 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from matplotlib.image import imread
 from rich.console import Console
 
 from pipeline.handover import Counts, Cut
 from sandbox import chart
-from sandbox.demo import TITLES, At
-from sandbox.display import Display, Frame, Scene, Seen
+from sandbox.demo_plan import RENAMED, TITLES, At
+from sandbox.display import Display, Frame
+from sandbox.events import Event, Kind, as_they_arrive
+from sandbox.events import spread as spread_of
+from sandbox.flights import FLIGHTS, flights, lay_out, rename
 from sandbox.processes import Child, ServerError
+from sandbox.scene import Scene, Seen
 from sandbox.services import free_night, night_tasks, run
-from sandbox.summary import AuditFound, Findings, summary
-from sandbox.weather import STATIONS, Event, Kind, readings, spread
+from sandbox.summary import AuditFound, Changed, Findings, OfTopic, summary
+from sandbox.weather import STATIONS, readings, spread
 from serving.answers import ByLayer, Freshness
+from tests.support.chart_colours import EVERYTHING, drawn
 from tests.support.commands import NEEDS_PROC, Commands
 from tests.support.system import wait_for
 
@@ -62,6 +64,41 @@ def test_late_events_arrive_a_day_or_more_behind_the_newest() -> None:
     assert behind and min(behind) >= timedelta(hours=20) and max(behind) > timedelta(days=3)
 
 
+def test_flights_are_the_files_own_with_an_id_each_and_times_as_they_are_there() -> None:
+    rows = flights("2013-12-09", "2013-12-11")
+    assert len(rows) == len({r["id"] for r in rows}) > 1500
+    assert all("2013-12-09T00" <= r["time_hour"] < "2013-12-11" for r in rows)
+    cancelled = [r for r in rows if r["dep_delay"] is None]
+    assert 0 < len(cancelled) < len(rows) and all(r["arr_delay"] is None for r in cancelled)
+    events = list(spread_of(rows, 7, FLIGHTS, broken=0.05))
+    firsts = [e for e in events if e.kind in (Kind.ON_TIME, Kind.OUT_OF_ORDER, Kind.LATE)]
+    assert {e.value for e in firsts} == {json.dumps(r).encode() for r in rows} and len(firsts) == len(rows)
+    assert all(e.key == json.loads(e.value)["carrier"].encode() for e in firsts if e.value is not None)
+    assert all(sent(events)[kind] > 0 for kind in (Kind.BROKEN, Kind.TOMBSTONE, Kind.DUPLICATE))
+
+
+def test_topics_are_merged_by_the_newest_time_that_each_has_reached_and_keep_their_order() -> None:
+    one = list(spread([r for r in readings() if "2013-12-01" <= r["observed_at"] < "2013-12-08"], 1, late=0.1))
+    two = list(spread_of(flights("2013-12-01", "2013-12-08"), 2, FLIGHTS, late=0.1))
+    together = list(as_they_arrive({"a": one, "b": two}))
+    assert [e for topic, e in together if topic == "a"] == one and [e for topic, e in together if topic == "b"] == two
+    newest = dict.fromkeys("ab", "2013-12-01")
+    for topic, event in together:
+        newest[topic] = max(newest[topic], event.observed_at)
+        other = newest["b" if topic == "a" else "a"]
+        late_in_the_file = event.observed_at >= "2013-12-07"  # one topic may end before the other
+        assert late_in_the_file or newest[topic][:13] >= other[:13], "no topic runs ahead of the other"
+
+
+def test_a_renamed_carrier_is_the_only_change_of_its_file(tmp_path: Path) -> None:
+    lay_out(tmp_path)
+    before = (tmp_path / "airlines.csv").read_text().splitlines()
+    assert rename(tmp_path, "US", "A, B and C") == RENAMED.before
+    after = (tmp_path / "airlines.csv").read_text().splitlines()
+    assert set(after) - set(before) == {'US,"A, B and C"'} and set(before) - set(after) == {"US,US Airways Inc."}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["airlines.csv", "airports.csv", "planes.csv", "weather.csv"]
+
+
 # ---- the display
 def row(station: str, day: date, count: int, mean: str | None) -> dict[str, Any]:
     value = None if mean is None else Decimal(mean)
@@ -80,8 +117,48 @@ def a_look() -> Seen:
     return Seen(ByLayer(batch, speed, merged, fresh), [2_345_690] * 4)
 
 
+def delay(name: str | None, day: date, flown: int, mean: str | None, cancelled: str = "0") -> dict[str, Any]:
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    value = None if mean is None else Decimal(mean)
+    counts = {"flights": flown, "cancelled_share": Decimal(cancelled), "departure_delay_mean": value}
+    return {"carrier.name": name, "window_start": start, **counts}
+
+
+def a_look_at_flights() -> Seen:
+    """Twenty days of three carriers, one of which is renamed; the last five by the speed layer; one day all cancelled."""
+    days = [date(2013, 10, 1) + timedelta(n) for n in range(20)]
+    rows = [
+        delay(name, d, 10, None if n == 3 else f"{n}.5", "1" if n == 3 else "0.25")
+        for n, d in enumerate(days)
+        for name in ("Delta", None, RENAMED.before if n < 12 else RENAMED.after)
+    ]
+    rows.append(delay(RENAMED.after, days[5], 1, "90.0"))
+    batch = [r for r in rows if r["window_start"].date() < days[15]]
+    speed = [r for r in rows if r["window_start"].date() >= days[15]]
+    fresh = [Freshness(p, 100_000, 345_678) for p in range(4)]
+    return Seen(ByLayer(batch, speed, rows, fresh), [345_679] * 4)
+
+
+def a_look_at_skies() -> ByLayer:
+    rows = [
+        {**delay(None, date(2013, 10, 1), 100, mean, share), "airport.name": airport, "sky": sky}
+        for sky, mean, share in (("fair", "5.0", "0.01"), ("poor visibility", "40.0", "0.1"), (None, "7.0", "0"))
+        for airport in ("Newark Liberty Intl", "La Guardia")
+    ]
+    return ByLayer(rows, [], rows, [])
+
+
+def test_a_days_delay_is_the_mean_over_the_flights_that_departed() -> None:
+    means, batch, speed = a_look_at_flights().delay_by_day
+    assert means[date(2013, 10, 3)] == pytest.approx(2.5)
+    assert means[date(2013, 10, 6)] == pytest.approx((3 * 7.5 * 5.5 + 1 * 90) / (3 * 7.5 + 1))
+    assert date(2013, 10, 4) not in means, "nothing departed"
+    assert (len(batch), len(speed)) == (15, 5)
+
+
 def a_scene(seen: Seen | None) -> Scene:
-    scene = Scene(TITLES, date(2013, 1, 1), date(2013, 12, 31), seen=seen)
+    of_flights = None if seen is None else a_look_at_flights()
+    scene = Scene(TITLES, date(2013, 1, 1), date(2013, 12, 31), RENAMED, weather=seen, flights=of_flights)
     scene.sent = dict.fromkeys(Kind, 12_345)
     for number in range(4):
         scene.steps[number].state = "done"
@@ -104,8 +181,22 @@ def test_a_frame_fits_the_terminal(width: int, height: int, seen: Seen | None) -
     assert max(map(len, text)) <= width
     if seen is not None:
         shown = "\n".join(text)
-        assert "4,000,000" in shown and "9,382,712" in shown, "the cut and the position, summed up"
+        cut, position = ("4,000,000", "9,382,712") if width >= 110 and height >= 40 else ("4,400,000", "10,765,424")
+        assert cut in shown and position in shown, "the cut and the position, summed up"
         assert "EWR Jun 29" in shown, "the newest day of both layers"
+        assert "batch 451 + real-time 150 = merged 601 flights" in shown
+        assert ("US Airways Inc. 120  →  American Airlines Group Inc. 81" in shown) == (height >= 27)
+
+
+def test_where_room_is_short_the_steps_that_run_are_shown_first() -> None:
+    scene = a_scene(None)
+    for number in range(At.NIGHT_2):
+        scene.steps[number].state = "done"
+    scene.steps[At.LIVE].state = "running"  # with a step that is done between it and the night
+    console = Console(width=80, height=24, force_terminal=True, color_system=None)
+    lines = console.render_lines(Frame(scene), console.options.update(height=None))
+    shown = "\n".join("".join(segment.text for segment in line) for line in lines)
+    assert all(f"▶ {TITLES[number]}" in shown for number in (At.LIVE, At.NIGHT_2))
 
 
 def test_lag_is_what_the_log_holds_beyond_the_answer() -> None:
@@ -115,50 +206,59 @@ def test_lag_is_what_the_log_holds_beyond_the_answer() -> None:
 def test_without_a_terminal_the_story_is_told_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with Display(a_scene(None), Console(force_terminal=False)) as display:
         display.begin(At.CHART).show("at work")
-        display.see(a_look())
-        display.finish(At.CHART, "weather.png")
+        display.see(a_look(), a_look_at_flights())
+        display.finish(At.CHART, "demo.png")
     told = capsys.readouterr().out
     assert "\x1b" not in told
-    assert "▶ Draw the chart" in told and "✔ Draw the chart: weather.png" in told
+    assert "▶ Draw the chart" in told and "✔ Draw the chart: demo.png" in told
     assert "batch 10,800 + real-time 1,500 = merged 21,600; cut 4,000,000, position 9,382,712, lag 48" in told
+    assert "flights: batch 451 + real-time 150 = merged 601; cut 400,000, position 1,382,712, lag 4" in told
 
 
-def drawn(path: Path) -> set[str]:
-    """Which of the chart's colours are on the picture in earnest, by name: the layers' areas and the stations' lines."""
-    pixels = (imread(path)[..., :3] * 255).round().astype(int)
-    found = set()
-    for name, colour in {"batch": chart.BATCH, "real-time": chart.SPEED, **chart.STATIONS}.items():
-        wanted = np.array([int(colour[n : n + 2], 16) for n in (1, 3, 5)])
-        if (abs(pixels - wanted).max(axis=2) <= 2).sum() > 300:
-            found.add(name)
-    return found
-
-
-def test_the_chart_shows_the_layers_and_the_stations(tmp_path: Path) -> None:
-    seen = a_look().by_layer
-    swings = {r["window_start"]: Decimal(n % 17) for n, r in enumerate(seen.merged)}
+def test_the_chart_shows_stations_layers_skies_and_a_carrier_under_both_of_its_names(tmp_path: Path) -> None:
+    seen, of_flights, skies = a_look().by_layer, a_look_at_flights().by_layer, a_look_at_skies()
     seen.merged[:] = [
-        {**r, "temperature_mean": swings[r["window_start"]] + 20 * STATIONS.index(r["station"])} for r in seen.merged
+        {**r, "temperature_mean": Decimal(n % 17) + 20 * STATIONS.index(r["station"])}
+        for n, r in enumerate(seen.merged)
     ]
-    chart.draw(seen, tmp_path / "both.png")
-    chart.draw(ByLayer([], seen.speed, seen.merged, seen.freshness), tmp_path / "real-time.png")
-    chart.draw(ByLayer([], [], [], []), tmp_path / "nothing.png")
-    assert drawn(tmp_path / "both.png") == {"batch", "real-time", *STATIONS}
-    assert drawn(tmp_path / "real-time.png") >= {"real-time", *STATIONS}
-    assert not drawn(tmp_path / "nothing.png") & set(STATIONS)
+    chart.draw(seen, of_flights, skies, RENAMED, tmp_path / "all.png")
+    old = [r for r in of_flights.merged if r["carrier.name"] != RENAMED.after]
+    unchanged = ByLayer([], old, old, of_flights.freshness)
+    chart.draw(seen, unchanged, ByLayer([], [], [], []), RENAMED, tmp_path / "unchanged.png")
+    nothing = ByLayer([], [], [], [])
+    chart.draw(nothing, nothing, nothing, RENAMED, tmp_path / "nothing.png")
+    assert drawn(tmp_path / "all.png") == EVERYTHING
+    assert not drawn(tmp_path / "unchanged.png") & {"sky", "batch"}
+    assert not drawn(tmp_path / "nothing.png") & {*STATIONS, "sky"}
 
 
 # ---- the end
+def a_cut(number: int, day: date | None, status: str = "published", versions: Any = ()) -> Cut:
+    return Cut("t", 1, number, day, (4_000, 500), datetime.now(UTC), status, versions=versions)
+
+
 def findings(folder: Path, *, differences: int = 0, counted: Counts | None = None) -> Findings:
     told = {Kind.ON_TIME: 90, Kind.LATE: 10, Kind.DUPLICATE: 5, Kind.BROKEN: 2, Kind.TOMBSTONE: 1}
+    right = Counts(100, 5, 2, 1)
     return Findings(
         folder,
         str(folder / "lake"),
         [AuditFound("somehow", differences, None)],
-        told,
-        counted or Counts(100, 5, 2, 1),
-        [],
+        [OfTopic("flights", told, counted or right, []), OfTopic("weather", told, right, [])],
+        Changed.found(
+            RENAMED, "carriers", a_cut(2, None, "adopted", (("carriers", 2),)), a_look_at_flights().by_layer.merged
+        ),
     )
+
+
+def test_the_summary_says_from_which_cut_on_the_table_is_another_and_what_is_served_under_either_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary(Console(width=80), findings(tmp_path))
+    told = capsys.readouterr().out
+    assert "carriers: version 2 is in force from cut 2 on (offsets 0:4,000, 1:500), in both layers:" in told
+    assert "120 flights of US are served as 'US Airways Inc.', and 81," in told
+    assert told.count("each is accounted for") == 2
 
 
 def test_the_exit_code_is_0_only_without_differences_and_with_every_event_accounted_for(tmp_path: Path) -> None:
@@ -169,40 +269,12 @@ def test_the_exit_code_is_0_only_without_differences_and_with_every_event_accoun
 
 
 def test_a_night_gets_a_name_that_is_free() -> None:
-    def named(number: int, day: date | None) -> Cut:
-        return Cut("t", 1, number, day, (0,), "published", datetime.now(UTC))
-
-    ledger = [named(0, None), named(1, date(2013, 1, 5)), named(2, date(2013, 1, 6))]
+    ledger = [a_cut(0, None), a_cut(1, date(2013, 1, 5)), a_cut(2, date(2013, 1, 6))]
     assert free_night(date(2013, 1, 5), ledger) == date(2013, 1, 7)
     assert free_night(date(2013, 1, 4), ledger) == date(2013, 1, 4)
 
 
-# ---- whole, as commands
-@pytest.mark.slow
-@NEEDS_PROC
-def test_the_demo_ends_with_0_differences_a_chart_and_the_rejected_records(commands: Commands) -> None:
-    code, out, err = commands.run("watershed", "demo", "--quick", "--out", "result")
-    assert code == 0, out + err
-    ends = [line.split("  ", 1) for line in out.splitlines() if line[:1].isdigit()]
-    assert [(found, how.split(",")[0]) for found, how in ends] == [
-        ("0 differences", "audit while events arrived"),
-        ("0 differences", "audit by the layers' kernels"),
-        ("0 differences", "audit by an independent plain-Python f"),
-    ]
-    result = commands.folder / "result"
-    assert drawn(result / "weather.png") == {"batch", "real-time", *STATIONS}
-    files = list((result / "lake" / "rejected").rglob("*.parquet"))
-    reasons = [r for f in files for r in pq.read_table(f).column("reason").to_pylist()]
-    assert reasons and all(reasons)
-    assert str(files[0].relative_to(commands.folder)) in out or len(files) > 1
-    assert "each is accounted for" in out
-    assert {"speed.log", "night-1.log", "night-2.log", "init.log"} <= {p.name for p in (result / "logs").iterdir()}
-    assert "\x1b" not in out
-    assert commands.processes() == [], "everything that was started has ended"
-    again, _, said = commands.run("watershed", "demo", "--quick", "--out", "result")
-    assert again == 1 and "is not empty" in said and "Traceback" not in said
-
-
+# ---- as commands, on embedded servers; to its end it is played in test_demo_whole.py
 @pytest.mark.slow
 @NEEDS_PROC
 def test_the_demo_fails_with_the_end_of_the_log_when_a_child_dies(commands: Commands) -> None:
@@ -263,4 +335,5 @@ def test_a_failed_child_is_told_by_its_error_not_by_luigis_summary(
 
 
 def test_a_night_has_as_many_tasks_as_luigi_runs() -> None:
-    assert night_tasks(partitions=4, views=2) == len(["Nightly", "ChooseCut", "Publish", "Stage"]) + 2 + 4 + 4
+    assert night_tasks((4, 2)) == len(["Nightly", "ChooseCut", "Publish", "Stage"]) + 2 + 4 + 4
+    assert night_tasks((4, 2), (1, 3)) == night_tasks((4, 2)) + len(["Publish", "Stage"]) + 3 + 1 + 1
