@@ -15,7 +15,7 @@ from pipeline.base.errors import OriginError, Refused, WatershedError
 from pipeline.definition.table import Table
 from pipeline.definition.view import View
 from pipeline.definition.views_module import table_named
-from serving.stores.tables import PostgresTableStore
+from serving.stores.tables import PostgresTableStore, copy_manifests
 from tasks.context import Context, context
 from tasks.nightly import Step
 
@@ -23,7 +23,10 @@ from tasks.nightly import Step
 def versions_for(parts: Context, views: Sequence[View]) -> dict[str, int]:
     """The newest versions of the tables that the views look up; Refused names the loads that are missing."""
     names = sorted({name for view in views for name in view.tables})
-    newest = PostgresTableStore(parts.engine).newest(names) if names else {}
+    store = PostgresTableStore(parts.engine)
+    newest = store.newest(names) if names else {}
+    for name, number in newest.items():
+        copy_manifests(parts.lake, [one for one in store.versions(name) if one.version == number])
     missing = [name for name in names if name not in newest]
     if missing:
         command = f"watershed load {' '.join(missing)}"
@@ -43,7 +46,9 @@ def due(parts: Context, now: datetime) -> list[Table]:
             add(earlier)
         if table.every is None or table in found:
             return
-        made = [one.begun_at for one in store.versions(table.name) if one.exposed_at is not None]
+        shown = [one for one in store.versions(table.name) if one.exposed_at is not None and one.manifest is not None]
+        # A replay reads nothing of the origin.
+        made = [one.begun_at for one in shown if "replay" not in json.loads(one.manifest or "")["facts"]]
         if not made or now - max(made) >= table.every:
             found.append(table)
 

@@ -292,7 +292,7 @@ class Nightly(Step):
         """Load the tables whose time has come. The night is published: a load that fails is an error of its own."""
         from tasks.loads import load_due
 
-        load_due(context(), str(self.date), LOG.info)
+        load_due(context(), f"night {self.date}", LOG.info)
 
     def _cut(self, topic: str) -> Cut:
         night = context().night(topic)

@@ -12,7 +12,7 @@ from rich.table import Table as Shown
 
 from console.commands.documents import print_document
 from ingestion.loading.compare import Difference, compare
-from pipeline.base.errors import DefinitionError, WatershedError
+from pipeline.base.errors import DefinitionError, LakeError, WatershedError
 from pipeline.definition.table import Table
 from pipeline.definition.views_module import table_named
 from tasks.context import Context, context
@@ -80,7 +80,10 @@ def _load(parts: Context, table: Table, name: str, diff: bool) -> dict[str, Any]
         "adopted": [{"topic": c.topic, "number": c.number, "offsets": list(c.offsets)} for c in cuts],
     }
     if diff and facts["base"] is not None:
-        found["difference"] = compare(parts.lake, table, facts["base"], made.version).document()
+        try:
+            found["difference"] = compare(parts.lake, table, facts["base"], made.version).document()
+        except LakeError as error:  # the version is made all the same
+            found["difference_error"] = f"it cannot be compared with version {facts['base']}: {error}"
     return found
 
 
@@ -105,5 +108,7 @@ def _show(found: list[dict[str, Any]]) -> None:
             typer.echo(f"{one['table']}: read {one['attempts']} times, {one['retries']:,} requests made again")
         for reason, count in one["reasons"].items():
             typer.echo(f"{one['table']}: {count:,} rejected: {reason}")
+        if "difference_error" in one:
+            typer.echo(f"{one['table']}: {one['difference_error']}")
         if "difference" in one:
             typer.echo(Difference.told(one["table"], one["difference"]))

@@ -3,6 +3,8 @@
 made(version)  =>  every check of its table holds for it
 """
 
+from decimal import Decimal
+
 import numpy as np
 import pyarrow as pa
 
@@ -18,7 +20,7 @@ from pipeline.fold.in_force import VersionRows
 from pipeline.fold.lookup import Version
 from pipeline.lake.lake import Lake
 from pipeline.lake.manifest import File
-from serving.stores.tables import PostgresTableStore
+from serving.stores.tables import PostgresTableStore, copy_manifests
 
 BATCH_ROWS = 100_000
 
@@ -68,6 +70,7 @@ def check_history(table: Table, rows: pa.Table) -> None:
 
 def _check_references(lake: Lake, store: PostgresTableStore, table: Table, file: File, check: References) -> None:
     number = store.newest([check.table.name])[check.table.name]
+    copy_manifests(lake, [one for one in store.versions(check.table.name) if one.version == number])
     index = HashTable()
     for others in VersionRows(lake, check.table, number, check.table.key):
         hashes = hashed(others, check.table, check.table.key)
@@ -78,7 +81,7 @@ def _check_references(lake: Lake, store: PostgresTableStore, table: Table, file:
         column = chunk(batch.column(0)).drop_null()
         asked += len(column)
         found += int((index.find(hash_rows([(column, table.types[check.column])])) >= 0).sum()) if len(column) else 0
-    if found < check.share * asked:
+    if found < Decimal(str(check.share)) * asked:
         raise OriginError(
             f"table {table.name}: {found:,} of {asked:,} values of {check.column} are keys of table {check.table.name}"
             f" (version {number}); allowed is a share of {check.share} at least"

@@ -38,10 +38,10 @@ from pipeline.lake.lake import Lake
 from pipeline.lake.manifest import Manifest
 from pipeline.lake.targets import TableVersion
 from serving.ops.table_versions import LoadedVersion
-from serving.stores.tables import PostgresTableStore
+from serving.stores.tables import PostgresTableStore, copy_manifests
 
 Say = Callable[[str, int], None]  # (what, rows read so far)
-KEPT_REJECTS = 100_000  # rejected rows that are kept with their place; all are counted
+KEPT_REJECTS, KEPT_BYTES = 100_000, 64 * 1024 * 1024  # of rejected rows that are kept with their place; all are counted
 
 
 @dataclass
@@ -78,13 +78,13 @@ class Loader:
         while manifest is None:
             begun = self.store.begin(table.name, name)
             manifest = begun.manifest if begun.manifest is not None else self._note(table, begun, write(begun))
-        target = TableVersion(table.name, begun.version)
-        if not self.lake.has_manifest(target.path):
-            self.lake.write_bytes(target.path, manifest.encode())
-        self.crash.reach("load.copied")
-        versions = self.store.versions(table.name)
-        if begun.version == max(one.version for one in versions if one.manifest):
-            self.lake.write_bytes(layout.current_table(table.name), manifest.encode())
+        self.crash.reach("load.committed")
+        newest = 0
+        while newest != (versions := _made(self.store, table))[-1].version:  # another may be made meanwhile
+            copy_manifests(self.lake, [one for one in versions if one.version >= begun.version])
+            self.crash.reach("load.copied")
+            newest = versions[-1].version
+            self.lake.write_bytes(layout.current_table(table.name), (versions[-1].manifest or "").encode())
         return next(one for one in versions if one.version == begun.version)
 
     def _note(self, table: Table, begun: LoadedVersion, made: Manifest) -> str | None:
@@ -106,13 +106,12 @@ class _Work:
         self.loader, self.table, self.begun, self.attempt = loader, table, begun, attempt
         self.since: Any = None
         self.retries = 0  # requests that an origin made again, in this attempt
-        self.counts, self.rejected = LoadCounts(), list[RejectedRow]()
+        self.counts, self.rejected, self.rejected_bytes = LoadCounts(), list[RejectedRow](), 0
         self.parts: list[dict[str, str]] = []
-        made = [one for one in loader.store.versions(table.name) if one.manifest and one.version < begun.version]
+        made = [one for one in _made(loader.store, table) if one.version < begun.version]
+        copy_manifests(loader.lake, made[-1:])
         self.base = made[-1] if made else None
-        self.cursor = (
-            json.loads(self.base.manifest)["facts"].get("cursor") if self.base and self.base.manifest else None
-        )
+        self.cursor = self._cursor_before()
         self.greatest: Any = None
         self.run = uuid.uuid4().hex[:12]
 
@@ -149,6 +148,7 @@ class _Work:
             "retries": self.retries,
             "base": self.base.version if self.base is not None else None,
             "cursor": as_text(self.greatest) if self.greatest is not None else self.cursor,
+            "cursor_of": self._cursor_of(),
             "counts": asdict(self.counts),
             **files.facts,
         }
@@ -192,6 +192,23 @@ class _Work:
         for rows in self.origin.read(part, reading):
             yield typed(rows, self.table.record, self.origin.textual)
 
+    def _cursor_of(self) -> str | None:
+        """The column of the cursor: its name, its place in the origin and its type."""
+        load = self.table.load
+        if not isinstance(load, Incremental | Merge):
+            return None
+        named = next(c for c in columns(self.table.record) if c.name == load.cursor)
+        return f"{named.name} {'.'.join(map(str, named.path))} {named.type}"
+
+    def _cursor_before(self) -> str | None:
+        """The cursor of the version before, where it is one of the same column of the same origin: else all is read, and nothing missed."""
+        if self.base is None or self.base.manifest is None:
+            return None
+        facts, origin = json.loads(self.base.manifest)["facts"], json.loads(json.dumps(dict(self.origin.describe())))
+        same = facts.get("cursor_of") == self._cursor_of() and facts["origin"] == origin
+        found: str | None = facts["cursor"] if same else None
+        return found
+
     def _reading(self) -> Reading:
         load = self.table.load
         reading = Reading(
@@ -217,10 +234,18 @@ class _Work:
     # ---- rejected rows
     def _reject(self, rows: Sequence[RejectedRow]) -> None:
         self.counts.rejected += len(rows)
-        self.rejected += rows[: max(0, KEPT_REJECTS - len(self.rejected))]
+        for row in rows:
+            if len(self.rejected) >= KEPT_REJECTS or self.rejected_bytes >= KEPT_BYTES:
+                return
+            self.rejected.append(row)
+            self.rejected_bytes += len(row.raw) + len(row.reason)
 
     def _rejected_rows(self) -> list[pa.Table]:
         return [pa.Table.from_pylist([vars(row) for row in self.rejected], SCHEMA)]
+
+
+def _made(store: PostgresTableStore, table: Table) -> list[LoadedVersion]:
+    return [one for one in store.versions(table.name) if one.manifest is not None]
 
 
 def _less(cursor: Any, overlap: timedelta | int) -> Any:

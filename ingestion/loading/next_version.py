@@ -16,11 +16,11 @@ import pyarrow as pa
 from ingestion.loading.buckets import ROOM, Buckets, Room, together
 from ingestion.loading.checks import check_history, valid_now
 from ingestion.loading.counts import LoadCounts, RejectedRow
-from ingestion.loading.modes import Mode, Newest, mode_of, schema_of
+from ingestion.loading.modes import Fresh, Mode, Newest, mode_of, schema_of
 from ingestion.typed import Records
 from pipeline.columns.arrays import Ints
 from pipeline.definition.table import Full, Table
-from pipeline.fold.in_force import STRETCH_ROWS, VersionRows
+from pipeline.fold.in_force import STRETCH_ROWS, VersionRows, as_declared
 from pipeline.lake.lake import Lake
 from pipeline.lake.manifest import File
 from serving.ops.table_versions import LoadedVersion
@@ -33,7 +33,8 @@ PLACE: Sequence[Any] = (pa.field("its part", pa.int32()), pa.field("its number",
 class NextVersion:
     """One load of one table: give it the rows before (None: there is no version), feed it the origin's, and take the version's rows.
 
-    `deleted` are the rows that deleted keys before, in a Merge. `had` is the number of rows before that are valid now. Close it.
+    `deleted` are the rows that deleted keys before, in a Merge. With `adds` rows of new keys are added to those before, as Append does,
+    whatever the table's load is. `had` is the number of rows before that are valid now. Close it.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class NextVersion:
         counts: LoadCounts,
         deleted: Iterable[pa.Table] = (),
         room: Room = ROOM,
+        adds: bool = False,
     ) -> None:
-        self.table, self.at, self.counts = table, at, counts
-        self.had, self._first = 0, before is None
+        self.table, self.at, self.counts, self.adds = table, at, counts, adds
+        self.had, self.deletions, self._first = 0, 0, before is None
         self._new = Buckets(table, pa.schema([*Records(table.record).schema, *PLACE]), room)
         nullable = pa.schema([field.with_nullable(True) for field in schema_of(table)])
         self._old, self._deleted_before, self._deleted = (Buckets(table, nullable, room) for _ in range(3))
@@ -58,14 +60,15 @@ class NextVersion:
 
     @classmethod
     def over(
-        cls, lake: Lake, table: Table, base: LoadedVersion | None, at: datetime, counts: LoadCounts
+        cls, lake: Lake, table: Table, base: LoadedVersion | None, at: datetime, counts: LoadCounts, adds: bool = False
     ) -> "NextVersion":
-        """The next version over the one before; a full load is over none."""
-        if base is None or isinstance(table.load, Full):
+        """The next version over the one before, which the lake has; a full load is over none, unless it `adds`."""
+        if base is None or (isinstance(table.load, Full) and not adds):
             return cls(table, None, at, counts)
         files = [File(**one) for one in json.loads(base.manifest or "{}")["facts"].get("deleted", ())]
-        deleted = (pa.Table.from_batches([b]) for file in files for b in lake.read_batches(file, STRETCH_ROWS))
-        return cls(table, VersionRows(lake, table, base.version), at, counts, deleted)
+        batches = (batch for file in files for batch in lake.read_batches(file, STRETCH_ROWS))
+        deleted = (as_declared(pa.Table.from_batches([batch]), table, base.version) for batch in batches)
+        return cls(table, VersionRows(lake, table, base.version), at, counts, deleted, adds=adds)
 
     def feed(self, rows: pa.RecordBatch, numbers: Ints, part: int) -> None:
         """Take accepted rows of the part of that number, `numbers` (int64) the place of each in it."""
@@ -78,7 +81,7 @@ class NextVersion:
             yield from self._bucket(number, parts, reject)
 
     def deleted(self) -> Iterator[pa.Table]:
-        """The rows that deleted keys, of this load and of those before, once all rows of the version were taken."""
+        """The rows that deleted keys, of this load and of those before, once all rows of the version were taken: `deletions` of them."""
         for number in range(len(self._deleted)):
             yield self._deleted.bucket(number).cast(schema_of(self.table))
 
@@ -92,10 +95,15 @@ class NextVersion:
         new, before, deleted = (one.bucket(number) for one in (self._new, self._old, self._deleted_before))
         if not new.num_rows and not before.num_rows and not deleted.num_rows:
             return
-        mode = mode_of(self.table, None if self._first else before, self.at, self.counts, deleted)
+        mode: Mode
+        if self.adds:
+            mode = Fresh(self.table, before, self.counts)
+        else:
+            mode = mode_of(self.table, None if self._first else before, self.at, self.counts, deleted)
         made = [*self._fed(mode, new, parts, reject), *mode.finish()]
         if isinstance(mode, Newest):
             self._deleted.add(mode.deleted.cast(self._deleted.schema))
+            self.deletions += mode.deleted.num_rows
         version = [one.select(schema.names).cast(schema) for one in made if one.num_rows]
         if self.table.history is not None and version:
             check_history(self.table, pa.concat_tables(version))

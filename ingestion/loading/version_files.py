@@ -77,8 +77,10 @@ class VersionWriter:
                 file = put(layout.table_rows(name, self.number, self.run), schema, rows)
                 version.counts.rows = file.rows
                 version.counts.check()
-                gone = [one for one in version.deleted() if one.num_rows]
-                deleted = [put(layout.table_deleted(name, self.number, self.run), schema, gone)] if gone else []
+                gone = version.deletions
+                deleted = (
+                    [put(layout.table_deleted(name, self.number, self.run), schema, version.deleted())] if gone else []
+                )
             lost = [one for one in rejected() if one.num_rows]
             kept = [put(layout.table_rejects(name, self.number, self.run), SCHEMA, lost)] if lost else []
             check_version(self.lake, self.store, self.table, file, had(), version.counts)

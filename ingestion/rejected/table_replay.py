@@ -9,7 +9,7 @@ row of a key count, of equal cursors the replayed. The cursor stays where it was
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any
 from uuid import uuid4
@@ -31,6 +31,7 @@ from pipeline.definition.table import Append, Full, Table
 from pipeline.lake.manifest import Manifest
 from pipeline.lake.targets import TableVersion
 from serving.ops.table_versions import LoadedVersion
+from serving.stores.tables import copy_manifests
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,9 @@ class _Replay:
         made = [one for one in loader.store.versions(table.name) if one.manifest and one.version < self.begun.version]
         if made[-1].version != plan.base.version:
             raise Refused(f"table {table.name} was loaded meanwhile (version {made[-1].version}): run the replay again")
-        adds = replace(table, load=Append()) if isinstance(table.load, Full) else table
-        version = NextVersion.over(loader.lake, adds, plan.base, self.begun.begun_at, self.counts)
+        copy_manifests(loader.lake, [plan.base])
+        adds = isinstance(table.load, Full | Append)
+        version = NextVersion.over(loader.lake, table, plan.base, self.begun.begun_at, self.counts, adds)
         self.counts.rejected = plan.taken.again.num_rows
         self.counts.read = plan.taken.accepted.num_rows + self.counts.rejected
         writer = VersionWriter(loader.lake, loader.store, table, self.begun.version, self.run)
@@ -121,6 +123,7 @@ class _Replay:
             "retries": 0,
             "base": self.plan.base.version,
             "cursor": before["cursor"],
+            "cursor_of": before.get("cursor_of"),
             "counts": asdict(self.counts),
             **files.facts,
             "replay": {"taken": taken.places},

@@ -53,6 +53,7 @@ POINTS = (
     "activate.written",
     "load.written",  # `watershed load`: the version's files are there, and nothing names them
     "load.noted",  # in Postgres, before its commit
+    "load.committed",  # in Postgres for good, and not in the lake
     "load.copied",  # the manifest is in the lake
     "adopt.written",
     "load.adopted",  # in force in every topic, and not shown

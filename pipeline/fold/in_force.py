@@ -35,7 +35,7 @@ def read_version(lake: Lake, table: Table, number: int) -> pa.Table:
     """The rows of a version as the table declares them; a column that it was made without is null. LakeError where they do not fit."""
     files = TableVersion(table.name, number).require(lake).files
     return pa.concat_tables(
-        [_schema(table).empty_table(), *(_as_declared(lake.read_table(f), table, number) for f in files)]
+        [_schema(table).empty_table(), *(as_declared(lake.read_table(f), table, number) for f in files)]
     )
 
 
@@ -52,14 +52,15 @@ class VersionRows:
         only = [*self.only] or None
         for file in TableVersion(self.table.name, self.number).require(self.lake).files:
             for batch in self.lake.read_batches(file, STRETCH_ROWS, only):
-                yield _as_declared(pa.Table.from_batches([batch]), self.table, self.number, self.only)
+                yield as_declared(pa.Table.from_batches([batch]), self.table, self.number, self.only)
 
 
 def _schema(table: Table, only: Sequence[str] = ()) -> pa.Schema:
     return pa.schema([pa.field(c.name, c.type.arrow) for c in table.columns if not only or c.name in only])
 
 
-def _as_declared(found: pa.Table, table: Table, number: int, only: Sequence[str] = ()) -> pa.Table:
+def as_declared(found: pa.Table, table: Table, number: int, only: Sequence[str] = ()) -> pa.Table:
+    """Rows of a version's file as the table declares them now: a column that they lack is null. LakeError where they do not fit."""
     columns: list[pa.ChunkedArray] = []
     schema = _schema(table, only)
     for column in (c for c in table.columns if c.name in schema.names):
@@ -139,4 +140,4 @@ class InForce:
                 yield accepted.slice(low, high - low), self._versions.get(self._views, stretch.versions)
 
 
-__all__ = ["InForce", "TableVersions", "VersionRows", "newest_tables", "read_version", "tables_of"]
+__all__ = ["InForce", "TableVersions", "VersionRows", "as_declared", "newest_tables", "read_version", "tables_of"]

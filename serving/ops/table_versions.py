@@ -19,6 +19,7 @@ SELECT table_name, version, load, begun_at, manifest, made_at, exposed_at FROM o
 WHERE table_name = :table ORDER BY version
 """)
 LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('watershed table ' || :table, 0))")
+LOCK_SHOWN = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('watershed shown ' || :table, 0))")
 BEGIN = sa.text("""
 INSERT INTO ops.table_versions (table_name, version, load)
 SELECT :table, coalesce(max(version), 0) + 1, :load FROM ops.table_versions WHERE table_name = :table
@@ -59,8 +60,13 @@ class LoadedVersion:
 
 
 def lock_table(connection: Connection, table: str) -> None:
-    """Until the end of the transaction nobody else begins or exposes a version of the table."""
+    """Until the end of the transaction nobody else begins or makes a version of the table."""
     connection.execute(LOCK, {"table": table})
+
+
+def lock_shown(connection: Connection, table: str) -> None:
+    """Until the end of the transaction nobody else exposes a version of the table; that may take long, and holds up no load."""
+    connection.execute(LOCK_SHOWN, {"table": table})
 
 
 def versions_of(connection: Connection, table: str) -> list[LoadedVersion]:

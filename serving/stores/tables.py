@@ -7,7 +7,7 @@ Readers see the version before until the exchange is committed; another load of 
 
 # ruff: noqa: S608 -- names of tables and columns come from checked definitions alone, and every identifier is quoted
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -16,10 +16,13 @@ from sqlalchemy.engine import Connection, Engine
 from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import StoreError
 from pipeline.definition.table import Table
+from pipeline.lake.lake import Lake
+from pipeline.lake.targets import TableVersion
 from serving.generations.create import set_up
 from serving.ops.table_versions import (
     LoadedVersion,
     begin_version,
+    lock_shown,
     lock_table,
     newest_versions,
     note_exposed,
@@ -32,6 +35,7 @@ from serving.postgres.views import COMMENT, DEPENDENTS
 from serving.stores.transactions import Transactions
 
 SCHEMA = "tables"
+IDLE_S = 600  # that an exchange may take between two stretches of rows: they come out of the lake
 
 
 class PostgresTableStore:
@@ -103,7 +107,8 @@ class PostgresTableStore:
         return self._transactions.patiently(lambda c: self._expose(c, table, version, rows), again=True)
 
     def _expose(self, connection: Connection, table: Table, version: int, rows: Iterable[pa.Table]) -> bool:
-        lock_table(connection, table.name)
+        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_S * 1000}")
+        lock_shown(connection, table.name)
         shown = [one.version for one in versions_of(connection, table.name) if one.exposed_at is not None]
         if shown and max(shown) > version:
             return False
@@ -114,6 +119,14 @@ class PostgresTableStore:
         note_exposed(connection, table.name, version)
         self._crash.reach("load.exposed")
         return True
+
+
+def copy_manifests(lake: Lake, versions: Sequence[LoadedVersion]) -> None:
+    """Let the lake have the manifests that Postgres has: whoever made a version may have died before it wrote that, or be about to."""
+    for one in versions:
+        path = TableVersion(one.table, one.version).path
+        if one.manifest is not None and not lake.has_manifest(path):
+            lake.write_bytes(path, one.manifest.encode())
 
 
 def _is_set_up(connection: Connection) -> bool:
@@ -147,4 +160,4 @@ def _make(connection: Connection, table: Table) -> None:
         connection.exec_driver_sql(f"CREATE INDEX ON {target} ({columns})")
 
 
-__all__ = ["PostgresTableStore"]
+__all__ = ["PostgresTableStore", "copy_manifests"]

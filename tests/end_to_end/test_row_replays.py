@@ -88,7 +88,7 @@ def test_killed_anywhere_replays_of_a_table_and_a_feed_take_each_row_once_and_bo
     system.run("init", "--partitions", "2")
     system.run("feed")
     assert shown(system)["tables"][0]["total"] == shown(system)["feeds"][0]["total"] == count - 11 + 1
-    for round_number, (of_feed, of_table) in enumerate(zip([*points, ""], OF_LOADS, strict=True)):
+    for round_number, (of_feed, of_table) in enumerate(zip([*points, "", ""], OF_LOADS, strict=True)):
         rule(system, 11 + round_number)  # one row more is accepted by it
         replay = ["replay", "--yes", "--table", "shops"]
         killed(system, of_table, *replay)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,8 @@ def test_a_snapshots_rows_are_counted_as_they_are_now_not_as_they_ever_were(worl
 
 
 @pytest.mark.parametrize(
-    ("share", "found", "asked"), [(1.0, 3, 3), (1.0, 2, 3), (0.66, 2, 3), (0.67, 2, 3), (0.0, 0, 3), (1.0, 0, 0)]
+    ("share", "found", "asked"),
+    [(1.0, 3, 3), (1.0, 2, 3), (0.66, 2, 3), (0.67, 2, 3), (0.55, 11, 20), (0.07, 7, 100), (0.0, 0, 3), (1.0, 0, 0)],
 )
 def test_references_are_a_share_of_the_rows_that_have_a_value(
     world: World, share: float, found: int, asked: int
@@ -135,7 +137,7 @@ def test_references_are_a_share_of_the_rows_that_have_a_value(
         world.load(of, "0", "N1,UA")
     world.load(carriers, "1", "UA,x", "AA,y")
     lines = [f"N{n},{'UA' if n < found else 'ZZ'}" for n in range(asked)] + ["M1,", "M2,"]
-    if found < share * asked:
+    if found < Fraction(str(share)) * asked:
         words = f"{found} of {asked} values of carrier are keys of table carriers .version 1.; allowed is a share of {share}"
         with pytest.raises(OriginError, match=words):
             world.load(of, "1", *lines)

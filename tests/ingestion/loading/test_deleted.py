@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,17 @@ from tests.support.loaded import Loads
 class Plane:
     """A plane as a changelog has it."""
 
+    tailnum: str
+    seats: int
+    version: int
+    gone: bool
+
+
+@dataclass(frozen=True)
+class More:
+    """The same, a version of the definition later."""
+
+    maker: str | None
     tailnum: str
     seats: int
     version: int
@@ -49,3 +61,10 @@ def test_an_older_row_does_not_bring_a_deleted_key_back_and_a_newer_one_does(tmp
     rows, counts = load("N1,12,4,false")
     assert rows == ["N1 12", "N2 21"] and counts["added"] == 1
     assert "deleted" not in json.loads(loads.store.versions("planes")[-1].manifest or "")["facts"]
+    load("N2,21,3,true")
+    more = dataclasses.replace(planes, record=More)
+    file.write_text("tailnum,seats,version,gone,maker\nN2,22,2,false,x\nN3,30,1,false,y\n")
+    rows_of_more = loads.load(more, "with another column")
+    assert sorted(row["tailnum"] for row in rows_of_more) == ["N1", "N3"], (
+        "what deleted a key goes along with the definition"
+    )

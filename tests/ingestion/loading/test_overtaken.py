@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from ingestion.origins.files import Files
-from pipeline import Append, Full, Incremental, Snapshot, Table, Validity
+from pipeline import Append, Full, Incremental, References, Snapshot, Table, Validity
+from pipeline.lake import layout
+from pipeline.lake.targets import TableVersion
 from simulation.schedule import Crashed
 from tests.support.loaded import Loads
 
@@ -74,6 +76,44 @@ def test_a_load_that_another_overtakes_goes_on_from_its_rows(
     assert (fast, last) == ("fast", "slow") and one < two < three and (base_two, base_three) == (one, two)
     files = [path.parent.parent.name for path in (tmp_path / "lake" / "tables").rglob("rows.parquet")]
     assert sorted(files) == sorted(f"version={n}" for n in (one, two, three)), "what was overtaken is deleted"
+
+
+def test_a_version_that_only_postgres_knows_is_gone_on_from_by_loads_of_other_names(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    loads, file = Loads(tmp_path / "lake", postgres_url), tmp_path / "rows.csv"
+    table = Table("t", Files(str(file)), Row, ("k",), load=Append())
+    of = Table("of", Files(str(file)), Row, ("k",), checks=(References("k", table),))
+
+    def die() -> None:
+        raise Crashed("load.committed")
+
+    dying = Loads(tmp_path / "lake", postgres_url)
+    dying.loader.crash = Meanwhile({"load.committed": die})
+    file.write_text("k,at\none,1\n")
+    with pytest.raises(Crashed):
+        dying.load(table, "by hand, at noon")
+    assert not loads.lake.has_manifest(TableVersion("t", 1).path), "the process died before it wrote that"
+    loads.load(of, "1")
+    file.write_text("k,at\ntwo,2\n")
+    loads.load(table, "night")
+    assert rows(loads, table) == ["one", "two"]
+
+
+def test_what_is_current_is_the_newest_version_whoever_writes_last(tmp_path: Path, postgres_url: str) -> None:
+    loads, file = Loads(tmp_path / "lake", postgres_url), tmp_path / "rows.csv"
+    table = Table("t", Files(str(file)), Row, ("k",), load=Append())
+    file.write_text("k,at\none,1\n")
+
+    def other() -> None:
+        file.write_text("k,at\ntwo,2\n")
+        loads.load(table, "fast")
+
+    slow = Loads(tmp_path / "lake", postgres_url)
+    slow.loader.crash = Meanwhile({"load.copied": other})
+    slow.load(table, "slow")
+    current = loads.lake.manifest(layout.current_table("t"))
+    assert current is not None and current.inputs["version"] == 2
 
 
 def test_a_load_that_died_before_another_was_made_begins_above_it(tmp_path: Path, postgres_url: str) -> None:

@@ -234,6 +234,29 @@ def test_a_snapshot_and_a_table_without_a_version_name_the_load_that_is_right(wo
     assert refused.value.repair == "watershed load planes"
 
 
+def test_a_full_table_with_stretches_of_validity_is_replayed_by_key_and_start(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    @dataclass(frozen=True)
+    class Rate:
+        currency: str
+        rate: Annotated[int, Between(0, 100)]
+        since: datetime
+        until: datetime | None
+
+    @dataclass(frozen=True)
+    class Any(Rate):
+        rate: Annotated[int, Between(0, 1000)]
+
+    loads, file = Loads(tmp_path / "lake", postgres_url), tmp_path / "rates.csv"
+    file.write_text(f"currency,rate,since,until\nEUR,10,{JAN},{FEB}\nEUR,300,{FEB},\n")
+    table = Table("rates", Files(str(file)), Rate, ("currency",), history=Validity("since", "until"))
+    assert len(loads.load(table, "1")) == 1
+    milder = Table("rates", Files(str(file)), Any, ("currency",), history=Validity("since", "until"))
+    made = replay_table(loads.loader, plan_of_table(loads.loader, milder, RowsWanted(), None, Reading(str)))
+    assert sorted(row["rate"] for row in loads.rows(milder, made.version)) == [10, 300]
+
+
 @pytest.mark.parametrize("bits", ["", "0", "1", "0110", "1011", "11110", "00"])
 def test_ranges_name_just_the_places_that_are_true(bits: str) -> None:
     mask = np.array([bit == "1" for bit in bits], np.bool_)
