@@ -2,6 +2,8 @@
 
 new = rows above `since`, and those at it that were not sent, without those that were rejected before
 a rejected row counts once, in whatever readings it comes        accepted by a mended rule, a replay sends it, and this does not
+
+So each rejected row of a reading is remembered: a reading with more of them than MOST_TIES is refused, and nothing of it is sent or kept.
 """
 
 from collections import Counter
@@ -19,14 +21,19 @@ from pipeline.base.types import ColumnType
 
 
 class Sieve:
-    """One reading of a feed, against its cursor; `advance` moves that. `refused`: marks of the rejected rows of this reading."""
+    """One reading of a feed, against its cursor; `advance` moves that. Refused where more rows are rejected than can be remembered."""
 
-    def __init__(self, cursor: Cursor, type: ColumnType) -> None:
-        self._cursor = cursor
+    def __init__(self, cursor: Cursor, type: ColumnType, feed: str) -> None:
+        self._cursor, self._feed = cursor, feed
         self.since = None if cursor.since is None else from_text(cursor.since, type.kind)
         self._least = pa.scalar(self.since, type.arrow)
         self._ties, self._before = Counter(cursor.ties), set(cursor.refused)
-        self.refused: list[str] = []
+        self._refused: dict[str, None] = {}  # a set that keeps its order, so that the same reading is the same cursor
+
+    @property
+    def refused(self) -> list[str]:
+        """Marks of the rejected rows of this reading."""
+        return [*self._refused]
 
     def new(self, rows: Spooled) -> Spooled:
         """Rows among these that were not sent."""
@@ -49,17 +56,26 @@ class Sieve:
         known = [one for one in marks if one in self._before]
         if not known:
             return rows
-        self.refused += known[: MOST_TIES - len(self.refused)]
+        self._refused |= dict.fromkeys(known)
         chosen = pa.array([one not in self._before for one in marks], pa.bool_())
         return Spooled(*(column.filter(chosen) for column in rows))
 
     def newly_rejected(self, rejected: pa.Table) -> pa.Table:
-        """Rejected rows that the reading before had not."""
+        """Rejected rows that the reading before had not; Refused where there are too many to be remembered."""
         marks = [mark(_bytes(raw)) for raw in rejected.column("raw")]
-        self.refused += marks[: MOST_TIES - len(self.refused)]
+        self._refused |= dict.fromkeys(marks)
+        if len(self._refused) > MOST_TIES:
+            last = rejected.slice(rejected.num_rows - 1).to_pylist()[0]
+            command = f"watershed feed {self._feed}"
+            raise Refused(
+                f"feed {self._feed}: more than {MOST_TIES:,} different rows of one reading are rejected, and each would have to be"
+                f" remembered, so that nothing of it was sent; one is {last['part']}, {last['unit']} {last['number']}: {last['reason']}."
+                f" Allowed are {MOST_TIES:,}: mend the record's rules, or the rows where they come from, and run `{command}` again",
+                repair=command,
+            )
         return rejected.filter(pa.array([one not in self._before for one in marks], pa.bool_()))
 
-    def advance(self, chunk: Spooled, feed: str) -> None:
+    def advance(self, chunk: Spooled) -> None:
         """Count the rows, in the order of the cursor, as sent; Refused where too many have one value."""
         last = chunk.cursors[len(chunk.cursors) - 1]
         at = pc.equal(chunk.cursors, last)
@@ -69,8 +85,8 @@ class Sieve:
         self._cursor.since = text
         if len(self._cursor.ties) > MOST_TIES:
             raise Refused(
-                f"feed {feed}: more than {MOST_TIES:,} rows have the cursor value {text}, and each would have to be remembered: choose a"
-                " column of finer values"
+                f"feed {self._feed}: more than {MOST_TIES:,} rows have the cursor value {text}, and each would have to be remembered:"
+                " choose a column of finer values"
             )
 
 

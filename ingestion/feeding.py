@@ -166,7 +166,7 @@ class Feeding:
         """Send the rows above what was sent, once the reading is whole; in the order of the cursor, so that it may end between any two."""
         column, cursor = self.feed.cursor_column, self._cursor
         assert column is not None, "asked for by a feed with a cursor"
-        sieve = Sieve(cursor, column.type)
+        sieve = Sieve(cursor, column.type, self.feed.name)
         reading = replace(self.reading, cursor=shown(column.path), since=sieve.since)
         with Spool(column.type.arrow) as spool:
             for part in parts:
@@ -181,7 +181,7 @@ class Feeding:
                             return
             cursor.refused = sieve.refused
             for chunk in spool.ordered(self.batch_rows):
-                sieve.advance(chunk, self.feed.name)
+                sieve.advance(chunk)
                 self.gather(Judged(chunk.keys, chunk.values, SCHEMA.empty_table()))
                 self.commit()
                 self.progress(self.fed, str(cursor.since))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ingestion.origins.sql_databases import Database
 
 FIRST_ROWS = 1000  # that are fetched before anybody knows how wide they are
+QUERY, WHERE = "the query", " where "  # names of parts: "planes", "planes where id < 7"
 PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w+(?!:))")  # where SQLAlchemy sees the name of a value in a text
 
 
@@ -77,7 +78,7 @@ class Sql(Declaration):
         return Database(self.credential, reading.secret(self.credential))
 
     def _parts(self, reading: Reading) -> list[Part]:
-        database, name = self._database(reading), self.table or "the query"
+        database, name = self._database(reading), self.table or QUERY
         with database.connected() as connection:
             relation = _Relation.of(self, connection, database)
             if reading.cursor:
@@ -94,7 +95,13 @@ class Sql(Declaration):
         details = [
             {"column": self.split, "from": a, "to": b} for a, b in zip([None, *bounds], [*bounds, None], strict=True)
         ]
-        return [Part(f"{name} where {_shown(detail)}", detail=detail) for detail in details]
+        return [Part(f"{name}{WHERE}{_shown(detail)}", detail=detail) for detail in details]
+
+
+def without_range(origin: Mapping[str, Any], part: str) -> str:
+    """Name of a part less its range, which moves with the rows; `origin` as `describe` gives it. Of other origins the name as it is."""
+    name = origin.get("table") or QUERY
+    return name if origin.get("kind") == Sql.__name__ and part.startswith(f"{name}{WHERE}") else part
 
 
 @dataclass(frozen=True)

@@ -102,12 +102,18 @@ def take_by_rule(chosen: Chosen, record: type, textual: bool) -> Taken:
 
 
 def take_from_file(chosen: Chosen, file: Origin, reading: Reading, record: type) -> Taken:
-    """The rows of a file in the place of the chosen ones; Refused unless there is one for each, and each is accepted."""
+    """The rows of a file in the place of the chosen ones; Refused unless there is one for each, and each is accepted. A file with more rows
+    is read no further than the first stretch that has one too many.
+    """
     parts = list(file.parts(reading))
     batches = [Records(record).schema.empty_table()]
     values: list[pa.Array] = [pa.array([], pa.binary())]
+    count, had = chosen.rows.num_rows, 0
     for part in parts:
         for rows in file.read(part, reading):
+            had += rows.batch.num_rows + len(rows.broken)
+            if had > count:
+                raise Refused(f"the mended file has more than {count:,} rows, and {_choose_as_many(count)}")
             found = typed(rows, record, file.textual, values=True)
             if len(found.rejected):
                 where = f"{part.name}, {found.unit} {int(found.rejected.numbers[0])}"
@@ -116,18 +122,18 @@ def take_from_file(chosen: Chosen, file: Origin, reading: Reading, record: type)
             batches.append(pa.Table.from_batches([found.accepted]).cast(batches[0].schema))
             values.append(found.values)
     whole = pa.concat_tables(batches)
-    count = chosen.rows.num_rows
     if whole.num_rows != count:
-        raise Refused(
-            f"the mended file has {whole.num_rows:,} rows, and {count:,} rejected rows are chosen, whose place they take: choose those that"
-            " it mends by --reason, --since or --part and --row"
-        )
+        raise Refused(f"the mended file has {whole.num_rows:,} rows, and {_choose_as_many(count)}")
     batch = whole.combine_chunks().to_batches()
     accepted = batch[0] if batch else pa.RecordBatch.from_pylist([], schema=whole.schema)
     mended = {part.name: part.version for part in parts}
     every = np.arange(count, dtype=np.int64)
     nothing = SCHEMA.empty_table()
     return Taken(chosen, accepted, pa.concat_arrays(values), every, nothing, np.empty(0, np.int64), {}, mended)
+
+
+def _choose_as_many(count: int) -> str:
+    return f"{count:,} rejected rows are chosen, whose place they take: choose those that it mends by --reason, --since or --part and --row"
 
 
 def with_reasons(rows: pa.Table, reasons: Sequence[str]) -> pa.Table:

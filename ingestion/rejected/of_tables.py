@@ -2,8 +2,9 @@
 
     open = rejected by a version − taken by a replay − read again by a later load
 
-A load that reads a part whole reads its broken rows again too, and rejects or accepts them anew: then the older ones say nothing more. An
-incremental load reads on from its cursor, so that what it rejected stays open until a replay takes it, or the same row is rejected again.
+A load that reads a part whole reads its broken rows again too, and rejects or accepts them anew: then the older ones say nothing more.
+The ranges of a split table count as one part: their bounds move with its rows, and a load reads all of them. An incremental load reads on
+from its cursor, so that what it rejected stays open until a replay takes it, or the same row is rejected again.
 """
 
 import json
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from ingestion.origins.sql import without_range
 from ingestion.rejected.rows import OPEN, REPLAYED, SUPERSEDED, KeptRows, Ranges, mask_of
 from pipeline.lake.lake import Lake
 from serving.ops.table_versions import LoadedVersion
@@ -31,7 +33,7 @@ def rejected_of_table(lake: Lake, versions: Sequence[LoadedVersion]) -> Iterator
         files = [(path, lake.read_table(path)) for path in facts["rejected"]]
         lost = facts["counts"]["rejected"] - sum(rows.num_rows for _, rows in files)
         for path, rows in files:
-            yield KeptRows(path, version.version, version.made_at, rows, later.state(path, rows), lost)
+            yield KeptRows(path, version.version, version.made_at, rows, later.state(path, rows, facts["origin"]), lost)
         later.remember(facts, [rows for _, rows in files])
 
 
@@ -44,14 +46,14 @@ class _Later:
         self.taken: dict[str, Ranges] = {}
         self.again: list[pa.Array] = []
 
-    def state(self, path: str, rows: pa.Table) -> "np.ndarray[Any, np.dtype[np.int8]]":
+    def state(self, path: str, rows: pa.Table, origin: dict[str, Any]) -> "np.ndarray[Any, np.dtype[np.int8]]":
         if self.all_again:
             return np.full(rows.num_rows, SUPERSEDED, np.int8)
         state = np.full(rows.num_rows, OPEN, np.int8)
-        parts = pc.is_in(rows.column("part"), pa.array(sorted(self.parts), pa.string()))
-        state[np.asarray(parts.to_numpy(), np.bool_)] = SUPERSEDED
+        parts = pc.is_in(_parts(rows, origin), pa.array(sorted(self.parts), pa.string()))
+        state[np.asarray(parts.to_numpy(zero_copy_only=False), np.bool_)] = SUPERSEDED
         if self.again:
-            known = pc.is_in(_marks(rows), pa.concat_arrays(self.again))
+            known = pc.is_in(_marks(rows, origin), pa.concat_arrays(self.again))
             state[np.asarray(known.to_numpy(zero_copy_only=False), np.bool_)] = SUPERSEDED
         state[mask_of(self.taken.get(path, []), rows.num_rows)] = REPLAYED
         return state
@@ -63,14 +65,21 @@ class _Later:
             return
         self.all_again = self.all_again or facts["mode"].startswith(("Full(", "Snapshot("))
         if facts.get("since") is None:
-            self.parts |= {part["name"] for part in facts["parts"]}
+            self.parts |= {without_range(facts["origin"], part["name"]) for part in facts["parts"]}
         else:
-            self.again += [_marks(rows) for rows in rejected]
+            self.again += [_marks(rows, facts["origin"]) for rows in rejected]
 
 
-def _marks(rows: pa.Table) -> pa.Array:
+def _parts(rows: pa.Table, origin: dict[str, Any]) -> pa.Array:
+    """Name of each row's part, without the range of a split table."""
+    part = pc.dictionary_encode(rows.column("part").combine_chunks())
+    names = [without_range(origin, name) for name in part.dictionary.to_pylist()]
+    return pa.array(names, pa.string()).take(part.indices)
+
+
+def _marks(rows: pa.Table, origin: dict[str, Any]) -> pa.Array:
     """A row as told again: its part and its bytes."""
-    columns = [rows.column("part").cast(pa.binary()), rows.column("raw")]
+    columns = [_parts(rows, origin).cast(pa.binary()), rows.column("raw")]
     found = pc.binary_join_element_wise(*columns, pa.scalar(b"\0", pa.binary()))
     whole: pa.Array = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
     return whole if isinstance(whole, pa.Array) else pa.concat_arrays(whole.chunks)

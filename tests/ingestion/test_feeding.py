@@ -18,7 +18,7 @@ from kafka.partitioner.default import murmur2 as murmur2_of_kafka
 
 from ingestion import Custom, Feed, Files
 from ingestion.cursor_values import as_text, from_text
-from ingestion.feed_cursor import Cursor
+from ingestion.feed_cursor import MOST_TIES, Cursor
 from ingestion.feeding import Feeding
 from ingestion.origin import Reading
 from ingestion.rejected.feed_files import read_rejects
@@ -290,6 +290,25 @@ def test_a_rejected_row_counts_once_however_often_it_is_read(by_cursor: Feed, tm
         run = feeding(by_cursor, broker, tmp_path)
         run.look()
         assert (run.fed.rows, run.fed.rejected) == expected
+
+
+def test_more_rejected_rows_than_can_be_remembered_are_refused_and_nothing_of_the_look_is_sent(
+    by_cursor: Feed, tmp_path: Path
+) -> None:
+    broker = Broker()
+    bad = [row(f"bad{n}", 9, -5) for n in range(MOST_TIES)]
+    TABLE.extend([row("a", 1), *bad, *bad, row("more", 9, -5)])
+    run = feeding(by_cursor, broker, tmp_path)
+    said = r"feed f: more than 20,000 different rows of one reading are rejected.*the_table, row 40002: amount: breaks"
+    with pytest.raises(Refused, match=said) as refused:
+        run.look()
+    assert refused.value.repair == "watershed feed f"
+    assert (broker.transactions, run.fed.rows, list(tmp_path.iterdir())) == (0, 0, []), "none is sent, none is kept"
+    TABLE.pop()
+    for expected in ((1 + 2 * MOST_TIES, 2 * MOST_TIES), (0, 0), (0, 0)):
+        run = feeding(by_cursor, broker, tmp_path)
+        run.look()
+        assert (run.fed.rows, run.fed.rejected) == expected, "as many as can be remembered count once"
 
 
 @settings(deadline=None, max_examples=30)

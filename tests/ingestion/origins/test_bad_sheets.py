@@ -143,6 +143,26 @@ def test_mixed_cells_are_texts_and_each_row_is_judged_by_itself(file: Callable[.
         )
 
 
+def test_numbers_of_days_count_from_the_first_day_that_the_workbook_says(file: Callable[..., str]) -> None:
+    """One sheet, in two workbooks that differ in nothing but date1904: day 41275, 41275.5, and 41275 in a cell that shows no date."""
+    noon = dt.datetime(2013, 1, 1, 12)  # noqa: DTZ001 -- a sheet has no zones
+    written = sheet(["c", "d", "n"], [dt.date(2013, 1, 1), noon, 41275])
+    found = {}
+    for flag in (b"0", b"1"):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive, zipfile.ZipFile(io.BytesIO(written)) as whole:
+            for name in whole.namelist():
+                data = whole.read(name)
+                if name == "xl/workbook.xml":
+                    data, changed = re.subn(rb"<workbookPr\b", b'<workbookPr date1904="' + flag + b'"', data)
+                    assert changed == 1
+                archive.writestr(name, data)
+        (found[flag],) = rows_of(Files(file(f"{flag.decode()}.xlsx", out.getvalue())))
+    assert {text[:10] for text in (found[b"0"]["c"], found[b"0"]["d"])} == {"2013-01-01"}
+    assert found[b"1"]["c"][:10] == "2017-01-02" and found[b"1"]["d"] == "2017-01-02T12:00:00"
+    assert found[b"0"]["n"] == found[b"1"]["n"] == "41275", "no date without a date's format"
+
+
 def test_merged_cells_are_reported_and_empty_rows_are_none(file: Callable[..., str]) -> None:
     data = sheet(["a", "b"], ["x", 1], [None, 2], [], ["y", 3], change=lambda book: book.active.merge_cells("A2:A3"))
     said: list[str] = []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from ingestion import Custom, Feed, Files
@@ -136,6 +137,25 @@ def test_rows_are_chosen_by_reason_and_place_and_mended_by_a_file_of_as_many(fil
     assert "o20" in files.broker.ids and files.rows_in(OPEN) == [7, 8, 9, 10]
     assert files.replay(MILD, wanted=RowsWanted(reason="nothing like it")) == 0
     assert files.replay(MILD, wanted=RowsWanted(reason="AMOUNT")) == 4
+
+
+STRETCHES: list[int] = []
+
+
+def endless() -> Iterator[pa.Table]:
+    """A mended file that has no end."""
+    at = datetime(2024, 1, 1, tzinfo=UTC).isoformat()
+    for n in range(1000):
+        STRETCHES.append(n)
+        yield pa.Table.from_pylist([{"id": f"m{n}-{k}", "shop": "x", "at": at, "amount": "1.50"} for k in range(2)])
+
+
+def test_a_mended_file_is_read_no_further_than_the_rows_that_are_chosen(files: World) -> None:
+    files.look()
+    STRETCHES.clear()
+    with pytest.raises(Refused, match="has more than 5 rows, and 5 rejected rows are chosen, whose place they take"):
+        files.replay(ORDERS, mended=Custom(endless))
+    assert STRETCHES == [0, 1, 2] and len(files.rows_in(OPEN)) == 5
 
 
 def test_a_feed_that_has_sent_nothing_and_a_topic_made_anew_are_refused(files: World) -> None:

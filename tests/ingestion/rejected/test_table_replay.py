@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,8 +14,9 @@ from typing import Annotated, Any
 import numpy as np
 import pytest
 
-from ingestion import Files
+from ingestion import Files, Sql
 from ingestion.origin import Origin, Reading
+from ingestion.origins.sql import without_range
 from ingestion.rejected.of_tables import rejected_of_table
 from ingestion.rejected.rows import OPEN, RowsWanted, mask_of, ranges_of
 from ingestion.rejected.table_replay import TablePlan, plan_of_table, replay_table, unfinished
@@ -38,6 +41,24 @@ class Mild:
     tailnum: str
     seats: Annotated[int, Between(0, 1000)]
     at: datetime
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A plane of a database, of few seats."""
+
+    id: int
+    seats: Annotated[int, Between(0, 100)]
+    at: int
+
+
+@dataclass(frozen=True)
+class NumberedMild:
+    """The same, of many."""
+
+    id: int
+    seats: Annotated[int, Between(0, 1000)]
+    at: int
 
 
 HEAD = "tailnum,seats,at\n"
@@ -201,6 +222,43 @@ def test_an_incremental_load_leaves_what_the_one_before_rejected_open_once(world
     assert sorted(world.open()) == [3, 4, 5, 6, 8]
     kept = list(rejected_of_table(world.loads.lake, world.loads.store.versions("planes")))
     assert [int((one.state == OPEN).sum()) for one in kept] == [5, 0], "each is open in the newest of the two alone"
+
+
+@pytest.mark.parametrize(
+    "load", [Append(), Merge("at"), Incremental("at", overlap=1)], ids=lambda load: type(load).__name__
+)
+@pytest.mark.parametrize(
+    "given", [{"table": "planes where id"}, {"query": 'SELECT * FROM "planes where id"'}], ids=["table", "query"]
+)
+def test_a_row_of_a_split_table_is_open_once_though_the_ranges_move(
+    tmp_path: Path, postgres_url: str, load: Any, given: dict[str, str]
+) -> None:
+    loads = Loads(tmp_path / "lake", postgres_url, {"DB": f"sqlite:///{tmp_path / 'planes.db'}"})
+    table = Table("planes", Sql("DB", **given, split="id", ranges=2), Numbered, ("id",), load=load)
+    rows, parts = [(n, 1, 9) for n in range(1, 21)] + [(30, 700, 9)], set[str]()
+    with closing(sqlite3.connect(tmp_path / "planes.db")) as database:
+        database.execute('CREATE TABLE "planes where id" (id integer PRIMARY KEY, seats int, at int)')
+        for n in range(3):
+            database.executemany('INSERT INTO "planes where id" VALUES (?, ?, ?)', rows)
+            database.commit()
+            facts = World.facts(loads.loader.load(table, str(n)).manifest)
+            parts |= {part["name"] for part in facts["parts"]}
+            assert facts["counts"]["rejected"] == 1
+            rows = [(100 * n + 100, 1, 9)]
+    assert len(parts) == 6, "the ranges of each load are others"
+    kept = list(rejected_of_table(loads.lake, loads.store.versions("planes")))
+    assert [int((one.state == OPEN).sum()) for one in kept] == [1, 0, 0]
+    plan = plan_of_table(
+        loads.loader, dataclasses.replace(table, record=NumberedMild), RowsWanted(), None, Reading(str)
+    )
+    assert plan.taken.accepted.num_rows == 1
+
+
+def test_only_a_split_table_has_parts_that_count_as_one() -> None:
+    split = Sql("DB", table="a", split="id").describe()
+    assert without_range(split, "a where 3 <= id < 7") == "a" == without_range(split, "a")
+    for origin, part in ((split, "b where id < 7"), (Files("the query where.csv").describe(), "the query where.csv")):
+        assert without_range(origin, part) == part
 
 
 def test_a_replay_that_the_newest_version_does_not_go_back_to_took_nothing(world: World) -> None:
