@@ -217,10 +217,11 @@ class Pusher:
                 if self._away is not None and time.monotonic() < self._ask_at_s:
                     return None
                 self._producer = self._make()
-                self._away = None
         except LogError as error:
             self._away, self._ask_at_s = error, time.monotonic() + ASK_AGAIN_S
+            self._broken = self._producer is not None  # it is made anew, so that `away` ends without a push
             return None
+        self._away = None
         return self._producer
 
     def _send(self, group: Sequence[Push]) -> None:

@@ -24,7 +24,7 @@ from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.kafka.producer import MAX_REQUEST_BYTES, cause
 from pipeline.log.kafka.ready_batches import HEADER_BYTES, Columns, SentBatch, record_bytes, send_columns
-from pipeline.log.log import TopicDescription, Unacknowledged, refuse_compacted
+from pipeline.log.log import TopicDescription, Unacknowledged, Unreachable, refuse_compacted
 from pipeline.log.partitioner import Numbers
 
 MESSAGE_BYTES = 1_048_588  # Kafka's default for max.message.bytes
@@ -37,7 +37,7 @@ class KafkaPushProducer:
     described: TopicDescription
 
     def __init__(self, connection: KafkaConnection, topic: str, *, timeout_s: float, connect_s: float = 5.0) -> None:
-        self.connection, self.topic, self._timeout_s = connection, topic, timeout_s
+        self.connection, self.topic, self._timeout_s, self._connect_s = connection, topic, timeout_s, connect_s
         with closing(KafkaLog(connection, timeout_s=connect_s)) as log:
             self.described = log.describe(topic)
         refuse_compacted(self.described)
@@ -71,7 +71,7 @@ class KafkaPushProducer:
         try:
             found = self._producer.partitions_for(self.topic)
         except (kafka_errors.KafkaError, OSError) as error:
-            raise self._explained(error) from error
+            raise self._unsent(error) from error
         return len(found) != self.described.partitions
 
     @property
@@ -102,7 +102,7 @@ class KafkaPushProducer:
                     sending.add(rows, send_columns(self._producer, at, records, rows, stamp_ms, self._most_bytes))
         except (kafka_errors.KafkaError, OSError) as error:
             if not sending.parts:
-                raise self._explained(error) from error
+                raise self._unsent(error) from error
             sending.fail(error)
         sending.begin()
 
@@ -114,8 +114,23 @@ class KafkaPushProducer:
             self._producer._sender.force_close()
             self._producer._sender.join(self._timeout_s)
 
+    def _unsent(self, error: Exception) -> LogError:
+        """The error of what came before anything was handed over."""
+        return self._forbidden(cause(error)) or Unreachable(
+            f"Kafka at {self.connection.bootstrap} did not tell the partitions of {self.topic} within {self._connect_s:g} s"
+            f" ({_said(cause(error))}); nothing was sent"
+        )
+
     def _explained(self, error: Exception) -> LogError:
-        here, error = f"Kafka at {self.connection.bootstrap}", cause(error)
+        """The error of what was handed over."""
+        error = cause(error)
+        return self._forbidden(error) or Unacknowledged(
+            f"Kafka at {self.connection.bootstrap} did not acknowledge events of {self.topic} within {self._timeout_s:g} s"
+            f" ({_said(error)}): they may be in the topic or not"
+        )
+
+    def _forbidden(self, error: Exception) -> LogError | None:
+        """The error where the right or the topic is missing; None otherwise."""
         if "ClusterAuthorizationFailedError" in str(error):  # kafka-python keeps no more of it than its name
             error = kafka_errors.TopicAuthorizationFailedError(
                 {self.topic}
@@ -125,10 +140,11 @@ class KafkaPushProducer:
             return explained(error, self.connection, self.topic)
         if isinstance(error, kafka_errors.UnknownTopicOrPartitionError | kafka_errors.InvalidTopicError):
             return explained(error, self.connection, self.topic)
-        said = " ".join(str(error).split())
-        return Unacknowledged(
-            f"{here} did not acknowledge events of {self.topic} within {self._timeout_s:g} s ({said}): they may be in the topic or not"
-        )
+        return None
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 class _Sending:
