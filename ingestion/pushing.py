@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 
 from ingestion.push import Judged, judge
-from pipeline.base.errors import LogError
+from pipeline.base.errors import LogError, WatershedError
 from pipeline.columns.arrays import Ints
 from pipeline.definition.source import Source
-from pipeline.log.log import TopicDescription, Unreachable
+from pipeline.log.log import TopicDescription, Unacknowledged, Unreachable
 from pipeline.log.partitioner import Numbers, partitions_of
 
 GROUP_EVENTS = 10_000
@@ -29,6 +29,7 @@ GROUP_BYTES = 8 * 1024 * 1024
 ON_THEIR_WAY = 2  # groups that wait for Kafka
 WORTH_EVENTS, WORTH_BYTES = 500, 64 * 1024  # a group that does not wait for the one before it
 ASK_AGAIN_S = 1.0  # after a writer could not be made
+CONNECT_S = 30.0  # more than one attempt to make a writer takes
 log = logging.getLogger("watershed.push")
 
 
@@ -87,7 +88,7 @@ class Push:
 
 
 class Pusher:
-    """One topic's pushes. `make` connects a writer, or raises LogError; it is called again and again while that fails.
+    """One topic's pushes. `make` connects a writer, or raises WatershedError; it is called again and again while that fails.
 
     The usual mistake: to submit before `start`, or after `stop`.
     """
@@ -109,7 +110,7 @@ class Pusher:
         self._stopping = False
         self._producer: PushProducer | None = None
         self._broken = False
-        self._away: LogError | None = Connecting(f"topic {source.topic}: Kafka is not connected yet")
+        self._away: WatershedError | None = Connecting(f"topic {source.topic}: Kafka is not connected yet")
         self._ask_at_s = 0.0
         self._thread = threading.Thread(target=self._run, name=f"push {source.topic}", daemon=True)
 
@@ -118,9 +119,14 @@ class Pusher:
         self._thread.start()
 
     @property
-    def away(self) -> LogError | None:
+    def away(self) -> WatershedError | None:
         """Error of the last attempt to connect; None while there is a writer."""
         return self._away
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds after which no outcome is to be waited for: events waited, a writer was made, and they were sent."""
+        return 2 * self.timeout_s + CONNECT_S
 
     @property
     def connected(self) -> bool:
@@ -129,7 +135,7 @@ class Pusher:
         return producer is not None and producer.connected
 
     def submit(self, push: Push) -> None:
-        """Take a push; its outcome comes within `timeout_s`, and the time that connecting takes."""
+        """Take a push; its outcome comes within `patience_s`."""
         with self._changed:
             self._waiting.append(push)
             self._changed.notify()
@@ -217,11 +223,20 @@ class Pusher:
                 if self._away is not None and time.monotonic() < self._ask_at_s:
                     return None
                 self._producer = self._make()
-                self._away = None
-        except LogError as error:
-            self._away, self._ask_at_s = error, time.monotonic() + ASK_AGAIN_S
-            return None
-        return self._producer
+            self._away = None
+        except WatershedError as error:
+            self._away = error
+        except Exception:  # a bug of ours, or of kafka-python: the thread goes on, and tries again
+            log.exception("topic %s: its writer could not be made", self.source.topic)
+            self._away = Unreachable(
+                f"topic {self.source.topic}: its writer could not be made, for a reason that nobody foresaw; the server's log has the"
+                " details; nothing was sent"
+            )
+        if self._away is None:
+            return self._producer
+        self._ask_at_s = time.monotonic() + ASK_AGAIN_S
+        self._broken = self._producer is not None  # it is made anew, so that `away` ends without a push
+        return None
 
     def _send(self, group: Sequence[Push]) -> None:
         producer = self._writer()
@@ -243,8 +258,11 @@ class Pusher:
             return
         with self._changed:
             self._on_their_way += 1
+        once = threading.Lock()  # taken by whoever settles it
 
         def settled(found: Ints | LogError) -> None:
+            if not once.acquire(blocking=False):
+                return
             try:
                 if isinstance(found, LogError):
                     self._broken = self._broken or self._producer is producer
@@ -260,6 +278,14 @@ class Pusher:
             producer.send(partitions, judged.keys, judged.values, stamp_ms, settled)
         except LogError as error:
             settled(error)
+        except Exception:
+            log.exception("topic %s: events could not be sent", self.source.topic)
+            settled(
+                Unacknowledged(
+                    f"topic {self.source.topic}: sending broke off, for a reason that nobody foresaw; the server's log has the details:"
+                    " the events may be in the topic or not"
+                )
+            )
 
     def _settle(self, group: Sequence[Push], error: Exception) -> None:
         for push in group:

@@ -19,7 +19,7 @@ from console.api.bodies import Full, Room, Share, body_of
 from console.api.told import DESCRIPTION, REQUEST_BODY, RESPONSES
 from ingestion.push import BodyError, Form, TooManyEvents, refuse_half, split
 from ingestion.pushing import Connecting, Push, Pushed, Pusher
-from pipeline.base.errors import LogError, did_you_mean
+from pipeline.base.errors import WatershedError, did_you_mean
 from pipeline.log.log import Unacknowledged
 
 SLOW_S, AWAY_S = 1, 5  # Retry-After
@@ -150,8 +150,14 @@ class Outcomes:
 async def _pushed(pusher: Pusher, values: Any, outcomes: Outcomes) -> Pushed:
     waiting: Waiting = asyncio.get_running_loop().create_future()
     pusher.submit(Push(values, lambda outcome: outcomes.put(waiting, outcome)))
-    outcome = await waiting
-    if isinstance(outcome, LogError):
+    outcome: Pushed | Exception
+    try:
+        outcome = await asyncio.wait_for(waiting, pusher.patience_s)
+    except TimeoutError:
+        outcome = Unacknowledged(
+            f"topic {pusher.source.topic}: there is no answer after {pusher.patience_s:g} s: the events may be in the topic or not"
+        )
+    if isinstance(outcome, WatershedError):
         raise _unavailable(outcome, pusher)
     if isinstance(outcome, Exception):
         raise Refusal(
@@ -170,7 +176,7 @@ def _answer(pushed: Pushed) -> Response:
     return answer(content, 200 if pushed.accepted or not rows else 422)
 
 
-def _unavailable(error: LogError, pusher: Pusher) -> Refusal:
+def _unavailable(error: WatershedError, pusher: Pusher) -> Refusal:
     refusal = Refusal(503, error, headers={"Retry-After": str(AWAY_S)})
     if isinstance(error, Unacknowledged):
         again = "send them again: those that came through are duplicates, by their identity"

@@ -34,10 +34,11 @@ ANSWER_S = 10.0  # for answers to leave, after SIGTERM, besides the time that Ka
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT; SettingsError where it cannot listen there."""
+    """Serve until SIGTERM or SIGINT; SettingsError where it cannot listen there, or a file of the connection is missing."""
     check_listening(host, settings.api_token)
     made = sources(settings)
     connection = settings.kafka_connection()
+    connection.check_files()
     closed = {topic: why for topic, source in made.items() if (why := no_pushes(source)) is not None}
     for reason, _ in closed.values():
         typer.echo(f"no events over HTTP: {reason}", err=True)

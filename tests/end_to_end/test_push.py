@@ -273,6 +273,13 @@ def test_beyond_loopback_without_a_token_it_does_not_start(tmp_path: Path, real_
     assert empty.returncode == 1 and "api_token (WATERSHED_API_TOKEN) is empty" in empty.stderr
 
 
+def test_a_file_of_the_connection_that_is_missing_is_told_before_it_listens(tmp_path: Path, real_kafka: str) -> None:
+    system = made(tmp_path, real_kafka)
+    missing = str(tmp_path / "nowhere.pem")
+    done = system.run("serve", check=False, WATERSHED_KAFKA_SECURITY_PROTOCOL="SSL", WATERSHED_KAFKA_SSL_CAFILE=missing)
+    assert done.returncode == 1 and f"{missing} cannot be read" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_port_that_is_taken_and_an_extra_that_is_missing_are_one_line(tmp_path: Path, real_kafka: str) -> None:
     system = made(tmp_path, real_kafka)
     with socket.create_server(("127.0.0.1", 0)) as taken:

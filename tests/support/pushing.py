@@ -6,8 +6,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+
 from pipeline.log.kafka.log import KafkaLog
-from tests.support.system import System
+from tests.support.system import System, wait_for
 
 PARTITIONS = 3
 VIEWS = """
@@ -67,3 +69,13 @@ def made(folder: Path, kafka: str, views: str = VIEWS) -> System:
     log.create_topic(topic, PARTITIONS)
     log.close()
     return system
+
+
+def take_less(kafka: str, topic: str, most_bytes: int) -> None:
+    """Have a topic take no larger record batches than this, while whoever writes to it knows nothing of it."""
+    admin = KafkaAdminClient(bootstrap_servers=kafka)
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(most_bytes)})])
+    admin.close()
+    log = KafkaLog(kafka)
+    wait_for(lambda: log.describe(topic).configs.get("max.message.bytes") == str(most_bytes), "the broker knows", 20)
+    log.close()

@@ -33,7 +33,7 @@ from pipeline.log.kafka.client import (
 from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.kafka.producer import TRANSACTION_S, KafkaLogProducer, cause
-from pipeline.log.kafka.ready_batches import Columns, SentBatch, send_columns
+from pipeline.log.kafka.ready_batches import TOO_LARGE, Columns, SentBatch, send_columns
 from pipeline.log.log import TopicDescription
 from pipeline.log.partitioner import Numbers
 
@@ -174,10 +174,14 @@ class KafkaFeedProducer(KafkaLogProducer):
     def _guarded(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except kafka_errors.MessageSizeTooLargeError as error:
-            raise LogError(f"topic {self.topic}: a row is larger than its max.message.bytes allows: {error}") from error
         except (kafka_errors.KafkaError, OSError) as error:
-            raise self._explained(cause(error)) from error
+            found = cause(error)
+            if not isinstance(found, TOO_LARGE):
+                raise self._explained(found) from error
+            raise LogError(
+                f"topic {self.topic}: a row is larger than its max.message.bytes allows, or that was lowered while the feed ran; nothing of"
+                f" this transaction counts; run again, the feed goes on behind the one before ({' '.join(str(found).split())})"
+            ) from error
 
 
 __all__ = ["CURSORS", "KafkaFeedProducer"]

@@ -1,6 +1,7 @@
 """The writer of pushed records on Kafka: idempotent, acknowledged by all in-sync replicas, and without transactions.
 
 settled(offsets) => each record is in the log, once, at its offset        settled(error) => nobody knows how many of them are
+    settled(TooLarge) => none of them is
 
 A transaction for each handful of records would cost more than they do. What a client sends again, since it heard nothing, is another
 record of the same identity: a duplicate, for the layers to find.
@@ -23,12 +24,16 @@ from pipeline.log.kafka.client import TopicPartition, explained, kafka_errors, n
 from pipeline.log.kafka.connection import KafkaConnection
 from pipeline.log.kafka.log import KafkaLog
 from pipeline.log.kafka.producer import MAX_REQUEST_BYTES, cause
-from pipeline.log.kafka.ready_batches import HEADER_BYTES, Columns, SentBatch, record_bytes, send_columns
-from pipeline.log.log import TopicDescription, Unacknowledged, refuse_compacted
+from pipeline.log.kafka.ready_batches import HEADER_BYTES, TOO_LARGE, Columns, SentBatch, record_bytes, send_columns
+from pipeline.log.log import TopicDescription, Unacknowledged, Unreachable, refuse_compacted
 from pipeline.log.partitioner import Numbers
 
 MESSAGE_BYTES = 1_048_588  # Kafka's default for max.message.bytes
 Settled = Callable[[Ints | LogError], None]
+
+
+class TooLarge(LogError):
+    """The topic takes no batch of this size by now: nothing was sent, and another writer makes smaller ones."""
 
 
 class KafkaPushProducer:
@@ -37,7 +42,7 @@ class KafkaPushProducer:
     described: TopicDescription
 
     def __init__(self, connection: KafkaConnection, topic: str, *, timeout_s: float, connect_s: float = 5.0) -> None:
-        self.connection, self.topic, self._timeout_s = connection, topic, timeout_s
+        self.connection, self.topic, self._timeout_s, self._connect_s = connection, topic, timeout_s, connect_s
         with closing(KafkaLog(connection, timeout_s=connect_s)) as log:
             self.described = log.describe(topic)
         refuse_compacted(self.described)
@@ -71,7 +76,7 @@ class KafkaPushProducer:
         try:
             found = self._producer.partitions_for(self.topic)
         except (kafka_errors.KafkaError, OSError) as error:
-            raise self._explained(error) from error
+            raise self._unsent(error) from error
         return len(found) != self.described.partitions
 
     @property
@@ -102,7 +107,7 @@ class KafkaPushProducer:
                     sending.add(rows, send_columns(self._producer, at, records, rows, stamp_ms, self._most_bytes))
         except (kafka_errors.KafkaError, OSError) as error:
             if not sending.parts:
-                raise self._explained(error) from error
+                raise self._unsent(error) from error
             sending.fail(error)
         sending.begin()
 
@@ -114,8 +119,28 @@ class KafkaPushProducer:
             self._producer._sender.force_close()
             self._producer._sender.join(self._timeout_s)
 
-    def _explained(self, error: Exception) -> LogError:
-        here, error = f"Kafka at {self.connection.bootstrap}", cause(error)
+    def _unsent(self, error: Exception) -> LogError:
+        """The error of what came before anything was handed over."""
+        return self._forbidden(cause(error)) or Unreachable(
+            f"Kafka at {self.connection.bootstrap} did not tell the partitions of {self.topic} within {self._connect_s:g} s"
+            f" ({_said(cause(error))}); nothing was sent"
+        )
+
+    def _explained(self, error: Exception, none: bool = False) -> LogError:
+        """The error of what was handed over; `none`: all of it was refused as too large."""
+        if none:
+            return TooLarge(
+                f"topic {self.topic} takes no batch of events as large as its max.message.bytes was ({self._most_bytes:,}): it was lowered;"
+                " nothing was sent, and the limit is read again: send the events again"
+            )
+        error = cause(error)
+        return self._forbidden(error) or Unacknowledged(
+            f"Kafka at {self.connection.bootstrap} did not acknowledge events of {self.topic} within {self._timeout_s:g} s"
+            f" ({_said(error)}): they may be in the topic or not"
+        )
+
+    def _forbidden(self, error: Exception) -> LogError | None:
+        """The error where the right or the topic is missing; None otherwise."""
         if "ClusterAuthorizationFailedError" in str(error):  # kafka-python keeps no more of it than its name
             error = kafka_errors.TopicAuthorizationFailedError(
                 {self.topic}
@@ -125,20 +150,22 @@ class KafkaPushProducer:
             return explained(error, self.connection, self.topic)
         if isinstance(error, kafka_errors.UnknownTopicOrPartitionError | kafka_errors.InvalidTopicError):
             return explained(error, self.connection, self.topic)
-        said = " ".join(str(error).split())
-        return Unacknowledged(
-            f"{here} did not acknowledge events of {self.topic} within {self._timeout_s:g} s ({said}): they may be in the topic or not"
-        )
+        return None
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 class _Sending:
     """Batches of one send: counts down until each has its answer."""
 
-    def __init__(self, records: int, settled: Settled, explain: Callable[[Exception], LogError]) -> None:
+    def __init__(self, records: int, settled: Settled, explain: Callable[[Exception, bool], LogError]) -> None:
         self.parts: list[tuple[Ints, SentBatch]] = []
         self._offsets = np.full(records, -1, np.int64)
         self._settled, self._explain = settled, explain
         self._error: Exception | None = None
+        self._none = True  # every batch, so far, was refused as too large
         self._left = 0
         self._lock = threading.Lock()
 
@@ -151,7 +178,7 @@ class _Sending:
 
     def fail(self, error: Exception) -> None:
         """Part of it was not handed over."""
-        self._error = error
+        self._error, self._none = error, False
 
     def begin(self) -> None:
         """Listen to all of them, once all are known."""
@@ -174,10 +201,11 @@ class _Sending:
     def _one_less(self, error: Exception | None) -> None:
         with self._lock:
             self._error = self._error or error
+            self._none = self._none and isinstance(error, TOO_LARGE)
             self._left -= 1
             last = self._left == 0
         if last:
-            self._settled(self._offsets if self._error is None else self._explain(self._error))
+            self._settled(self._offsets if self._error is None else self._explain(self._error, self._none))
 
 
-__all__ = ["KafkaPushProducer", "Settled"]
+__all__ = ["KafkaPushProducer", "Settled", "TooLarge"]

@@ -3,7 +3,8 @@
     bodies(records, rows, most_bytes) = what kafka-python's own builder makes of the same records, one after the other
 
 kafka-python takes records one by one, at 35 µs of Python each. The parts of it that this builds on are private, as of 3.0.12: _PARTS names
-them, and `send_columns` refuses a kafka-python without them. Sequences, retries and errors are left to it.
+them, and `send_columns` refuses a kafka-python without them. Sequences, retries and errors are left to it, but for one: a batch that the
+broker finds too large fails whole, where kafka-python would cut it in two and hand neither half's answer on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.producer.record_accumulator import RecordAccumulator
+from kafka.producer.sender import Sender
 from kafka.producer.transaction_manager import TransactionManager
 from kafka.record.default_records import DefaultRecordBatchBuilder
 from kafka.record.memory_records import MemoryRecordsBuilder
@@ -21,12 +23,18 @@ from kafka.record.memory_records import MemoryRecordsBuilder
 from pipeline.base.errors import LogError
 from pipeline.columns.arrays import Ints, text_buffers
 from pipeline.kernels import outgoing
-from pipeline.log.kafka.client import TopicPartition
+from pipeline.log.kafka.client import TopicPartition, kafka_errors
 
 HEADER_BYTES = 61  # of a record batch
 BATCH_BYTES = 512 * 1024
+TOO_LARGE = (
+    kafka_errors.MessageSizeTooLargeError,
+    kafka_errors.RecordListTooLargeError,
+)  # the broker has none of the batch
 _PARTS = (
     (RecordAccumulator, "_tp_lock"),
+    (Sender, "_can_split"),
+    (ProducerBatch, "abort"),
     (TransactionManager, "is_transactional"),
     (TransactionManager, "maybe_add_partition_to_transaction"),
     (DefaultRecordBatchBuilder, "_buffer"),
@@ -60,12 +68,24 @@ class SentBatch(NamedTuple):
     records: int
 
 
+class _ReadyBatch(ProducerBatch):  # type: ignore[misc]  # kafka-python has no types
+    """A batch that tells its own errors from those of others: what is given up for another batch's error may be in the log."""
+
+    def abort(self, exception: Exception) -> None:
+        """See ProducerBatch.abort; `producer.cause` finds the exception again."""
+        super().abort(kafka_errors.KafkaError(f"given up after {type(exception).__name__}: {exception}", exception))
+
+
+def _never_split(batch: Any, error: Any) -> bool:
+    return False
+
+
 def send_columns(
     producer: Any, at: TopicPartition, records: Columns, rows: Ints, timestamp_ms: int, most_bytes: int
 ) -> list[SentBatch]:
     """Hand these rows of the columns to a transactional or idempotent KafkaProducer, in batches of at most `most_bytes`.
 
-    The usual mistake: to send a batch of several records that the topic's max.message.bytes does not allow.
+    A batch that the topic's max.message.bytes does not allow by now fails with one of TOO_LARGE, and nothing of it is in the log.
     """
     missing = [f"{kind.__name__}.{name}" for kind, name in _PARTS if not hasattr(kind, name)]
     if missing:
@@ -81,6 +101,7 @@ def send_columns(
 def _enqueue(producer: Any, at: TopicPartition, body: bytes, count: int, timestamp_ms: int) -> Any:
     """As KafkaProducer.send does it, for a batch instead of a record."""
     accumulator = producer._accumulator
+    producer._sender._can_split = _never_split
     if producer._transaction_manager.is_transactional():
         producer._transaction_manager.maybe_add_partition_to_transaction(at)
     records = MemoryRecordsBuilder(2, 0, len(body))
@@ -88,7 +109,7 @@ def _enqueue(producer: Any, at: TopicPartition, body: bytes, count: int, timesta
     builder._buffer.extend(body)
     builder._first_timestamp = builder._max_timestamp = timestamp_ms
     builder._last_offset, builder._num_records, records._next_offset = count - 1, count, count
-    batch = ProducerBatch(at, records)
+    batch = _ReadyBatch(at, records)
     accumulator._appends_in_progress.increment()
     try:
         with accumulator._tp_lock(at):
@@ -123,4 +144,4 @@ def _sizes(array: pa.Array) -> Any:
     return np.diff(text_buffers(array)[0]).astype(np.int64)
 
 
-__all__ = ["HEADER_BYTES", "Columns", "SentBatch", "bodies", "record_bytes", "send_columns"]
+__all__ = ["HEADER_BYTES", "TOO_LARGE", "Columns", "SentBatch", "bodies", "record_bytes", "send_columns"]
