@@ -143,6 +143,19 @@ def test_init_without_a_version_names_the_load_and_a_load_works_before_init(worl
     assert {one["name"]: one["counts"]["folded"] > 0 for one in tried["views"]} == {"delays": True, "by_plane": True}
 
 
+def test_a_version_that_cannot_be_compared_with_the_one_before_is_made_all_the_same(world: World) -> None:
+    world.write("airlines.csv", "carrier,name\nUA,1\nAA,2\n")
+    system = world.system
+    system.run("load", "carriers")
+    changed = MODULE.format(topic=system.topic).replace(
+        "    carrier: str\n    name: str\n", "    carrier: str\n    name: int\n"
+    )
+    system.define(changed)
+    said = system.run("load", "carriers", "--diff").stdout
+    assert "carriers: it cannot be compared with version 1: " in said
+    assert [row["name"] for row in system.query("SELECT name FROM tables.carriers ORDER BY name")] == [1, 2]
+
+
 def test_views_that_look_up_are_exact_while_their_tables_change(world: World) -> None:
     system = world.system
     world.load()
