@@ -7,12 +7,13 @@ How far a feed has come is no part of this: it is in Kafka, in the transactions 
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ingestion.origin import Origin
 from ingestion.origins.topic import Topic
 from pipeline.base.declared import Declared
-from pipeline.base.errors import DefinitionError
+from pipeline.base.errors import DefinitionError, did_you_mean
 from pipeline.definition.formats import Json
 from pipeline.definition.marks import FromRecord
 from pipeline.definition.record import Column, column_named
@@ -80,6 +81,15 @@ def check_source(source: Source, what: str) -> None:
                 f"{what}: {source.record.__name__}.{column.name} is read from around the event; a feed's row is the event alone: key and"
                 " timestamp follow from it"
             )
+
+
+def feed_named(feeds: Sequence[Feed], name: str) -> Feed:
+    """The feed of that name; DefinitionError lists those there are."""
+    known = {feed.name: feed for feed in feeds}
+    if name not in known:
+        there = f"there are {', '.join(known)}." if known else "the views module declares no FEEDS."
+        raise DefinitionError(f"there is no feed {name!r}; {there}{did_you_mean(name, list(known))}")
+    return known[name]
 
 
 def load_feeds(module: str) -> tuple[Feed, ...]:

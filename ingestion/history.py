@@ -5,7 +5,6 @@
 A table's version says what its manifest says; a view's batch is a function of the log up to its cut and of the versions in force there.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ def table_events(history: History, table: str, views: Mapping[str, Iterable[str]
 
 
 def _version(history: History, version: LoadedVersion, users: Sequence[str]) -> Event:
-    facts: dict[str, Any] = json.loads(version.manifest)["facts"] if version.manifest is not None else {}
+    facts = version.facts
     origin = facts.get("origin", {})
     cuts = [cut for cut in history.cuts if cut.versions.get(version.table) == version.version]
     return {

@@ -5,7 +5,6 @@
 A load that was killed anywhere is run again and goes on: the version is the one it had, or is made then.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
@@ -46,9 +45,8 @@ def due(parts: Context, now: datetime) -> list[Table]:
             add(earlier)
         if table.every is None or table in found:
             return
-        shown = [one for one in store.versions(table.name) if one.exposed_at is not None and one.manifest is not None]
-        # A replay reads nothing of the origin.
-        made = [one.begun_at for one in shown if "replay" not in json.loads(one.manifest or "")["facts"]]
+        shown = [one for one in store.versions(table.name) if one.exposed_at is not None]
+        made = [one.begun_at for one in shown if "replay" not in one.facts]  # which reads nothing of the origin
         if not made or now - max(made) >= table.every:
             found.append(table)
 
@@ -94,7 +92,7 @@ class Load(Step):
 
         loads = Loads(context(), lambda what, rows: self.report(f"{what}: {rows:,} rows", 0.5))
         made, _ = loads.load(table_named(loads.parts.tables, self.table), str(self.date))
-        facts = json.loads(made.manifest or "{}")["facts"]
+        facts = made.facts
         counts, tried = facts["counts"], facts.get("attempts", 1) - 1 + facts.get("retries", 0)
         again = f", {tried:,} tries more" if tried else ""
         self.report(f"version {made.version}: {counts['rows']:,} rows, {counts['rejected']:,} rejected{again}", 1.0)

@@ -9,10 +9,10 @@ import typer
 
 from console.commands.documents import print_document
 from console.commands.fed import BatchRows, FeedBars, document, opened, say, stopping, tell
-from ingestion.feed import Feed, load_feeds
+from ingestion.feed import Feed, feed_named, load_feeds
 from ingestion.feeding import BATCH_ROWS, Fed, Feeding
 from ingestion.retrying import Retrier
-from pipeline.base.errors import DefinitionError, OriginAway, WatershedError, did_you_mean
+from pipeline.base.errors import DefinitionError, OriginAway, WatershedError
 from pipeline.log.log import Unreachable
 from pipeline.settings import Settings
 
@@ -107,14 +107,10 @@ class _Run:
 
 
 def _chosen(names: list[str], declared: tuple[Feed, ...]) -> list[Feed]:
-    known = [one.name for one in declared]
-    if not known:
+    if not declared:
         raise DefinitionError("the views module declares no feeds; write FEEDS = (feed, ...), a tuple of Feed values")
     for name in names:
-        if name not in known:
-            raise DefinitionError(
-                f"there is no feed {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}"
-            )
+        feed_named(declared, name)
     return [one for one in declared if not names or one.name in names]
 
 

@@ -1,6 +1,5 @@
 """`watershed load`: tables loaded now, one after another, each with a line of what became of its rows."""
 
-import json
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -67,7 +66,7 @@ def _load(parts: Context, table: Table, name: str, diff: bool) -> dict[str, Any]
 
         loads = Loads(parts, say)
         made, cuts = loads.load(table, name)
-    facts = json.loads(made.manifest or "{}")["facts"]
+    facts = made.facts
     found: dict[str, Any] = {
         "table": table.name,
         "version": made.version,

@@ -15,13 +15,13 @@ from rich.table import Table
 from console.commands.chosen import one_topic, refuse_unknown
 from console.commands.documents import print_document
 from console.commands.rejected_rows import print_rows, rows_document
-from console.commands.rejections import since_ms, states, when
+from console.commands.rejections import by_reason, since_ms, states, when
 from console.commands.row_places import feed_listings, rows_wanted, table_listings
 from console.commands.shortened import encoded, shorten
 from pipeline.settings import Settings, by_source
 from serving.rejected.listing import Listing, Rejection, Wanted, listing
 
-LIMIT, SHAPES = 20, 15
+LIMIT = 20
 
 
 def rejected(
@@ -109,16 +109,11 @@ def _print(console: Console, found: Listing) -> None:
 
 
 def _counts(found: Listing) -> Table:
-    table = Table(title=f"{found.total:,} rejected of {found.topic}, by reason", title_justify="left", box=SIMPLE)
-    table.add_column("records", justify="right", no_wrap=True)
-    table.add_column("reason", overflow="fold")
-    for (view, reason), count in found.counts.most_common(SHAPES):
-        by = f"view {view}: " if view else ""
-        table.add_row(f"{count:,}", escape(f"{by}{shorten(reason, 200)}"))
-    if len(found.counts) > SHAPES:
-        rest = found.counts.most_common()[SHAPES:]
-        table.add_row(f"{sum(count for _, count in rest):,}", f"{len(rest)} other reasons")
-    return table
+    told = [
+        ((f"view {view}: " if view else "") + shorten(reason, 200), count)
+        for (view, reason), count in found.counts.most_common()
+    ]
+    return by_reason(f"{found.total:,} rejected of {found.topic}, by reason", "records", told)
 
 
 def _records(found: Listing) -> Table:

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from console.commands.rejections import by_reason
 from console.commands.shortened import encoded, shorten
 from ingestion.rejected.listing import RejectedRow, RowListing
 
-SHAPES = 15
 PART_WIDTH = 26
 
 
@@ -49,15 +49,8 @@ def print_rows(console: Console, found: RowListing) -> None:
 
 
 def _counts(what: str, found: RowListing) -> Table:
-    table = Table(title=f"{found.total:,} rejected rows of {what}, by reason", title_justify="left", box=SIMPLE)
-    table.add_column("rows", justify="right", no_wrap=True)
-    table.add_column("reason", overflow="fold")
-    for reason, count in found.counts.most_common(SHAPES):
-        table.add_row(f"{count:,}", escape(shorten(reason, 200)))
-    if len(found.counts) > SHAPES:
-        rest = found.counts.most_common()[SHAPES:]
-        table.add_row(f"{sum(count for _, count in rest):,}", f"{len(rest)} other reasons")
-    return table
+    told = [(shorten(reason, 200), count) for reason, count in found.counts.most_common()]
+    return by_reason(f"{found.total:,} rejected rows of {what}, by reason", "rows", told)
 
 
 def _rows(found: RowListing) -> Table:

@@ -3,6 +3,10 @@
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+from rich.box import SIMPLE
+from rich.markup import escape
+from rich.table import Table
+
 from console.commands.waiting import patient_database, patient_log
 from pipeline.base.errors import SettingsError
 from pipeline.definition.view import View
@@ -12,6 +16,8 @@ from pipeline.log.kafka.log import KafkaLog
 from pipeline.settings import Settings, by_source
 from serving.postgres.connection import Engine
 from serving.rejected.state import State, read_state
+
+SHAPES = 15
 
 
 def since_ms(text: str | None) -> int | None:
@@ -41,6 +47,19 @@ def states(settings: Settings, topics: Sequence[str], command: str) -> Iterator[
         log.close()
 
 
+def by_reason(title: str, unit: str, counts: Sequence[tuple[str, int]]) -> Table:
+    """The counts of each reason, the most frequent first, as they are given; those behind SHAPES of them in one line."""
+    table = Table(title=title, title_justify="left", box=SIMPLE)
+    table.add_column(unit, justify="right", no_wrap=True)
+    table.add_column("reason", overflow="fold")
+    for reason, count in counts[:SHAPES]:
+        table.add_row(f"{count:,}", escape(reason))
+    if len(counts) > SHAPES:
+        rest = counts[SHAPES:]
+        table.add_row(f"{sum(count for _, count in rest):,}", f"{len(rest)} other reasons")
+    return table
+
+
 def when(timestamp_ms: int) -> str:
     """A record's timestamp to the second, in UTC; - where it has none."""
     if timestamp_ms < 0:
@@ -48,4 +67,4 @@ def when(timestamp_ms: int) -> str:
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-__all__ = ["since_ms", "states", "when"]
+__all__ = ["by_reason", "since_ms", "states", "when"]

@@ -1,16 +1,14 @@
 """Rejected rows of a table's loads, or of a feed, taken through once: the plan is shown, asked for, and carried out."""
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
-from console.commands.row_places import declared_named
 from console.commands.shortened import shorten
 from console.commands.waiting import patient_log
-from ingestion.feed import load_feeds
+from ingestion.feed import feed_named, load_feeds
 from ingestion.feed_cursors import newest_commits
 from ingestion.origin import Reading
 from ingestion.origins.files import Files
@@ -21,6 +19,7 @@ from ingestion.rejected.table_replay import plan_of_table, replay_table, unfinis
 from pipeline.base.crash import crash_points
 from pipeline.base.errors import SettingsError
 from pipeline.definition.table import Full
+from pipeline.definition.views_module import table_named
 from pipeline.handover import Cut
 from pipeline.lake.lake import Lake
 from pipeline.log.kafka.feed_producer import KafkaFeedProducer
@@ -51,7 +50,7 @@ class Asking:
 def replay_of_table(name: str, wanted: RowsWanted, file: str | None, ask: Asking) -> None:
     """Make the table's next version of the newest one and the rows that are accepted now; adopted and shown as a load's is."""
     parts = context()
-    table, loads = declared_named("table", name, parts.tables), Loads(parts)
+    table, loads = table_named(parts.tables, name), Loads(parts)
     loads.store.set_up()
     died = unfinished(loads.store.versions(table.name))
     if died is not None and not ask.dry_run:
@@ -72,7 +71,7 @@ def replay_of_table(name: str, wanted: RowsWanted, file: str | None, ask: Asking
 
 
 def _told(made: LoadedVersion, cuts: list[Cut]) -> None:
-    counts = json.loads(made.manifest or "{}")["facts"]["counts"]
+    counts = made.facts["counts"]
     told = ", ".join(f"{counts[one]:,} {one}" for one in ("added", "changed", "unchanged", "duplicates", "deleted"))
     typer.echo(
         f"{made.table}: version {made.version}: in {counts['read']:,} = {told}, {counts['rejected']:,} rejected again;"
@@ -85,7 +84,7 @@ def _told(made: LoadedVersion, cuts: list[Cut]) -> None:
 def replay_of_feed(name: str, wanted: RowsWanted, file: str | None, ask: Asking) -> None:
     """Send the rows that are accepted now onto the feed's topic, in one transaction that says so."""
     settings = Settings.load()
-    feed, log, crash = declared_named("feed", name, load_feeds(settings.views)), patient_log(settings), crash_points()
+    feed, log, crash = feed_named(load_feeds(settings.views), name), patient_log(settings), crash_points()
     reading = Reading(lambda secret: settings.origin_secret(secret).get_secret_value(), report=_say)
     replay = FeedReplay(feed, Lake(settings.lake), wanted, _mended(file), reading, crash)
     try:

@@ -1,32 +1,19 @@
 """Tables and feeds as `watershed rejected` and `watershed replay` choose and open them, and the places of their rows."""
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
 
 from console.commands.waiting import patient_database, patient_log
-from ingestion.feed import Feed, load_feeds
+from ingestion.feed import load_feeds
 from ingestion.feed_cursors import newest_commits
 from ingestion.rejected.feed_files import read_rejects
 from ingestion.rejected.listing import RowListing, listing_of
 from ingestion.rejected.of_tables import rejected_of_table
 from ingestion.rejected.rows import RowsWanted
 from pipeline.base.errors import Refused, SettingsError, did_you_mean
-from pipeline.definition.table import Table
+from pipeline.definition.views_module import table_named
 from pipeline.lake.lake import Lake
 from pipeline.settings import Settings
 from serving.stores.tables import PostgresTableStore
-
-Named = TypeVar("Named", Table, Feed)
-
-
-def declared_named(kind: str, name: str, declared: Sequence[Named]) -> Named:
-    """The declared table or feed of that name; Refused with those that there are."""
-    known = [one.name for one in declared]
-    for one in declared:
-        if one.name == name:
-            return one
-    there = f"there are {', '.join(known)}" if known else "the views module declares none"
-    raise Refused(f"there is no {kind} {name!r}; {there}.{did_you_mean(name, known)}")
 
 
 def rows_wanted(reason: str, since_ms: int | None, parts: Sequence[str], rows: Sequence[int]) -> RowsWanted:
@@ -41,7 +28,7 @@ def rows_wanted(reason: str, since_ms: int | None, parts: Sequence[str], rows: S
 def table_listings(settings: Settings, name: str | None, wanted: RowsWanted, limit: int) -> Iterator[RowListing]:
     """The rejected rows of one table, or of all declared ones."""
     tables = settings.load_tables()
-    chosen = tables if name is None else (declared_named("table", name, tables),)
+    chosen = tables if name is None else (table_named(tables, name),)
     if chosen:
         store, lake = PostgresTableStore(patient_database(settings, "rejected")), Lake(settings.lake)
         for table in chosen:
@@ -70,4 +57,4 @@ def feed_listings(settings: Settings, name: str | None, wanted: RowsWanted, limi
         yield listing_of("feed", feed, read_rejects(lake, rejects[feed]), wanted, limit)
 
 
-__all__ = ["declared_named", "feed_listings", "rows_wanted", "table_listings"]
+__all__ = ["feed_listings", "rows_wanted", "table_listings"]

@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from ingestion.loading.buckets import ROOM, Buckets, Room, together
-from ingestion.loading.modes import schema_of
 from ingestion.loading.rows import keys_of, matched
 from pipeline.definition.table import Table
-from pipeline.fold.in_force import VersionRows
+from pipeline.fold.in_force import VersionRows, declared_schema
 from pipeline.lake.lake import Lake
 
 SHOWN = 10
@@ -57,8 +56,7 @@ def compare(lake: Lake, table: Table, earlier: int, later: int, room: Room = ROO
 
 
 def _buckets(lake: Lake, table: Table, version: int, room: Room, stack: ExitStack) -> Buckets:
-    nullable = pa.schema([one.with_nullable(True) for one in schema_of(table)])
-    found = Buckets(table, nullable, room)
+    found = Buckets(table, declared_schema(table), room)
     stack.callback(found.close)
     for rows in VersionRows(lake, table, version):
         found.add(rows)

@@ -31,13 +31,13 @@ from pipeline.base.crash import CrashPoints, NoCrash
 from pipeline.base.errors import DefinitionError
 from pipeline.columns.arrays import chunk
 from pipeline.definition.fingerprints import table_fingerprint
-from pipeline.definition.record import columns
+from pipeline.definition.record import Column, column_named
 from pipeline.definition.table import Full, Incremental, Merge, References, Table
 from pipeline.lake import layout
 from pipeline.lake.lake import Lake
 from pipeline.lake.manifest import Manifest
 from pipeline.lake.targets import TableVersion
-from serving.ops.table_versions import LoadedVersion
+from serving.ops.table_versions import LoadedVersion, those_made
 from serving.stores.tables import PostgresTableStore, copy_manifests
 
 Say = Callable[[str, int], None]  # (what, rows read so far)
@@ -80,7 +80,9 @@ class Loader:
             manifest = begun.manifest if begun.manifest is not None else self._note(table, begun, write(begun))
         self.crash.reach("load.committed")
         newest = 0
-        while newest != (versions := _made(self.store, table))[-1].version:  # another may be made meanwhile
+        while (
+            newest != (versions := those_made(self.store.versions(table.name)))[-1].version
+        ):  # another may be made meanwhile
             copy_manifests(self.lake, [one for one in versions if one.version >= begun.version])
             self.crash.reach("load.copied")
             newest = versions[-1].version
@@ -108,7 +110,7 @@ class _Work:
         self.retries = 0  # requests that an origin made again, in this attempt
         self.counts, self.rejected, self.rejected_bytes = LoadCounts(), list[RejectedRow](), 0
         self.parts: list[dict[str, str]] = []
-        made = [one for one in _made(loader.store, table) if one.version < begun.version]
+        made = [one for one in those_made(loader.store.versions(table.name)) if one.version < begun.version]
         copy_manifests(loader.lake, made[-1:])
         self.base = made[-1] if made else None
         self.cursor = self._cursor_before()
@@ -197,14 +199,14 @@ class _Work:
         load = self.table.load
         if not isinstance(load, Incremental | Merge):
             return None
-        named = next(c for c in columns(self.table.record) if c.name == load.cursor)
+        named = self._cursor_column(load)
         return f"{named.name} {'.'.join(map(str, named.path))} {named.type}"
 
     def _cursor_before(self) -> str | None:
         """The cursor of the version before, where it is one of the same column of the same origin: else all is read, and nothing missed."""
-        if self.base is None or self.base.manifest is None:
+        if self.base is None:
             return None
-        facts, origin = json.loads(self.base.manifest)["facts"], json.loads(json.dumps(dict(self.origin.describe())))
+        facts, origin = self.base.facts, json.loads(json.dumps(dict(self.origin.describe())))
         same = facts.get("cursor_of") == self._cursor_of() and facts["origin"] == origin
         found: str | None = facts["cursor"] if same else None
         return found
@@ -218,8 +220,10 @@ class _Work:
             return reading
         if self.cursor is not None:
             self.since = _less(from_text(self.cursor, self.table.types[load.cursor].kind), load.overlap)
-        named = next(c for c in columns(self.table.record) if c.name == load.cursor)
-        return replace(reading, cursor=str(named.path[0]), since=self.since)
+        return replace(reading, cursor=str(self._cursor_column(load).path[0]), since=self.since)
+
+    def _cursor_column(self, load: Incremental | Merge) -> Column:
+        return column_named(self.table.record, load.cursor, f"Table({self.table.name}): cursor")
 
     def _retried(self) -> None:
         self.retries += 1
@@ -242,10 +246,6 @@ class _Work:
 
     def _rejected_rows(self) -> list[pa.Table]:
         return [pa.Table.from_pylist([vars(row) for row in self.rejected], SCHEMA)]
-
-
-def _made(store: PostgresTableStore, table: Table) -> list[LoadedVersion]:
-    return [one for one in store.versions(table.name) if one.manifest is not None]
 
 
 def _less(cursor: Any, overlap: timedelta | int) -> Any:

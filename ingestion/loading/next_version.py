@@ -5,7 +5,6 @@
 Two rows of one key are in one bucket, so that a mode sees all that it asks about; and memory holds one bucket's rows.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -20,7 +19,7 @@ from ingestion.loading.modes import Fresh, Mode, Newest, mode_of, schema_of
 from ingestion.typed import Records
 from pipeline.columns.arrays import Ints
 from pipeline.definition.table import Full, Table
-from pipeline.fold.in_force import STRETCH_ROWS, VersionRows, as_declared
+from pipeline.fold.in_force import STRETCH_ROWS, VersionRows, as_declared, declared_schema
 from pipeline.lake.lake import Lake
 from pipeline.lake.manifest import File
 from serving.ops.table_versions import LoadedVersion
@@ -50,7 +49,7 @@ class NextVersion:
         self.table, self.at, self.counts, self.adds = table, at, counts, adds
         self.had, self.deletions, self._first = 0, 0, before is None
         self._new = Buckets(table, pa.schema([*Records(table.record).schema, *PLACE]), room)
-        nullable = pa.schema([field.with_nullable(True) for field in schema_of(table)])
+        nullable = declared_schema(table)
         self._old, self._deleted_before, self._deleted = (Buckets(table, nullable, room) for _ in range(3))
         for rows in before or ():
             self.had += valid_now(table, rows)
@@ -65,7 +64,7 @@ class NextVersion:
         """The next version over the one before, which the lake has; a full load is over none, unless it `adds`."""
         if base is None or (isinstance(table.load, Full) and not adds):
             return cls(table, None, at, counts)
-        files = [File(**one) for one in json.loads(base.manifest or "{}")["facts"].get("deleted", ())]
+        files = [File(**one) for one in base.facts.get("deleted", ())]
         batches = (batch for file in files for batch in lake.read_batches(file, STRETCH_ROWS))
         deleted = (as_declared(pa.Table.from_batches([batch]), table, base.version) for batch in batches)
         return cls(table, VersionRows(lake, table, base.version), at, counts, deleted, adds=adds)

@@ -77,10 +77,9 @@ class VersionWriter:
                 file = put(layout.table_rows(name, self.number, self.run), schema, rows)
                 version.counts.rows = file.rows
                 version.counts.check()
-                gone = version.deletions
-                deleted = (
-                    [put(layout.table_deleted(name, self.number, self.run), schema, version.deleted())] if gone else []
-                )
+                deleted = []
+                if version.deletions:
+                    deleted = [put(layout.table_deleted(name, self.number, self.run), schema, version.deleted())]
             lost = [one for one in rejected() if one.num_rows]
             kept = [put(layout.table_rejects(name, self.number, self.run), SCHEMA, lost)] if lost else []
             check_version(self.lake, self.store, self.table, file, had(), version.counts)

@@ -7,8 +7,7 @@ The ranges of a split table count as one part: their bounds move with its rows, 
 from its cursor, so that what it rejected stays open until a replay takes it, or the same row is rejected again.
 """
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ def rejected_of_table(lake: Lake, versions: Sequence[LoadedVersion]) -> Iterator
     for version in reversed(versions):
         if version.manifest is None or version.made_at is None:
             continue
-        facts = json.loads(version.manifest)["facts"]
+        facts = version.facts
         files = [(path, lake.read_table(path)) for path in facts["rejected"]]
         lost = facts["counts"]["rejected"] - sum(rows.num_rows for _, rows in files)
         for path, rows in files:
@@ -58,7 +57,7 @@ class _Later:
         state[mask_of(self.taken.get(path, []), rows.num_rows)] = REPLAYED
         return state
 
-    def remember(self, facts: dict[str, Any], rejected: Sequence[pa.Table]) -> None:
+    def remember(self, facts: Mapping[str, Any], rejected: Sequence[pa.Table]) -> None:
         if "replay" in facts:
             for path, ranges in facts["replay"]["taken"].items():
                 self.taken.setdefault(path, []).extend(ranges)

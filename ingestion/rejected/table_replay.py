@@ -30,7 +30,7 @@ from pipeline.definition.fingerprints import table_fingerprint
 from pipeline.definition.table import Append, Full, Table
 from pipeline.lake.manifest import Manifest
 from pipeline.lake.targets import TableVersion
-from serving.ops.table_versions import LoadedVersion
+from serving.ops.table_versions import LoadedVersion, those_made
 from serving.stores.tables import copy_manifests
 
 
@@ -63,7 +63,7 @@ def plan_of_table(
             repair=command,
         )
     versions = loader.store.versions(table.name)
-    made = [one for one in versions if one.manifest is not None]
+    made = those_made(versions)
     if not made:
         raise Refused(f"table {table.name} has no version yet: run `{command}`", repair=command)
     chosen = choose(rejected_of_table(loader.lake, versions), wanted, f"table {table.name}")
@@ -75,8 +75,8 @@ def plan_of_table(
 
 def unfinished(versions: Sequence[LoadedVersion]) -> LoadedVersion | None:
     """The newest version, where a replay made it and died before it was shown."""
-    made = [one for one in versions if one.manifest is not None]
-    if not made or made[-1].exposed_at is not None or "replay" not in json.loads(made[-1].manifest or "")["facts"]:
+    made = those_made(versions)
+    if not made or made[-1].exposed_at is not None or "replay" not in made[-1].facts:
         return None
     return made[-1]
 
@@ -97,7 +97,7 @@ class _Replay:
     def write(self) -> Manifest:
         """Write the files; the manifest that names them."""
         loader, table, plan = self.loader, self.table, self.plan
-        made = [one for one in loader.store.versions(table.name) if one.manifest and one.version < self.begun.version]
+        made = [one for one in those_made(loader.store.versions(table.name)) if one.version < self.begun.version]
         if made[-1].version != plan.base.version:
             raise Refused(f"table {table.name} was loaded meanwhile (version {made[-1].version}): run the replay again")
         copy_manifests(loader.lake, [plan.base])
@@ -111,7 +111,7 @@ class _Replay:
         return Manifest(target.kind, target.inputs, (files.rows,), self._facts(files))
 
     def _facts(self, files: VersionFiles) -> dict[str, Any]:
-        before, taken = json.loads(self.plan.base.manifest or "{}")["facts"], self.plan.taken
+        before, taken = self.plan.base.facts, self.plan.taken
         return {
             "load": self.begun.load,
             "table_fingerprint": table_fingerprint(self.table),

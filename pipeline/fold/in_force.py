@@ -35,7 +35,7 @@ def read_version(lake: Lake, table: Table, number: int) -> pa.Table:
     """The rows of a version as the table declares them; a column that it was made without is null. LakeError where they do not fit."""
     files = TableVersion(table.name, number).require(lake).files
     return pa.concat_tables(
-        [_schema(table).empty_table(), *(as_declared(lake.read_table(f), table, number) for f in files)]
+        [declared_schema(table).empty_table(), *(as_declared(lake.read_table(f), table, number) for f in files)]
     )
 
 
@@ -55,14 +55,15 @@ class VersionRows:
                 yield as_declared(pa.Table.from_batches([batch]), self.table, self.number, self.only)
 
 
-def _schema(table: Table, only: Sequence[str] = ()) -> pa.Schema:
+def declared_schema(table: Table, only: Sequence[str] = ()) -> pa.Schema:
+    """The schema of a version's rows as they are read: a column may be null in an older one; `only` these columns where they are named."""
     return pa.schema([pa.field(c.name, c.type.arrow) for c in table.columns if not only or c.name in only])
 
 
 def as_declared(found: pa.Table, table: Table, number: int, only: Sequence[str] = ()) -> pa.Table:
     """Rows of a version's file as the table declares them now: a column that they lack is null. LakeError where they do not fit."""
     columns: list[pa.ChunkedArray] = []
-    schema = _schema(table, only)
+    schema = declared_schema(table, only)
     for column in (c for c in table.columns if c.name in schema.names):
         if column.name not in found.column_names and column.nullable:
             columns.append(pa.chunked_array([pa.array([None] * found.num_rows, column.type.arrow)]))
@@ -140,4 +141,13 @@ class InForce:
                 yield accepted.slice(low, high - low), self._versions.get(self._views, stretch.versions)
 
 
-__all__ = ["InForce", "TableVersions", "VersionRows", "as_declared", "newest_tables", "read_version", "tables_of"]
+__all__ = [
+    "InForce",
+    "TableVersions",
+    "VersionRows",
+    "as_declared",
+    "declared_schema",
+    "newest_tables",
+    "read_version",
+    "tables_of",
+]

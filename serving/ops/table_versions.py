@@ -7,9 +7,12 @@ The first manifest that is noted for a version counts, whoever made another. A l
 number above that one's, and begins anew from its rows.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -57,6 +60,17 @@ class LoadedVersion:
     manifest: str | None
     made_at: datetime | None
     exposed_at: datetime | None
+
+    @cached_property
+    def facts(self) -> Mapping[str, Any]:
+        """The facts of its manifest; none while it is not made."""
+        found: Mapping[str, Any] = json.loads(self.manifest)["facts"] if self.manifest is not None else {}
+        return found
+
+
+def those_made(versions: Iterable[LoadedVersion]) -> list[LoadedVersion]:
+    """The versions that have a manifest, in the same order."""
+    return [one for one in versions if one.manifest is not None]
 
 
 def lock_table(connection: Connection, table: str) -> None:

@@ -27,6 +27,7 @@ from serving.ops.table_versions import (
     newest_versions,
     note_exposed,
     note_manifest,
+    those_made,
     versions_of,
 )
 from serving.postgres.copy import copy_in
@@ -74,7 +75,7 @@ class PostgresTableStore:
                 return None
             if mine.manifest is not None:
                 return mine.manifest
-            if max((one.version for one in versions if one.manifest is not None), default=None) != base:
+            if max((one.version for one in those_made(versions)), default=None) != base:
                 return None
             note_manifest(connection, table, version, manifest)
             self._crash.reach("load.noted")
